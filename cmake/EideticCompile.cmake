@@ -1,0 +1,38 @@
+# How everything of ours is compiled: C++20, warnings are errors, hidden symbols, ccache and mold
+# where they are installed.
+set(CMAKE_CXX_STANDARD 20)
+set(CMAKE_CXX_STANDARD_REQUIRED ON)
+set(CMAKE_CXX_EXTENSIONS OFF)
+set(CMAKE_C_STANDARD 11)
+set(CMAKE_POSITION_INDEPENDENT_CODE ON)
+set(CMAKE_CXX_VISIBILITY_PRESET hidden)
+set(CMAKE_C_VISIBILITY_PRESET hidden)
+set(CMAKE_VISIBILITY_INLINES_HIDDEN ON)
+set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib")
+set(CMAKE_ARCHIVE_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib")
+set(CMAKE_RUNTIME_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/bin")
+
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "" FORCE)
+endif()
+
+find_program(EIDETIC_CCACHE ccache)
+if(EIDETIC_CCACHE)
+  set(CMAKE_CXX_COMPILER_LAUNCHER "${EIDETIC_CCACHE}")
+  set(CMAKE_C_COMPILER_LAUNCHER "${EIDETIC_CCACHE}")
+endif()
+find_program(EIDETIC_MOLD mold)
+if(EIDETIC_MOLD)
+  add_link_options(-fuse-ld=mold)
+endif()
+
+# The flags of every target of ours: link this PRIVATE.
+add_library(eid_flags INTERFACE)
+target_include_directories(eid_flags INTERFACE "${PROJECT_SOURCE_DIR}")
+target_compile_options(eid_flags INTERFACE -Wall -Wextra -Werror -fno-math-errno)
+if(EIDETIC_SANITIZE)
+  target_compile_options(eid_flags INTERFACE -fsanitize=${EIDETIC_SANITIZE}
+                         -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  add_link_options(-fsanitize=${EIDETIC_SANITIZE})
+endif()

@@ -1,0 +1,154 @@
+// A directory with one database: collections of documents, their texts and blocks, and saved
+// sessions. What the rest of the library, and a program that wants memory without a model, uses.
+#ifndef EIDETIC_MEMORY_ARCHIVE_H_
+#define EIDETIC_MEMORY_ARCHIVE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "memory/block_store.h"
+#include "memory/representative_index.h"
+
+namespace eidetic::memory {
+
+using DocumentId = uint64_t;  // monotonic in one archive, never reused
+
+struct CollectionRecord {
+  std::string name;
+  Layout layout;
+  bool read_with_span = false;             // whether documents were read with the span on
+  int window = 0, sinks = 0, segment = 0;  // how documents are read, in tokens
+};
+
+struct DocumentRecord {
+  DocumentId id = 0;
+  std::string collection;
+  std::string source;        // unique among complete documents of the collection
+  std::string content_hash;  // hex SHA-256 of the bytes
+  uint64_t bytes = 0;
+  uint64_t tokens = 0;  // of the whole document
+  LineageId lineage = 0;
+  bool complete = false;
+  uint64_t committed_tokens = 0;
+  uint64_t committed_blocks = 0;
+};
+
+// A passage's text and where it stands.
+struct PassageText {
+  DocumentRecord document;
+  std::string text;
+};
+
+struct VerifyProgress {
+  uint64_t records = 0;
+  uint64_t total = 0;  // 0: not known
+};
+
+struct Damage {
+  std::string what;  // one sentence naming collection, document, block, layer and part
+  DocumentId document = 0;
+  BlockId block = 0;
+};
+
+struct CollectionDigest {
+  std::string collection;
+  std::string
+      digest;  // hex SHA-256 over sources, contents, tokens, ranges, payloads and
+               // representatives of complete documents, in order of source; no ids, no times
+  uint64_t documents = 0;
+  uint64_t blocks = 0;
+};
+
+struct VerifyReport {
+  uint64_t records = 0;
+  std::vector<Damage> damage;
+  std::vector<CollectionDigest> collections;
+  bool clean() const { return damage.empty(); }
+};
+
+struct ArchiveOptions {
+  std::string path;
+  bool create = false;
+  bool read_only = false;
+  uint64_t pool_bytes = 384u << 20;
+};
+
+// Writes one document. Commits make progress durable; Finish makes the document visible and, in the
+// same batch, removes an older version of the same source. Destroyed without Finish, the document
+// stays as committed, invisible, and BeginDocument of the same content resumes it.
+class DocumentWriter {
+ public:
+  virtual ~DocumentWriter() = default;
+  virtual const DocumentRecord& document() const = 0;
+  // Opaque state of the reader (window, recurrent state) as of the last commit; empty at the start.
+  virtual Result<std::string> ResumeState() const = 0;
+  virtual Status Append(Block block) = 0;
+  // Blocks so far and the reader's state, atomically.
+  virtual Status Commit(std::string reader_state) = 0;
+  virtual Status Finish() = 0;
+  virtual uint64_t bytes_written() const = 0;
+};
+
+// Thread-safe.
+class Archive {
+ public:
+  // kNotFound (nothing there and not `create`), kLocked (names the process), kNoSpace, kCorruption,
+  // kUnsupported (a newer format version).
+  static Result<std::shared_ptr<Archive>> Open(const ArchiveOptions& options);
+  // The same over any record store: for tests, and for memory that lives in RAM only.
+  static Result<std::shared_ptr<Archive>> OpenOver(std::shared_ptr<RecordStore> records,
+                                                   const ArchiveOptions& options);
+  virtual ~Archive() = default;
+
+  // The collection, made with `wanted` when it is not there. kFingerprintMismatch or
+  // kInvalidArgument when it is there with another layout (says what differs).
+  virtual Result<CollectionRecord> EnsureCollection(const CollectionRecord& wanted) = 0;
+  virtual Result<CollectionRecord> Collection(const std::string& name) const = 0;
+  virtual Result<std::vector<CollectionRecord>> Collections() const = 0;
+
+  // All documents of a collection, also incomplete ones, by source.
+  virtual Result<std::vector<DocumentRecord>> Documents(const std::string& collection) const = 0;
+  virtual Result<std::optional<DocumentRecord>> FindDocument(const std::string& collection,
+                                                             const std::string& source) const = 0;
+  // Begins, or resumes, an ingest. A leftover of other content for the same source is removed.
+  virtual Result<std::unique_ptr<DocumentWriter>> BeginDocument(const std::string& collection,
+                                                                const std::string& source,
+                                                                const std::string& content_hash,
+                                                                std::string_view text,
+                                                                uint64_t tokens) = 0;
+  virtual Status RemoveDocument(DocumentId document) = 0;
+  // The document of a lineage; empty when it belongs to a session.
+  virtual Result<std::optional<DocumentRecord>> DocumentOfLineage(LineageId lineage) const = 0;
+  // Bytes begin..end of the document's text, widened to whole UTF-8 characters.
+  virtual Result<std::string> Text(DocumentId document, uint64_t begin, uint64_t end) const = 0;
+
+  // The index over all complete documents of a collection; built from the store on first use, kept
+  // while somebody holds it and up to date with documents finished or removed meanwhile: call again
+  // to get the newer one.
+  virtual Result<std::shared_ptr<const RepresentativeIndex>> Index(const std::string& collection,
+                                                                   IndexKind kind, int threads) = 0;
+
+  // Session records: opaque bytes by name, written together with the session's lineage.
+  virtual Status CommitSession(const std::string& name, LineageWriter* lineage,
+                               std::string record) = 0;
+  virtual Result<std::string> SessionRecord(const std::string& name) const = 0;
+  virtual Result<std::vector<std::string>> Sessions() const = 0;
+
+  virtual Result<VerifyReport> Verify(
+      const std::function<bool(const VerifyProgress&)>& progress) const = 0;
+  virtual Result<uint64_t> SizeOnDisk() const = 0;
+  virtual Status Compact() = 0;
+
+  virtual BlockStore& store() = 0;
+  virtual const BlockStore& store() const = 0;
+  virtual const std::string& path() const = 0;
+};
+
+}  // namespace eidetic::memory
+
+#endif  // EIDETIC_MEMORY_ARCHIVE_H_

@@ -1,0 +1,85 @@
+// The seam under everything that is kept: ordered byte records in five families, changed by atomic
+// batches. RocksDB on disk, a map in RAM; both pass the same contract tests, and a test's own store
+// can fail or damage what it likes.
+#ifndef EIDETIC_MEMORY_RECORD_STORE_H_
+#define EIDETIC_MEMORY_RECORD_STORE_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "memory/status.h"
+
+namespace eidetic::memory {
+
+enum class Family : uint8_t { kMeta, kBlocks, kEmbeddings, kText, kSessions };
+inline constexpr int kFamilyCount = 5;
+const char* FamilyName(Family family);
+
+// Changes that become visible and durable together, in order.
+class RecordBatch {
+ public:
+  enum class Kind : uint8_t { kPut, kDelete, kDeleteRange };
+  struct Change {
+    Kind kind;
+    Family family;
+    std::string key;
+    std::string value;  // kDeleteRange: the end key, exclusive
+  };
+
+  void Put(Family family, std::string key, std::string value);
+  void Delete(Family family, std::string key);
+  void DeleteRange(Family family, std::string begin, std::string end);
+  void Clear();
+
+  const std::vector<Change>& changes() const { return changes_; }
+  size_t bytes() const { return bytes_; }  // of keys and values put
+
+ private:
+  std::vector<Change> changes_;
+  size_t bytes_ = 0;
+};
+
+// Thread-safe: any number of readers beside one writer.
+class RecordStore {
+ public:
+  virtual ~RecordStore() = default;
+
+  // All or nothing. With `durable`, an OK means that the batch survives SIGKILL and power loss, as
+  // does everything written before (rule 2); without, it survives once a later durable write does.
+  virtual Status Write(const RecordBatch& batch, bool durable) = 0;
+  // kNotFound when there is no such record.
+  virtual Result<std::string> Get(Family family, std::string_view key) const = 0;
+  // One result per key, in order.
+  virtual std::vector<Result<std::string>> MultiGet(Family family,
+                                                    const std::vector<std::string>& keys) const = 0;
+  // Calls `visit` for the records with begin <= key < end in key order (an empty end: to the last)
+  // on one consistent snapshot, until it returns a status that is not OK, which is returned. The
+  // views are valid during the call.
+  virtual Status Scan(
+      Family family, std::string_view begin, std::string_view end,
+      const std::function<Status(std::string_view key, std::string_view value)>& visit) const = 0;
+  // Bytes held on disk (or in RAM).
+  virtual Result<uint64_t> SizeOnDisk() const = 0;
+  // Makes disk use small: merges, and drops deleted bytes. May take long.
+  virtual Status Compact() = 0;
+};
+
+std::unique_ptr<RecordStore> NewRamRecordStore();
+
+struct RocksOptions {
+  std::string path;
+  bool create = false;
+  bool read_only = false;
+  size_t write_buffer_bytes = 16u << 20;  // per family with bulk data
+  size_t block_cache_bytes = 32u << 20;
+};
+// kNotFound, kLocked (names the holder), kNoSpace, kCorruption, kIoError.
+Result<std::unique_ptr<RecordStore>> OpenRocksRecordStore(const RocksOptions& options);
+
+}  // namespace eidetic::memory
+
+#endif  // EIDETIC_MEMORY_RECORD_STORE_H_

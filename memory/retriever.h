@@ -1,0 +1,63 @@
+// Two-stage choice of the span of one layer (measured: docs/decisions/ and the project's README):
+// candidates by representatives, then rescoring on the real keys.
+//
+// 1. Each (query token, head) takes its `votes` best representatives of its kv head over all
+//    sources; a softmax over these, summed per block and averaged over tokens and heads, ranks the
+//    blocks; the best `candidates` go on.
+// 2. Each (token, head) scores all keys of the candidates; a softmax over these keys, summed per
+//    block, averaged likewise; the best `k` are chosen. One choice for all heads of the layer.
+//
+// Queries come rotated by the model; keys are stored before rotation; nothing is rotated here.
+#ifndef EIDETIC_MEMORY_RETRIEVER_H_
+#define EIDETIC_MEMORY_RETRIEVER_H_
+
+#include <cstdint>
+#include <vector>
+
+#include "memory/block_store.h"
+#include "memory/representative_index.h"
+
+namespace eidetic::memory {
+
+// A searched set of blocks. Both must outlive the retriever's use of them.
+struct RetrievalSource {
+  const RepresentativeIndex* index = nullptr;
+  const BlockStore* store = nullptr;
+};
+
+struct RetrievalOptions {
+  int k = 16;            // blocks in the span
+  int candidates = 128;  // 0: no rescoring, the k best by representatives
+  int votes = 16;        // representatives per query token and head
+  float scale = 0;       // of inner products before the softmax: the model's attention scale
+  int threads = 0;       // 0: all cores
+};
+
+struct ChosenBlock {
+  int source = 0;  // index in the sources given
+  IndexedBlock block;
+  double mass = 0;  // 0..1; sums to at most 1 over the choice
+};
+
+// queries [tokens, heads, head_dim] fp32; heads is a multiple of kv_heads, query head h belongs to
+// kv head h / (heads / kv_heads).
+struct LayerQueries {
+  int layer = 0;  // model layer
+  const float* data = nullptr;
+  int tokens = 0;
+  int heads = 0;
+};
+
+// The choice, by source, lineage and position (oldest first). Empty when there is nothing to
+// choose from. kInvalidArgument when a source does not store the layer; kCorruption from the store.
+Status ChooseBlocks(const std::vector<RetrievalSource>& sources, const RetrievalOptions& options,
+                    const LayerQueries& queries, std::vector<ChosenBlock>* chosen);
+
+// The control: k blocks drawn uniformly without replacement, in the same order. `random` is a
+// 64-bit state, advanced by the draw.
+Status ChooseRandomBlocks(const std::vector<RetrievalSource>& sources, int k, uint64_t* random,
+                          std::vector<ChosenBlock>* chosen);
+
+}  // namespace eidetic::memory
+
+#endif  // EIDETIC_MEMORY_RETRIEVER_H_

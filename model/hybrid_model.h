@@ -1,0 +1,95 @@
+// A language model of Mamba-2 and attention layers in the order its file says, and the state it
+// carries along a stream of tokens. A pure attention model is the case without Mamba layers.
+//
+// This header has no Torch in it: who uses the model need not compile against LibTorch.
+#ifndef EIDETIC_MODEL_HYBRID_MODEL_H_
+#define EIDETIC_MODEL_HYBRID_MODEL_H_
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "model/config.h"
+#include "model/gguf.h"
+#include "model/seams.h"
+
+namespace eidetic::model {
+
+enum class AttentionMode : uint8_t {  // values stand in saved states
+  kFull = 0,                          // everything since the stream began
+  kWindow = 1,                        // [sinks | window | segment]
+  kStream = 2,  // [sinks | span | window | segment], rotary positions compact in that order
+};
+
+struct AttentionOptions {
+  AttentionMode mode = AttentionMode::kStream;
+  int window = 1024;      // tokens kept; up to block_tokens - 1 more wait for a whole block
+  int sinks = 32;         // first tokens of the stream, always attended; a multiple of block_tokens
+  int block_tokens = 32;  // S
+  int query_offset = 1024;       // rotary distance of scoring queries
+  std::vector<int> span_layers;  // model layers that ask for a span; ascending
+};
+
+// The state of one stream: per attention layer keys and values, per Mamba layer the SSM state and
+// the convolution's last inputs (fp32), and the position. Belongs to one thread at a time.
+class ModelState {
+ public:
+  virtual ~ModelState() = default;
+  virtual uint64_t position() const = 0;  // tokens read
+  virtual const AttentionOptions& options() const = 0;
+  // Tokens that are in sinks and window now, and their first positions.
+  virtual uint64_t window_begin() const = 0;  // position of the window's first token
+  virtual std::string Serialize() const = 0;  // versioned; docs/formats/session.md
+  virtual uint64_t bytes() const = 0;
+};
+
+enum class WantLogits { kNone, kLast, kAll };
+
+struct ForwardOptions {
+  SpanSource* span = nullptr;     // asked by span layers in mode kStream; null: the span is off
+  BlockSink* sink = nullptr;      // gets what leaves the window; null: it is dropped
+  bool report_attention = false;  // call SpanSource::Attended
+  WantLogits logits = WantLogits::kLast;
+};
+
+struct LoadOptions {
+  std::string device = "cpu";  // "cpu", "cuda", "cuda:N"
+  int threads = 0;             // of LibTorch on the CPU; 0: one per core
+};
+
+// Immutable and thread-safe: any number of streams at once.
+class HybridModel {
+ public:
+  // Throws Error: kUnsupported (architecture, device), kCorruption (tensors missing, of a wrong
+  // shape or not finite).
+  static std::shared_ptr<const HybridModel> Load(std::shared_ptr<const GgufFile> file,
+                                                 const LoadOptions& options);
+  virtual ~HybridModel() = default;
+
+  virtual const ModelConfig& config() const = 0;
+  virtual const std::string& device() const = 0;
+  virtual uint64_t weight_bytes() const = 0;
+  // Throws kInvalidArgument for options out of range.
+  virtual std::unique_ptr<ModelState> NewState(const AttentionOptions& options) const = 0;
+  // Throws kMismatch (another model's state) or kCorruption.
+  virtual std::unique_ptr<ModelState> RestoreState(const std::string& bytes) const = 0;
+
+  // Reads 1..N tokens as one segment: all of them see sinks, span and window, and each other
+  // causally. Then what exceeds the window goes to the sink. `logits` (may be null for kNone)
+  // becomes [1 or tokens, vocabulary], fp32. Throws kInvalidArgument for zero tokens or an unknown
+  // id. Any throw leaves `state` unusable: restore or drop it.
+  virtual void Forward(const std::vector<int32_t>& tokens, ModelState* state,
+                       const ForwardOptions& options, std::vector<float>* logits) const = 0;
+
+  // Hands everything not yet handed over (window, unfinished block, sinks of a short stream) to the
+  // sink, oldest first, as one or more runs. The state can go on being read but not forwarded.
+  virtual void Flush(ModelState* state, BlockSink* sink) const = 0;
+
+  // Rotary settings, layer order and the version of the compute graph, for the fingerprint.
+  virtual std::string FingerprintBytes() const = 0;
+};
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_HYBRID_MODEL_H_

@@ -1,0 +1,60 @@
+// The two seams between the model and whatever remembers for it: evicted keys and values go out
+// through a BlockSink; scoring queries go in and a span comes back through a SpanSource. model/
+// knows nothing of who stands behind them.
+#ifndef EIDETIC_MODEL_SEAMS_H_
+#define EIDETIC_MODEL_SEAMS_H_
+
+#include <cstdint>
+
+#include "kernels/span_view.h"
+
+namespace eidetic::model {
+
+// Runs follow one another from position 0 without a gap: the sinks are handed over with the first run
+// (when the window first overflows, or at a flush) and stay attended all the same.
+//
+// Consecutive tokens that leave the window, with the keys (before rotation) and values of every
+// attention layer, in ascending order of layer. Valid during the call.
+struct EvictedRun {
+  uint64_t position = 0;               // stream position of the first token
+  int tokens = 0;                      // a multiple of the block size, except at a flush
+  const int32_t* token_ids = nullptr;  // [tokens]
+  int layers = 0;
+  const int* layer_ids = nullptr;        // [layers] model layers
+  const float* const* keys = nullptr;    // [layers] of fp32 [tokens, kv_heads, head_dim]
+  const float* const* values = nullptr;  // likewise
+};
+
+class BlockSink {
+ public:
+  virtual ~BlockSink() = default;
+  // May throw; the model's state is then unchanged but for the tokens already read.
+  virtual void Accept(const EvictedRun& run) = 0;
+};
+
+// The queries of one span layer: fp32 [tokens, heads, head_dim], rotated as if `query_offset`
+// tokens away from keys that were not rotated.
+struct ScoringQueries {
+  int layer = 0;
+  const float* data = nullptr;
+  int tokens = 0;
+  int heads = 0;
+  int head_dim = 0;
+};
+
+class SpanSource {
+ public:
+  virtual ~SpanSource() = default;
+  // The span of this layer for these queries; empty when there is nothing to recall. The view is
+  // valid until the next call.
+  virtual kernels::SpanView Select(const ScoringQueries& queries) = 0;
+  // What the queries paid to the pages of the span just selected: `mass` [page_count], each the
+  // attention probability on the page's tokens, meaned over heads and summed over `tokens` query
+  // tokens (rule 5). Called after Select for forward passes that asked for it.
+  virtual void Attended(int layer, const kernels::SpanView& span, const double* mass,
+                        int tokens) = 0;
+};
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_SEAMS_H_

@@ -1,0 +1,371 @@
+/* eidetic: a language model with a memory it can keep. The C interface.
+ *
+ * C11, also valid C++. One shared library, libeidetic, exports exactly the functions below.
+ *
+ * Ownership   Handles (`eid_engine`, `eid_archive`, `eid_session`) and results (`eid_string`,
+ *             `eid_passages`) are made by this library and given back with the matching `_free`,
+ *             which accepts NULL. A session keeps its engine and archive alive: handles may be
+ *             freed in any order.
+ * Strings     UTF-8, with an explicit length. A length of EID_NUL_TERMINATED means strlen().
+ * Errors      Every fallible call returns an `eid_status` and, when `error` is not NULL, fills the
+ *             caller's `eid_error` with what was wrong, where, and what to do. Nothing is thrown,
+ *             nothing aborts (rule 10). On failure out-parameters are set to NULL or zero.
+ * Structs     Set `struct_size = sizeof(the struct)` and zero the rest: zero means "the default"
+ *             everywhere. Newer libraries accept older, smaller structs.
+ * Threads     An engine and an archive may be used from many threads at once. A session, and
+ *             every result object, belongs to one thread at a time. Callbacks run on the calling
+ *             thread.
+ */
+#ifndef EIDETIC_EIDETIC_H_
+#define EIDETIC_EIDETIC_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#if defined(__GNUC__)
+#define EID_API __attribute__((visibility("default")))
+#else
+#define EID_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define EID_VERSION_MAJOR 0
+#define EID_VERSION_MINOR 1
+#define EID_VERSION_PATCH 0
+#define EID_NUL_TERMINATED ((size_t)-1)
+
+/* ------------------------------------------------------------------------------------------------
+ * Errors
+ */
+
+typedef enum eid_status {
+  EID_OK = 0,
+  EID_INVALID_ARGUMENT = 1,     /* the call itself is wrong */
+  EID_NOT_FOUND = 2,            /* no such file, collection, document or session */
+  EID_ALREADY_EXISTS = 3,       /* the name is taken */
+  EID_IO_ERROR = 4,             /* the system refused a read or a write */
+  EID_NO_SPACE = 5,             /* the disk is full; nothing acknowledged was lost */
+  EID_CORRUPTION = 6,           /* stored bytes fail their checksum or their format (rule 3) */
+  EID_LOCKED = 7,               /* another process writes this archive; the message names it */
+  EID_FINGERPRINT_MISMATCH = 8, /* the memory was made by another model (rule 4) */
+  EID_UNSUPPORTED = 9,          /* a model, format version or device this build cannot serve */
+  EID_CANCELLED = 10,           /* a callback asked to stop; what was committed is kept */
+  EID_OUT_OF_MEMORY = 11,
+  EID_INTERNAL = 12 /* a defect in eidetic; please report it */
+} eid_status;
+
+/* Filled by the callee on failure, cleared on success. Owned by the caller; no allocation. */
+typedef struct eid_error {
+  size_t struct_size;
+  eid_status status;
+  char message[768]; /* what was wrong, with what value, where; NUL-terminated */
+  char remedy[256];  /* what to do about it; may be empty */
+} eid_error;
+
+/* The library's version, "0.1.0". Static storage. */
+EID_API const char* eid_version(void);
+
+/* The name of a status, such as "fingerprint mismatch". Static storage; never NULL. */
+EID_API const char* eid_status_name(eid_status status);
+
+/* ------------------------------------------------------------------------------------------------
+ * Results
+ */
+
+typedef struct eid_string {
+  const char* data; /* UTF-8, also NUL-terminated */
+  size_t length;    /* bytes, without the NUL */
+} eid_string;
+
+EID_API void eid_string_free(eid_string* string);
+
+/* A passage of memory: a run of blocks of one document or session (rule 5). */
+typedef struct eid_passage {
+  eid_string collection; /* empty: the session's own past */
+  eid_string source;     /* the document's name as ingested, or the session's name */
+  eid_string text;       /* the passage's text as it was read; empty when it was not stored */
+  uint64_t document;     /* the document's id; 0 for a session's own past */
+  uint64_t byte_begin;   /* byte range in the document, or in the session's text */
+  uint64_t byte_end;
+  uint64_t token_begin; /* token range in the document's or session's stream */
+  uint64_t token_end;
+  uint32_t blocks;  /* memory blocks in this passage */
+  double attention; /* sources: share of the answer's attention to the whole context, 0..1, the
+                     * mean over span layers, heads and answer tokens */
+  double score;     /* search: share of the retrieval mass, 0..1 */
+} eid_passage;
+
+typedef struct eid_passages {
+  size_t count;
+  const eid_passage* items; /* best first */
+} eid_passages;
+
+EID_API void eid_passages_free(eid_passages* passages);
+
+/* Progress of a long call. Return 0 to go on, anything else to stop it: the call then returns
+ * EID_CANCELLED and keeps what was committed. */
+typedef struct eid_progress {
+  size_t struct_size;
+  const char* stage;  /* "reading", "verifying", "loading", ...; static storage */
+  const char* item;   /* the document or file at hand; valid during the callback */
+  uint64_t done;      /* units (tokens, bytes or blocks) done in this stage */
+  uint64_t total;     /* 0: not known */
+  uint64_t blocks;    /* memory blocks written so far by this call */
+  uint64_t bytes;     /* bytes of memory written so far by this call */
+  uint64_t committed; /* tokens of this document that a kill can no longer lose (rule 2) */
+  double seconds;     /* since the call began */
+} eid_progress;
+typedef int (*eid_progress_callback)(const eid_progress* progress, void* user);
+
+/* ------------------------------------------------------------------------------------------------
+ * Engine: a model's weights and tokenizer, loaded once, shared by any number of sessions.
+ */
+
+typedef struct eid_engine eid_engine;
+
+typedef struct eid_engine_options {
+  size_t struct_size;
+  const char* model_path; /* a GGUF file; required */
+  const char* device;     /* "cpu" (default), "cuda", "cuda:1" */
+  const char* cache_dir;  /* where weight hashes are cached; NULL: the user's cache folder */
+  int threads;            /* 0: one per core */
+} eid_engine_options;
+
+EID_API eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out,
+                                     eid_error* error);
+EID_API void eid_engine_free(eid_engine* engine);
+
+/* The loaded model as JSON: architecture, layers, sizes, fingerprint, retrieval profile. */
+EID_API eid_status eid_engine_info(const eid_engine* engine, eid_string** json, eid_error* error);
+
+/* Text to tokens. With `special` non-zero, the names of special tokens in the text become these
+ * tokens. Writes at most `capacity` ids and sets `*count` to the number there are; a too small
+ * capacity is not an error. */
+EID_API eid_status eid_engine_tokenize(const eid_engine* engine, const char* text, size_t length,
+                                       int special, int32_t* tokens, size_t capacity, size_t* count,
+                                       eid_error* error);
+
+/* Tokens to text, without special tokens. Bytes that are no UTF-8 become U+FFFD. */
+EID_API eid_status eid_engine_detokenize(const eid_engine* engine, const int32_t* tokens,
+                                         size_t count, eid_string** text, eid_error* error);
+
+/* Reads a model file's header and tables, without loading weights: what `model info` prints. */
+EID_API eid_status eid_model_info(const char* path, eid_string** json, eid_error* error);
+
+/* Makes one GGUF out of a base GGUF and a patch folder (config.json + mixers.safetensors), which
+ * names its base by SHA-256. The output is written beside `output_path` and renamed into place. */
+EID_API eid_status eid_model_merge(const char* base_path, const char* patch_dir,
+                                   const char* output_path, eid_progress_callback progress,
+                                   void* user, eid_error* error);
+
+/* ------------------------------------------------------------------------------------------------
+ * Archive: a directory with one database of collections, documents and sessions.
+ */
+
+typedef struct eid_archive eid_archive;
+
+typedef struct eid_archive_options {
+  size_t struct_size;
+  const char* path;     /* required */
+  int create;           /* non-zero: make it when it is not there */
+  int read_only;        /* non-zero: no lock is taken, every write is refused */
+  uint64_t cache_bytes; /* budget of the host pool of coded blocks; 0: 384 MiB */
+} eid_archive_options;
+
+EID_API eid_status eid_archive_open(const eid_archive_options* options, eid_archive** out,
+                                    eid_error* error);
+EID_API void eid_archive_free(eid_archive* archive);
+
+typedef struct eid_ingest_options {
+  size_t struct_size;
+  const char* collection; /* required; made when it is not there */
+  const char* source;     /* the document's name in the collection, unique there; required */
+  const char* text;       /* UTF-8; binary data is refused */
+  size_t text_length;     /* or EID_NUL_TERMINATED */
+  const char* codec;      /* "int8" (default) or "fp16"; fixed when the collection is made */
+  int window;             /* tokens; 0: 1024 */
+  int sinks;              /* tokens; 0: 32 */
+  int segment;            /* tokens a forward pass; 0: 512 */
+  double commit_seconds;  /* longest time between commits; 0: 2 s */
+  eid_progress_callback progress;
+  void* user;
+} eid_ingest_options;
+
+typedef enum eid_ingest_outcome {
+  EID_INGEST_ADDED = 0,
+  EID_INGEST_REPLACED = 1,  /* the same source with other content: the old version is gone */
+  EID_INGEST_UNCHANGED = 2, /* the same content: nothing was done */
+  EID_INGEST_RESUMED = 3    /* an interrupted ingest of the same content was completed */
+} eid_ingest_outcome;
+
+typedef struct eid_ingest_result {
+  size_t struct_size;
+  eid_ingest_outcome outcome;
+  uint64_t document;
+  uint64_t tokens;
+  uint64_t tokens_read; /* tokens that went through the model in this call */
+  uint64_t blocks;
+  uint64_t bytes; /* written to the archive for this document by this call */
+  double seconds;
+} eid_ingest_result;
+
+/* Reads one document through the model from a fresh state and keeps all of it as memory blocks.
+ * Commits as it goes: after a crash or a cancellation the same call goes on from the last commit
+ * and ends with the same bytes. */
+EID_API eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
+                                      const eid_ingest_options* options, eid_ingest_result* result,
+                                      eid_error* error);
+
+/* Collections, documents and sessions as JSON; `collection` NULL means all. */
+EID_API eid_status eid_archive_list(const eid_archive* archive, const char* collection,
+                                    eid_string** json, eid_error* error);
+
+/* Sizes, counts, cache hits as JSON. */
+EID_API eid_status eid_archive_stats(const eid_archive* archive, eid_string** json,
+                                     eid_error* error);
+
+typedef struct eid_search_options {
+  size_t struct_size;
+  const char* collection;
+  const char* query;
+  size_t query_length; /* or EID_NUL_TERMINATED */
+  int limit;           /* passages; 0: 8 */
+} eid_search_options;
+
+/* The passages that the model's own attention would recall for the query. */
+EID_API eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
+                                      const eid_search_options* options, eid_passages** passages,
+                                      eid_error* error);
+
+/* Reads every record and checks it. The JSON report has `clean`, `records`, `damaged` (one entry
+ * per damaged record, naming the block) and per collection a `digest` that depends on the content
+ * alone. Damage found is reported, and also returned as EID_CORRUPTION with the report set. */
+EID_API eid_status eid_archive_verify(const eid_archive* archive, eid_progress_callback progress,
+                                      void* user, eid_string** json, eid_error* error);
+
+/* ------------------------------------------------------------------------------------------------
+ * Session: one running conversation or generation.
+ */
+
+typedef struct eid_session eid_session;
+
+typedef enum eid_attention_mode {
+  EID_ATTENTION_STREAM = 0, /* [sinks | span | window | segment], the default */
+  EID_ATTENTION_WINDOW = 1, /* [sinks | window | segment] */
+  EID_ATTENTION_FULL = 2,   /* everything since the session began */
+  EID_ATTENTION_RANDOM = 3  /* as stream, with blocks drawn at random: the control */
+} eid_attention_mode;
+
+typedef struct eid_session_options {
+  size_t struct_size;
+  eid_attention_mode mode;
+  int window;                 /* tokens; 0: 1024 */
+  int sinks;                  /* tokens; 0: 32; negative: none */
+  int segment;                /* most tokens in one forward pass; 0: 512 */
+  int span_blocks;            /* k; 0: 16 */
+  int candidate_blocks;       /* rescored on their real keys; 0: 128; negative: no rescoring */
+  int query_offset;           /* rotary distance of scoring queries; 0: window; negative: none */
+  const char* codec;          /* of the session's own blocks: "int8" (default) or "fp16" */
+  int forget_own_past;        /* non-zero: evicted tokens are dropped, not kept as memory */
+  const int32_t* span_layers; /* model layers that get a span; NULL: all attention layers */
+  size_t span_layer_count;
+  uint64_t seed; /* of the `random` mode's draws */
+  /* Where the session and its memory are kept. NULL: in RAM, gone when it is freed. */
+  eid_archive* archive;
+  const char* name; /* required with an archive; unique among its sessions */
+} eid_session_options;
+
+EID_API eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
+                                      eid_session** out, eid_error* error);
+
+/* Opens a saved session: it goes on with the logits it would have had (rule 9). */
+EID_API eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
+                                    eid_session** out, eid_error* error);
+EID_API void eid_session_free(eid_session* session);
+
+/* Makes a collection searchable for this session. Refused when its fingerprint differs. */
+EID_API eid_status eid_session_attach(eid_session* session, eid_archive* archive,
+                                      const char* collection, eid_error* error);
+
+typedef struct eid_append_options {
+  size_t struct_size;
+  const char* text;
+  size_t text_length;    /* or EID_NUL_TERMINATED */
+  const int32_t* tokens; /* instead of text */
+  size_t token_count;
+  const char* role; /* "user", "system", "assistant": wraps the text by the chat template; NULL:
+                     * plain text */
+  int use_span;     /* non-zero: these tokens may recall memory; zero: read with the span off */
+  eid_progress_callback progress;
+  void* user;
+} eid_append_options;
+
+/* Reads tokens into the session. Zero tokens are an error. A cancelled append keeps the segments
+ * that were read. */
+EID_API eid_status eid_session_append(eid_session* session, const eid_append_options* options,
+                                      eid_error* error);
+
+/* A piece of the answer: whole UTF-8 characters. Return non-zero to stop after it. */
+typedef int (*eid_text_callback)(const char* text, size_t length, void* user);
+
+typedef struct eid_generate_options {
+  size_t struct_size;
+  int max_tokens;           /* 0: 256 */
+  float temperature;        /* 0: greedy */
+  int top_k;                /* 0: off */
+  float top_p;              /* 0: off */
+  float min_p;              /* 0: off */
+  float repetition_penalty; /* 0: off (1.0) */
+  uint64_t seed;            /* used when the session has drawn nothing yet */
+  const char* stop;         /* text that ends the answer; NULL: none */
+  int memory_off;           /* non-zero: no span for this answer */
+  int assistant_turn;       /* non-zero: open the assistant's turn by the chat template first */
+  eid_text_callback on_text;
+  void* user;
+} eid_generate_options;
+
+typedef enum eid_stop_reason {
+  EID_STOP_END = 0,   /* the model's end token */
+  EID_STOP_LIMIT = 1, /* max_tokens */
+  EID_STOP_TEXT = 2,  /* the stop text */
+  EID_STOP_CALLER = 3 /* the callback */
+} eid_stop_reason;
+
+typedef struct eid_generate_result {
+  size_t struct_size;
+  eid_stop_reason reason;
+  size_t tokens; /* generated */
+  double seconds;
+  double first_token_seconds;
+} eid_generate_result;
+
+/* Generates and appends an answer. `text` may be NULL; otherwise the whole answer. */
+EID_API eid_status eid_session_generate(eid_session* session, const eid_generate_options* options,
+                                        eid_generate_result* result, eid_string** text,
+                                        eid_error* error);
+
+/* The passages that were in the span during the last answer, by attention (rule 5). `limit` 0: all
+ * of them. */
+EID_API eid_status eid_session_sources(const eid_session* session, size_t limit,
+                                       eid_passages** passages, eid_error* error);
+
+/* The logits after the last token read: fp32, one per vocabulary entry. Writes at most
+ * `capacity`. */
+EID_API eid_status eid_session_logits(const eid_session* session, float* logits, size_t capacity,
+                                      size_t* count, eid_error* error);
+
+/* Position, memory held, options, hits and times per stage as JSON. */
+EID_API eid_status eid_session_info(const eid_session* session, eid_string** json,
+                                    eid_error* error);
+
+/* Commits window, recurrent state, sampler state and new blocks in one atomic batch. */
+EID_API eid_status eid_session_save(eid_session* session, eid_error* error);
+
+#ifdef __cplusplus
+} /* extern "C" */
+#endif
+
+#endif /* EIDETIC_EIDETIC_H_ */
