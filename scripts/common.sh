@@ -1,0 +1,44 @@
+# What the scripts share: where things are kept, and how they speak. Sourced, never run.
+#
+#   EIDETIC_CACHE   the folder for LibTorch and the models (default: the user's cache folder)
+#   EIDETIC_JOBS    compile jobs (default: one per core, at most one per 2 GiB of memory)
+
+set -euo pipefail
+
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cache=${EIDETIC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/eidetic}
+torch_venv=$cache/torch-2.11.0
+models=$cache/models
+base_model=$models/SmolLM2-135M-Instruct.Q4_1.gguf
+hybrid_model=$models/smol-hybrid-135m.gguf
+patch=$repository/model/zoo/smol-hybrid-135m
+
+say() { printf '==> %s\n' "$*"; }
+fail() {
+  printf 'error: %s\n' "$*" >&2
+  exit 1
+}
+
+# The site-packages folder of the LibTorch environment: what CMake wants as EIDETIC_TORCH_ROOT.
+torch_root() {
+  local folder
+  for folder in "$torch_venv"/lib/python3.*/site-packages; do
+    if [ -e "$folder/torch/lib/libtorch_cpu.so" ]; then
+      printf '%s\n' "$folder"
+      return
+    fi
+  done
+  fail "LibTorch is not in $torch_venv; run scripts/setup"
+}
+
+compile_jobs() {
+  local cores memory_gib by_memory
+  if [ -n "${EIDETIC_JOBS:-}" ]; then
+    printf '%s\n' "$EIDETIC_JOBS"
+    return
+  fi
+  cores=$(nproc)
+  memory_gib=$(awk '/^MemTotal:/ {print int($2 / 1048576)}' /proc/meminfo)
+  by_memory=$((memory_gib / 2 > 0 ? memory_gib / 2 : 1))
+  printf '%s\n' $((cores < by_memory ? cores : by_memory))
+}
