@@ -32,7 +32,7 @@ struct ModelConfig {
   int head_dim = 0;
   float norm_epsilon = 0;
   double rotary_base = 0;
-  int rotary_dims = 0;
+  int rotary_dims = 0;        // 0: keys and queries are not rotated
   float attention_scale = 0;  // 1/sqrt(head_dim) unless the file says otherwise
   float embedding_scale = 1, residual_scale = 1, logit_scale = 1;  // logits are divided by the last
   int trained_context = 0;
@@ -42,6 +42,13 @@ struct ModelConfig {
   std::vector<int> AttentionLayers() const;  // ascending
   std::vector<int> MambaLayers() const;
 };
+
+class GgufFile;
+
+// Reads architectures `llama` and `granitehybrid` (docs/models.md). Throws Error: kUnsupported for
+// what this build cannot compute (experts, rotary scaling, another architecture), kCorruption for
+// sizes that are missing, out of range or contradict each other.
+ModelConfig ReadModelConfig(const GgufFile& file);
 
 }  // namespace eidetic::model
 

@@ -1,8 +1,8 @@
-// GGUF v3 files: a checked reader over a memory map, and a writer.
+// GGUF v3 files: a checked reader over a memory map. gguf_writer.h writes them.
 //
 // Nothing in the file is trusted (rule 6): every length, count, offset, type and alignment is
 // checked against the file's size before use, and the Error names the key or tensor and the byte
-// offset.
+// offset. What is checked is listed in docs/formats/gguf-hybrid.md.
 #ifndef EIDETIC_MODEL_GGUF_H_
 #define EIDETIC_MODEL_GGUF_H_
 
@@ -48,7 +48,8 @@ struct GgufTensor {
   uint64_t Values() const;
 };
 
-// Immutable and thread-safe; keeps the map open.
+// Immutable and thread-safe; keeps the map open. The file must not be shortened meanwhile: reading
+// a page that is gone ends the process (SIGBUS), as with every memory map.
 class GgufFile {
  public:
   // Throws Error: kNotFound, kIo, kCorruption, kUnsupported (another version, a tensor type).
@@ -69,21 +70,27 @@ class GgufFile {
   const GgufValue* Find(const std::string& key) const;  // null when missing
   uint64_t UnsignedOr(const std::string& key, uint64_t fallback) const;
   double FloatOr(const std::string& key, double fallback) const;
+  bool BoolOr(const std::string& key, bool fallback) const;
+  // The value as the file has it, its type (4 bytes) first: for a writer that copies it. Empty when
+  // the key is missing.
+  std::string_view RawValue(const std::string& key) const;
 
   const std::vector<GgufTensor>& tensors() const { return tensors_; }
   const GgufTensor* FindTensor(const std::string& name) const;  // null when missing
   // Throws kCorruption when missing or of another shape.
   const GgufTensor& Tensor(const std::string& name, const std::vector<uint64_t>& shape) const;
   const uint8_t* TensorData(const GgufTensor& tensor) const { return map_ + tensor.file_offset; }
-  // Dequantised to fp32 [Values()].
+  // Dequantised to fp32 [Values()], on OpenMP's threads.
   void ReadTensor(const GgufTensor& tensor, float* values) const;
 
  private:
+  friend class GgufParser;
   GgufFile() = default;
   std::string path_;
   const uint8_t* map_ = nullptr;
   uint64_t size_ = 0;
   std::map<std::string, GgufValue> metadata_;
+  std::map<std::string, std::string_view> raw_values_;
   std::vector<GgufTensor> tensors_;
   std::map<std::string, size_t> by_name_;
 };
