@@ -1,0 +1,554 @@
+// eidetic: a language model with a memory it can keep. The C++ interface.
+//
+// Header-only C++17 over the C interface in eidetic.h, so a program never depends on the C++ ABI
+// that the library was built with. It adds ownership, exceptions, std::string and std::function,
+// and nothing that the C interface cannot do.
+//
+//   eidetic::Engine engine({.model_path = "smol-hybrid.gguf"});
+//   eidetic::Archive archive({.path = "memory.eid", .create = true});
+//   archive.ingest(engine, {.collection = "books", .source = "holmes.txt", .text = text});
+//   eidetic::Session session(engine);
+//   session.attach(archive, "books");
+//   session.append("Where does Irene Adler live? She lives", {.use_span = true});
+//   std::cout << session.generate().text << "\n";
+//
+// Ownership   Engine, Archive and Session own their handles: movable, not copyable, freed when they
+//             go out of scope, in any order. What calls return is copied out and yours.
+// Errors      Every fallible call throws eidetic::Error with the status, the message and the
+// remedy. Callbacks   Return true to go on, false to stop. An exception thrown by a callback stops
+// the call
+//             and comes out of it: it never crosses the C interface.
+// Threads     As in eidetic.h: engines and archives are shared freely, a session belongs to one
+//             thread at a time.
+#ifndef EIDETIC_EIDETIC_HPP_
+#define EIDETIC_EIDETIC_HPP_
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "eidetic/eidetic.h"
+
+namespace eidetic {
+
+// A call that failed. what() is the message: what was wrong, with what value, where.
+class Error : public std::runtime_error {
+ public:
+  Error(eid_status status, const std::string& message, std::string remedy = {})
+      : std::runtime_error(message), status_(status), remedy_(std::move(remedy)) {}
+
+  eid_status status() const noexcept { return status_; }
+  // What to do about it; may be empty.
+  const std::string& remedy() const noexcept { return remedy_; }
+
+ private:
+  eid_status status_;
+  std::string remedy_{};
+};
+
+// Progress of a long call; the pointers in it are valid during the callback.
+using Progress = std::function<bool(const eid_progress&)>;
+// A piece of an answer: whole UTF-8 characters.
+using OnText = std::function<bool(std::string_view)>;
+
+// A passage of memory: eid_passage with strings of its own.
+struct Passage {
+  std::string collection{};  // empty: the session's own past
+  std::string source{};
+  std::string text{};
+  std::uint64_t document = 0;
+  std::uint64_t byte_begin = 0, byte_end = 0;
+  std::uint64_t token_begin = 0, token_end = 0;
+  std::uint32_t blocks = 0;
+  double attention = 0;  // sources(): share of the answer's attention, 0..1
+  double score = 0;      // search(): share of the retrieval mass, 0..1
+};
+
+inline std::string version() {
+  return eid_version();
+}
+
+namespace detail {
+
+template <auto Free>
+struct Deleter {
+  template <class T>
+  void operator()(T* pointer) const noexcept {
+    Free(pointer);
+  }
+};
+template <class T, auto Free>
+using Handle = std::unique_ptr<T, Deleter<Free>>;
+
+// An options struct of the C interface: zeroed, with its size set.
+template <class T>
+T sized() {
+  T value{};
+  value.struct_size = sizeof(T);
+  return value;
+}
+
+inline void check(eid_status status, const eid_error& error) {
+  if (status == EID_OK) return;
+  const char* message = error.message[0] ? error.message : eid_status_name(status);
+  throw Error(status, message, error.remedy);
+}
+
+// NULL for an empty string, which the C interface reads as "the default".
+inline const char* text_or_null(const std::string& text) {
+  if (text.find('\0') != std::string::npos) {
+    throw Error(EID_INVALID_ARGUMENT,
+                "a name holds a NUL byte after '" + std::string(text.c_str()) + "'",
+                "names and paths end at the first NUL: take it out");
+  }
+  return text.empty() ? nullptr : text.c_str();
+}
+
+inline std::string take(eid_string* string) {
+  Handle<eid_string, eid_string_free> owner(string);
+  return string ? std::string(string->data, string->length) : std::string();
+}
+
+inline std::string copy(const eid_string& string) {
+  return string.data ? std::string(string.data, string.length) : std::string();
+}
+
+inline std::vector<Passage> take(eid_passages* passages) {
+  Handle<eid_passages, eid_passages_free> owner(passages);
+  std::vector<Passage> result;
+  for (std::size_t i = 0; passages && i < passages->count; ++i) {
+    const eid_passage& p = passages->items[i];
+    result.push_back({copy(p.collection), copy(p.source), copy(p.text), p.document, p.byte_begin,
+                      p.byte_end, p.token_begin, p.token_end, p.blocks, p.attention, p.score});
+  }
+  return result;
+}
+
+// Runs `call(&out, &error)` and returns what it made, or throws.
+template <class T, class Call>
+T* made_by(Call call) {
+  auto error = sized<eid_error>();
+  T* out = nullptr;
+  const eid_status status = call(&out, &error);
+  check(status, error);
+  return out;
+}
+template <class Call>
+std::string text_from(Call call) {
+  return take(made_by<eid_string>(call));
+}
+
+// A callback of the user's on its way through C: keeps what it threw until the call has returned.
+template <class Function>
+struct Callback {
+  const Function& function;
+  std::exception_ptr thrown;
+
+  explicit Callback(const Function& f) : function(f) {}
+  void* user() { return this; }
+  void rethrow() const {
+    if (thrown) std::rethrow_exception(thrown);
+  }
+  template <class Argument>
+  int call(const Argument& argument) noexcept {
+    try {
+      return function(argument) ? 0 : 1;
+    } catch (...) {
+      thrown = std::current_exception();
+      return 1;
+    }
+  }
+};
+
+inline int call_progress(const eid_progress* progress, void* user) noexcept {
+  return static_cast<Callback<Progress>*>(user)->call(*progress);
+}
+inline int call_text(const char* text, std::size_t length, void* user) noexcept {
+  return static_cast<Callback<OnText>*>(user)->call(std::string_view(text, length));
+}
+inline eid_progress_callback trampoline(const Progress& f) {
+  return f ? call_progress : nullptr;
+}
+inline eid_text_callback trampoline(const OnText& f) {
+  return f ? call_text : nullptr;
+}
+
+}  // namespace detail
+
+// Reads a model file's header and tables, without loading weights: JSON.
+inline std::string model_info(const std::string& path) {
+  return detail::text_from([&](eid_string** out, eid_error* error) {
+    return eid_model_info(detail::text_or_null(path), out, error);
+  });
+}
+
+// Makes one GGUF out of a base GGUF and a patch folder.
+inline void model_merge(const std::string& base_path, const std::string& patch_dir,
+                        const std::string& output_path, const Progress& progress = {}) {
+  auto error = detail::sized<eid_error>();
+  detail::Callback<Progress> callback(progress);
+  const eid_status status = eid_model_merge(
+      detail::text_or_null(base_path), detail::text_or_null(patch_dir),
+      detail::text_or_null(output_path), detail::trampoline(progress), callback.user(), &error);
+  callback.rethrow();
+  detail::check(status, error);
+}
+
+struct EngineOptions {
+  std::string model_path{};  // a GGUF file; required
+  std::string device{};      // "cpu" (default), "cuda", "cuda:1"
+  std::string cache_dir{};   // where weight hashes are cached; empty: the user's cache folder
+  int threads = 0;           // 0: one per core
+};
+
+// A model's weights and tokenizer, loaded once, shared by any number of sessions.
+class Engine {
+ public:
+  explicit Engine(const EngineOptions& options) {
+    auto o = detail::sized<eid_engine_options>();
+    o.model_path = detail::text_or_null(options.model_path);
+    o.device = detail::text_or_null(options.device);
+    o.cache_dir = detail::text_or_null(options.cache_dir);
+    o.threads = options.threads;
+    handle_.reset(detail::made_by<eid_engine>(
+        [&](eid_engine** out, eid_error* error) { return eid_engine_create(&o, out, error); }));
+  }
+
+  // The loaded model as JSON.
+  std::string info() const {
+    return detail::text_from([&](eid_string** out, eid_error* error) {
+      return eid_engine_info(handle_.get(), out, error);
+    });
+  }
+
+  // Text to tokens. With `special`, names of special tokens in the text become these tokens.
+  std::vector<std::int32_t> tokenize(std::string_view text, bool special = false) const {
+    // A token of a byte-level tokenizer stands for at least one byte; a model that adds tokens of
+    // its own gets a second call.
+    std::vector<std::int32_t> tokens(text.size() + 2);
+    for (;;) {
+      auto error = detail::sized<eid_error>();
+      std::size_t count = 0;
+      detail::check(eid_engine_tokenize(handle_.get(), text.data(), text.size(), special,
+                                        tokens.data(), tokens.size(), &count, &error),
+                    error);
+      const bool complete = count <= tokens.size();
+      tokens.resize(count);
+      if (complete) return tokens;
+    }
+  }
+
+  // Tokens to text, without special tokens.
+  std::string detokenize(const std::vector<std::int32_t>& tokens) const {
+    return detail::text_from([&](eid_string** out, eid_error* error) {
+      return eid_engine_detokenize(handle_.get(), tokens.data(), tokens.size(), out, error);
+    });
+  }
+
+  eid_engine* get() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Handle<eid_engine, eid_engine_free> handle_;
+};
+
+struct ArchiveOptions {
+  std::string path{};             // required
+  bool create = false;            // make it when it is not there
+  bool read_only = false;         // no lock is taken, every write is refused
+  std::uint64_t cache_bytes = 0;  // 0: 384 MiB
+};
+
+struct IngestOptions {
+  std::string collection{};   // required; made when it is not there
+  std::string source{};       // the document's name, unique in the collection; required
+  std::string_view text{};    // UTF-8
+  std::string codec{};        // "int8" (default) or "fp16"; fixed when the collection is made
+  int window = 0;             // tokens; 0: 1024
+  int sinks = 0;              // tokens; 0: 32
+  int segment = 0;            // tokens a forward pass; 0: 512
+  double commit_seconds = 0;  // longest time between commits; 0: 2 s
+};
+
+// What verify() found: `clean`, or the damaged records in the JSON report.
+struct Verification {
+  bool clean = false;
+  std::string report{};
+};
+
+// A directory with one database of collections, documents and sessions.
+class Archive {
+ public:
+  explicit Archive(const ArchiveOptions& options) {
+    auto o = detail::sized<eid_archive_options>();
+    o.path = detail::text_or_null(options.path);
+    o.create = options.create;
+    o.read_only = options.read_only;
+    o.cache_bytes = options.cache_bytes;
+    handle_.reset(detail::made_by<eid_archive>(
+        [&](eid_archive** out, eid_error* error) { return eid_archive_open(&o, out, error); }));
+  }
+
+  // Reads one document through the model and keeps all of it as memory blocks. When `progress`
+  // stops it, what was committed is kept, Error has EID_CANCELLED, and the same call resumes it.
+  eid_ingest_result ingest(const Engine& engine, const IngestOptions& options,
+                           const Progress& progress = {}) {
+    detail::Callback<Progress> callback(progress);
+    auto o = detail::sized<eid_ingest_options>();
+    o.collection = detail::text_or_null(options.collection);
+    o.source = detail::text_or_null(options.source);
+    o.text = options.text.data() ? options.text.data() : "";
+    o.text_length = options.text.size();
+    o.codec = detail::text_or_null(options.codec);
+    o.window = options.window;
+    o.sinks = options.sinks;
+    o.segment = options.segment;
+    o.commit_seconds = options.commit_seconds;
+    o.progress = detail::trampoline(progress);
+    o.user = callback.user();
+    auto result = detail::sized<eid_ingest_result>();
+    auto error = detail::sized<eid_error>();
+    const eid_status status = eid_archive_ingest(handle_.get(), engine.get(), &o, &result, &error);
+    callback.rethrow();
+    detail::check(status, error);
+    return result;
+  }
+
+  // Collections, documents and sessions as JSON; an empty `collection` means all.
+  std::string list(const std::string& collection = {}) const {
+    return detail::text_from([&](eid_string** out, eid_error* error) {
+      return eid_archive_list(handle_.get(), detail::text_or_null(collection), out, error);
+    });
+  }
+
+  // Sizes, counts, cache hits as JSON.
+  std::string stats() const {
+    return detail::text_from([&](eid_string** out, eid_error* error) {
+      return eid_archive_stats(handle_.get(), out, error);
+    });
+  }
+
+  // The passages that the model's own attention would recall for the query; `limit` 0: 8.
+  std::vector<Passage> search(const Engine& engine, const std::string& collection,
+                              std::string_view query, int limit = 0) {
+    auto o = detail::sized<eid_search_options>();
+    o.collection = detail::text_or_null(collection);
+    o.query = query.data() ? query.data() : "";
+    o.query_length = query.size();
+    o.limit = limit;
+    return detail::take(detail::made_by<eid_passages>([&](eid_passages** out, eid_error* error) {
+      return eid_archive_search(handle_.get(), engine.get(), &o, out, error);
+    }));
+  }
+
+  // Reads every record and checks it. Damage does not throw: it is what the report is about.
+  Verification verify(const Progress& progress = {}) const {
+    detail::Callback<Progress> callback(progress);
+    auto error = detail::sized<eid_error>();
+    eid_string* json = nullptr;
+    const eid_status status = eid_archive_verify(handle_.get(), detail::trampoline(progress),
+                                                 callback.user(), &json, &error);
+    const bool reported = json != nullptr;
+    Verification result{status == EID_OK, detail::take(json)};
+    callback.rethrow();
+    if (status != EID_CORRUPTION || !reported) detail::check(status, error);
+    return result;
+  }
+
+  eid_archive* get() const noexcept { return handle_.get(); }
+
+ private:
+  detail::Handle<eid_archive, eid_archive_free> handle_;
+};
+
+// Zero means the default everywhere: eidetic.h says which.
+struct SessionOptions {
+  eid_attention_mode mode = EID_ATTENTION_STREAM;
+  int window = 0;
+  int sinks = 0;  // negative: none
+  int segment = 0;
+  int span_blocks = 0;
+  int candidate_blocks = 0;  // negative: no rescoring
+  int query_offset = 0;      // negative: none
+  std::string codec{};
+  bool forget_own_past = false;
+  std::vector<std::int32_t> span_layers{};  // empty: all attention layers
+  std::uint64_t seed = 0;
+};
+
+struct AppendOptions {
+  bool use_span = false;  // these tokens may recall memory
+  std::string role{};     // "user", "system", "assistant"; empty: plain text
+};
+
+struct GenerateOptions {
+  int max_tokens = 0;     // 0: 256
+  float temperature = 0;  // 0: greedy
+  int top_k = 0;
+  float top_p = 0;
+  float min_p = 0;
+  float repetition_penalty = 0;
+  std::uint64_t seed = 0;
+  std::string stop{};  // text that ends the answer
+  bool memory_off = false;
+  bool assistant_turn = false;
+};
+
+struct Answer {
+  std::string text{};
+  eid_stop_reason reason = EID_STOP_END;
+  std::size_t tokens = 0;
+  double seconds = 0;
+  double first_token_seconds = 0;
+};
+
+// One running conversation or generation: start here.
+class Session {
+ public:
+  // In RAM: gone with this object.
+  explicit Session(const Engine& engine, const SessionOptions& options = {}) {
+    create(engine, options, nullptr, {});
+  }
+  // Kept in `archive` under `name`, which must be new there; save() commits it.
+  Session(const Engine& engine, const SessionOptions& options, const Archive& archive,
+          const std::string& name) {
+    create(engine, options, archive.get(), name);
+  }
+  // A saved session goes on with the logits it would have had (rule 9).
+  static Session open(const Engine& engine, const Archive& archive, const std::string& name) {
+    return Session(detail::made_by<eid_session>([&](eid_session** out, eid_error* error) {
+      return eid_session_open(engine.get(), archive.get(), detail::text_or_null(name), out, error);
+    }));
+  }
+
+  // Makes a collection searchable for this session.
+  void attach(const Archive& archive, const std::string& collection) {
+    auto error = detail::sized<eid_error>();
+    detail::check(
+        eid_session_attach(handle_.get(), archive.get(), detail::text_or_null(collection), &error),
+        error);
+  }
+
+  void append(std::string_view text, const AppendOptions& options = {},
+              const Progress& progress = {}) {
+    auto o = detail::sized<eid_append_options>();
+    o.text = text.data() ? text.data() : "";
+    o.text_length = text.size();
+    append(o, options, progress);
+  }
+  void append(const std::vector<std::int32_t>& tokens, const AppendOptions& options = {},
+              const Progress& progress = {}) {
+    auto o = detail::sized<eid_append_options>();
+    o.tokens = tokens.data();
+    o.token_count = tokens.size();
+    append(o, options, progress);
+  }
+
+  // Generates and appends an answer, piece by piece through `on_text`.
+  Answer generate(const GenerateOptions& options = {}, const OnText& on_text = {}) {
+    detail::Callback<OnText> callback(on_text);
+    auto o = detail::sized<eid_generate_options>();
+    o.max_tokens = options.max_tokens;
+    o.temperature = options.temperature;
+    o.top_k = options.top_k;
+    o.top_p = options.top_p;
+    o.min_p = options.min_p;
+    o.repetition_penalty = options.repetition_penalty;
+    o.seed = options.seed;
+    o.stop = detail::text_or_null(options.stop);
+    o.memory_off = options.memory_off;
+    o.assistant_turn = options.assistant_turn;
+    o.on_text = detail::trampoline(on_text);
+    o.user = callback.user();
+    auto result = detail::sized<eid_generate_result>();
+    auto error = detail::sized<eid_error>();
+    eid_string* text = nullptr;
+    const eid_status status = eid_session_generate(handle_.get(), &o, &result, &text, &error);
+    std::string answer = detail::take(text);
+    callback.rethrow();
+    detail::check(status, error);
+    return {std::move(answer), result.reason, result.tokens, result.seconds,
+            result.first_token_seconds};
+  }
+
+  // The passages that were in the span during the last answer, by attention; `limit` 0: all.
+  std::vector<Passage> sources(std::size_t limit = 0) const {
+    return detail::take(detail::made_by<eid_passages>([&](eid_passages** out, eid_error* error) {
+      return eid_session_sources(handle_.get(), limit, out, error);
+    }));
+  }
+
+  // The logits after the last token read, one per vocabulary entry.
+  std::vector<float> logits() const {
+    auto error = detail::sized<eid_error>();
+    std::size_t count = 0;
+    detail::check(eid_session_logits(handle_.get(), nullptr, 0, &count, &error), error);
+    std::vector<float> values(count);
+    detail::check(eid_session_logits(handle_.get(), values.data(), count, &count, &error), error);
+    return values;
+  }
+
+  // Position, memory held, options, hits and times per stage as JSON.
+  std::string info() const {
+    return detail::text_from([&](eid_string** out, eid_error* error) {
+      return eid_session_info(handle_.get(), out, error);
+    });
+  }
+
+  // Commits window, recurrent state, sampler state and new blocks in one atomic batch.
+  void save() {
+    auto error = detail::sized<eid_error>();
+    detail::check(eid_session_save(handle_.get(), &error), error);
+  }
+
+  eid_session* get() const noexcept { return handle_.get(); }
+
+ private:
+  explicit Session(eid_session* session) : handle_(session) {}
+
+  void create(const Engine& engine, const SessionOptions& options, eid_archive* archive,
+              const std::string& name) {
+    auto o = detail::sized<eid_session_options>();
+    o.mode = options.mode;
+    o.window = options.window;
+    o.sinks = options.sinks;
+    o.segment = options.segment;
+    o.span_blocks = options.span_blocks;
+    o.candidate_blocks = options.candidate_blocks;
+    o.query_offset = options.query_offset;
+    o.codec = detail::text_or_null(options.codec);
+    o.forget_own_past = options.forget_own_past;
+    o.span_layers = options.span_layers.empty() ? nullptr : options.span_layers.data();
+    o.span_layer_count = options.span_layers.size();
+    o.seed = options.seed;
+    o.archive = archive;
+    o.name = detail::text_or_null(name);
+    handle_.reset(detail::made_by<eid_session>([&](eid_session** out, eid_error* error) {
+      return eid_session_create(engine.get(), &o, out, error);
+    }));
+  }
+
+  void append(eid_append_options& o, const AppendOptions& options, const Progress& progress) {
+    detail::Callback<Progress> callback(progress);
+    o.role = detail::text_or_null(options.role);
+    o.use_span = options.use_span;
+    o.progress = detail::trampoline(progress);
+    o.user = callback.user();
+    auto error = detail::sized<eid_error>();
+    const eid_status status = eid_session_append(handle_.get(), &o, &error);
+    callback.rethrow();
+    detail::check(status, error);
+  }
+
+  detail::Handle<eid_session, eid_session_free> handle_;
+};
+
+}  // namespace eidetic
+
+#endif  // EIDETIC_EIDETIC_HPP_
