@@ -1,0 +1,146 @@
+#if defined(__x86_64__)
+
+#include <immintrin.h>
+
+#include <cstring>
+#include <initializer_list>
+
+#include "kernels/block_codec.h"
+#include "kernels/score_tile.h"
+
+#define EID_AVX2 __attribute__((target("avx2,fma,f16c")))
+
+namespace eidetic::kernels {
+namespace {
+
+EID_AVX2 void LoadHalfStrided(const uint8_t* vectors, size_t stride, int rows, int dim,
+                              float* tile) {
+  const int width = TileWidth(dim);
+  for (int row = 0; row < rows; ++row) {
+    const uint8_t* from = vectors + stride * static_cast<size_t>(row);
+    float* to = tile + static_cast<size_t>(row) * width;
+    int i = 0;
+    for (; i + 8 <= dim; i += 8) {
+      const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + 2 * i));
+      _mm256_storeu_ps(to + i, _mm256_cvtph_ps(bits));
+    }
+    for (; i < dim; ++i) {
+      uint16_t half;
+      std::memcpy(&half, from + 2 * i, sizeof(half));
+      to[i] = HalfToFloat(half);
+    }
+    for (; i < width; ++i) to[i] = 0.0f;
+  }
+  ZeroPadRows(rows, width, tile);
+}
+
+void LoadHalf(const uint16_t* vectors, int rows, int dim, float* tile) {
+  LoadHalfStrided(reinterpret_cast<const uint8_t*>(vectors), sizeof(uint16_t) * dim, rows, dim,
+                  tile);
+}
+
+EID_AVX2 void LoadInt8Strided(const uint8_t* vectors, size_t stride, int rows, int dim,
+                              float* tile) {
+  const int width = TileWidth(dim);
+  for (int row = 0; row < rows; ++row) {
+    const uint8_t* from = vectors + stride * static_cast<size_t>(row);
+    float* to = tile + static_cast<size_t>(row) * width;
+    int i = 0;
+    for (; i + 8 <= dim; i += 8) {
+      const __m128i bytes = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(from + i));
+      _mm256_storeu_ps(to + i, _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(bytes)));
+    }
+    for (; i < dim; ++i) to[i] = static_cast<float>(static_cast<int8_t>(from[i]));
+    for (; i < width; ++i) to[i] = 0.0f;
+  }
+  ZeroPadRows(rows, width, tile);
+}
+
+// Four rows against the query: their sixteen partial sums each, folded to four.
+// Lanes [row 0: 2, row 2: 2 | row 1: 2, row 3: 2] after the fold to two.
+EID_AVX2 inline __m256 FourRows(const float* query, const float* rows, int width) {
+  __m256 low[4], high[4];
+  for (int r = 0; r < 4; ++r) low[r] = high[r] = _mm256_setzero_ps();
+  for (int at = 0; at < width; at += kTileLanes) {
+    const __m256 q0 = _mm256_loadu_ps(query + at);
+    const __m256 q1 = _mm256_loadu_ps(query + at + 8);
+    for (int r = 0; r < 4; ++r) {
+      const float* row = rows + static_cast<size_t>(r) * width + at;
+      low[r] = _mm256_fmadd_ps(q0, _mm256_loadu_ps(row), low[r]);
+      high[r] = _mm256_fmadd_ps(q1, _mm256_loadu_ps(row + 8), high[r]);
+    }
+  }
+  __m256 eight[4];
+  for (int r = 0; r < 4; ++r) eight[r] = _mm256_add_ps(low[r], high[r]);
+  const __m256 four01 = _mm256_add_ps(_mm256_permute2f128_ps(eight[0], eight[1], 0x20),
+                                      _mm256_permute2f128_ps(eight[0], eight[1], 0x31));
+  const __m256 four23 = _mm256_add_ps(_mm256_permute2f128_ps(eight[2], eight[3], 0x20),
+                                      _mm256_permute2f128_ps(eight[2], eight[3], 0x31));
+  return _mm256_add_ps(_mm256_shuffle_ps(four01, four23, 0x44),
+                       _mm256_shuffle_ps(four01, four23, 0xee));
+}
+
+EID_AVX2 uint64_t Score(const float* query, const float* tile, int rows, int width, float threshold,
+                        float* scores) {
+  const __m256 limit = _mm256_set1_ps(threshold);
+  // Scores leave the fold as rows 0, 2, 4, 6, 1, 3, 5, 7.
+  const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+  uint64_t above = 0;
+  for (int row = 0; row < rows; row += 8) {
+    const float* at = tile + static_cast<size_t>(row) * width;
+    const __m256 first = FourRows(query, at, width);
+    const __m256 second = FourRows(query, at + static_cast<size_t>(4) * width, width);
+    const __m256 sums =
+        _mm256_permutevar8x32_ps(_mm256_add_ps(_mm256_shuffle_ps(first, second, 0x88),
+                                               _mm256_shuffle_ps(first, second, 0xdd)),
+                                 order);
+    _mm256_storeu_ps(scores + row, sums);
+    const int mask = _mm256_movemask_ps(_mm256_cmp_ps(sums, limit, _CMP_GT_OQ));
+    above |= static_cast<uint64_t>(static_cast<uint32_t>(mask)) << row;
+  }
+  return rows < 64 ? above & ((uint64_t{1} << rows) - 1) : above;
+}
+
+// exp(x) for x in [-87, 0]: 2^n e^r with |r| <= ln 2 / 2, e^r by its series.
+EID_AVX2 inline __m256 Exp(__m256 x) {
+  const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
+                                   _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  __m256 r = _mm256_fnmadd_ps(n, _mm256_set1_ps(0.693359375f), x);
+  r = _mm256_fnmadd_ps(n, _mm256_set1_ps(-2.12194440e-4f), r);
+  __m256 sum = _mm256_set1_ps(1.0f / 5040);
+  for (const float term : {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f}) {
+    sum = _mm256_fmadd_ps(sum, r, _mm256_set1_ps(term));
+  }
+  const __m256i power =
+      _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+  return _mm256_mul_ps(sum, _mm256_castsi256_ps(power));
+}
+
+EID_AVX2 float SumExp(const float* scores, int count, float maximum) {
+  const __m256 top = _mm256_set1_ps(maximum);
+  const __m256 floor = _mm256_set1_ps(-87.0f);
+  __m256 sum = _mm256_setzero_ps();
+  for (int i = 0; i < count; i += 8) {
+    float last[8];
+    const float* from = scores + i;
+    if (count - i < 8) {
+      for (int j = 0; j < 8; ++j) last[j] = j < count - i ? from[j] : maximum - 1000.0f;
+      from = last;
+    }
+    const __m256 x = _mm256_sub_ps(_mm256_loadu_ps(from), top);
+    const __m256 counted = _mm256_cmp_ps(x, floor, _CMP_GT_OQ);
+    sum = _mm256_add_ps(sum, _mm256_and_ps(counted, Exp(_mm256_max_ps(x, floor))));
+  }
+  float lanes[8];
+  _mm256_storeu_ps(lanes, sum);
+  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
+         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+}
+
+}  // namespace
+
+const TileFunctions kAvx2Tile = {LoadHalf, LoadHalfStrided, LoadInt8Strided, Score, SumExp};
+
+}  // namespace eidetic::kernels
+
+#endif  // __x86_64__
