@@ -1,0 +1,37 @@
+// How a question is put to an archive: what `ask` and `eval sources` do.
+#ifndef EIDETIC_APPS_CLI_ASK_H_
+#define EIDETIC_APPS_CLI_ASK_H_
+
+#include <string>
+#include <vector>
+
+#include "eidetic/eidetic.hpp"
+
+namespace eidetic::cli {
+
+struct AskRequest {
+  std::string question;
+  std::vector<std::string> collections;
+  bool chat = false;  // by the model's chat template instead of plain continuation
+  SessionOptions session;
+  GenerateOptions generate;
+  std::size_t sources = 5;  // passages wanted; 0: all
+};
+
+struct AskReply {
+  Answer answer;
+  std::vector<Passage> sources;
+};
+
+// The prompt for plain continuation. The one place that decides its form.
+std::string ask_prompt(const std::string& question);
+// Text that shows that the model goes on to invent the next question.
+std::string ask_stop();
+
+// Asks in a fresh session in RAM with only the question in it: all else comes from memory.
+AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& request,
+             const OnText& on_text = {}, const Progress& progress = {});
+
+}  // namespace eidetic::cli
+
+#endif  // EIDETIC_APPS_CLI_ASK_H_

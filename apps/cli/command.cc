@@ -1,0 +1,217 @@
+#include "apps/cli/command.h"
+
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "apps/cli/interrupt.h"
+#include "apps/cli/terminal.h"
+
+namespace eidetic::cli {
+
+void ModelFlags::add(CLI::App& command) {
+  command.add_option("-m,--model", model, "The model: a GGUF file")
+      ->envname("EIDETIC_MODEL")
+      ->type_name("FILE")
+      ->group("Model");
+  command.add_option("--device", device, "cpu, cuda or cuda:N")
+      ->capture_default_str()
+      ->type_name("NAME")
+      ->group("Model");
+  command.add_option("--threads", threads, "Threads of the CPU; 0: one per core")
+      ->check(CLI::Range(0, 1024))
+      ->type_name("N")
+      ->group("Model");
+}
+
+Engine ModelFlags::load() const {
+  if (model.empty()) {
+    throw Error(EID_INVALID_ARGUMENT, "no model was named",
+                "pass --model FILE.gguf or set EIDETIC_MODEL");
+  }
+  return Engine({.model_path = model, .device = device, .threads = threads});
+}
+
+void ArchiveFlag::add(CLI::App& command) {
+  command.add_option("-a,--archive", path, "The archive: a directory of memory")
+      ->envname("EIDETIC_ARCHIVE")
+      ->type_name("DIR")
+      ->group("Archive");
+}
+
+const std::string& ArchiveFlag::required() const {
+  if (path.empty()) {
+    throw Error(EID_INVALID_ARGUMENT, "no archive was named",
+                "pass --archive DIR or set EIDETIC_ARCHIVE");
+  }
+  return path;
+}
+
+Archive ArchiveFlag::open_to_read() const {
+  return Archive({.path = required(), .read_only = true});
+}
+
+Archive ArchiveFlag::open_to_write(bool create) const {
+  return Archive({.path = required(), .create = create});
+}
+
+void SpanFlags::add(CLI::App& command) {
+  const auto option = [&](const char* name, auto& value, const char* text) {
+    command.add_option(name, value, text)->type_name("N")->group("Attention");
+  };
+  option("--window", window, "Tokens of the attention window; 0: 1024");
+  option("--sinks", sinks, "First tokens that are always attended to; 0: 32, -1: none");
+  option("--segment", segment, "Most tokens in one forward pass; 0: 512");
+  option("--span-blocks", span_blocks, "Memory blocks recalled at a time; 0: 16");
+  option("--candidates", candidates,
+         "Blocks rescored on their real keys; 0: 128, -1: no rescoring");
+  option("--query-offset", query_offset,
+         "Rotary distance of scoring queries; 0: the window, -1: none");
+  command
+      .add_option("--span-layers", span_layers,
+                  "Model layers that recall, such as 7,16,18; default: all attention layers")
+      ->delimiter(',')
+      ->type_name("N,N,...")
+      ->group("Attention");
+  command.add_option("--codec", codec, "How keys and values are stored: int8 (default) or fp16")
+      ->check(CLI::IsMember({"int8", "fp16"}))
+      ->type_name("NAME")
+      ->group("Attention");
+}
+
+SessionOptions SpanFlags::session_options(eid_attention_mode mode) const {
+  SessionOptions options;
+  options.mode = mode;
+  options.window = window;
+  options.sinks = sinks;
+  options.segment = segment;
+  options.span_blocks = span_blocks;
+  options.candidate_blocks = candidates;
+  options.query_offset = query_offset;
+  options.codec = codec;
+  options.span_layers = span_layers;
+  return options;
+}
+
+void SamplingFlags::add(CLI::App& command) {
+  const auto option = [&](const char* name, auto& value, const char* text) {
+    return command.add_option(name, value, text)->type_name("X")->group("Sampling");
+  };
+  option("-n,--max-tokens", max_tokens, "Most tokens to generate")
+      ->check(CLI::Range(1, 1 << 24))
+      ->capture_default_str();
+  option("-t,--temperature", temperature, "0: greedy")->check(CLI::Range(0.0, 100.0));
+  option("--top-k", top_k, "Only the K likeliest tokens; 0: off")->check(CLI::NonNegativeNumber);
+  option("--top-p", top_p, "Only the likeliest tokens that sum to P; 0: off")
+      ->check(CLI::Range(0.0, 1.0));
+  option("--min-p", min_p, "Only tokens at least P times as likely as the likeliest; 0: off")
+      ->check(CLI::Range(0.0, 1.0));
+  option("--repetition-penalty", repetition_penalty, "Above 1 discourages repetition; 0: off")
+      ->check(CLI::Range(0.0, 100.0));
+  option("--seed", seed, "Seed of the sampler");
+  option("--stop", stop, "Text that ends the answer");
+}
+
+GenerateOptions SamplingFlags::options() const {
+  GenerateOptions options;
+  options.max_tokens = max_tokens;
+  options.temperature = temperature;
+  options.top_k = top_k;
+  options.top_p = top_p;
+  options.min_p = min_p;
+  options.repetition_penalty = repetition_penalty;
+  options.seed = seed;
+  options.stop = stop;
+  return options;
+}
+
+void add_json_flag(CLI::App& command, bool& json) {
+  command.add_flag("--json", json, "Print JSON on standard output");
+}
+
+void add_examples(CLI::App& command, const std::string& examples) {
+  command.footer("\nExamples:\n" + examples);
+}
+
+eid_attention_mode parse_mode(const std::string& name) {
+  if (name == "stream") return EID_ATTENTION_STREAM;
+  if (name == "window") return EID_ATTENTION_WINDOW;
+  if (name == "full") return EID_ATTENTION_FULL;
+  if (name == "random") return EID_ATTENTION_RANDOM;
+  throw Error(EID_INVALID_ARGUMENT, "there is no attention mode '" + name + "'",
+              "choose stream, window, full or random");
+}
+
+const char* stop_reason_name(eid_stop_reason reason) {
+  switch (reason) {
+    case EID_STOP_END:
+      return "end";
+    case EID_STOP_LIMIT:
+      return "limit";
+    case EID_STOP_TEXT:
+      return "stop text";
+    case EID_STOP_CALLER:
+      return "interrupted";
+  }
+  return "unknown";
+}
+
+std::vector<std::string> collections_to_ask(const Archive& archive,
+                                            const std::vector<std::string>& names) {
+  if (!names.empty()) return names;
+  std::vector<std::string> all;
+  const nlohmann::json list = parse_json(archive.list());
+  for (const auto& collection : list.value("collections", nlohmann::json::array())) {
+    all.push_back(collection.value("name", ""));
+  }
+  if (all.size() == 1) return all;
+  std::string known;
+  for (const auto& name : all) known += (known.empty() ? "" : ", ") + name;
+  throw Error(all.empty() ? EID_NOT_FOUND : EID_INVALID_ARGUMENT,
+              all.empty() ? "the archive holds no collection" : "no collection was named",
+              all.empty() ? "run: eidetic ingest FILE --into COLLECTION"
+                          : "pass --from with one or more of: " + known);
+}
+
+nlohmann::json to_json(const Passage& passage) {
+  return {{"collection", passage.collection},
+          {"source", passage.source},
+          {"document", passage.document},
+          {"byte_begin", passage.byte_begin},
+          {"byte_end", passage.byte_end},
+          {"token_begin", passage.token_begin},
+          {"token_end", passage.token_end},
+          {"blocks", passage.blocks},
+          {"attention", passage.attention},
+          {"score", passage.score},
+          {"text", passage.text}};
+}
+
+std::string compact(const nlohmann::json& json) {
+  return json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+void print_json(const nlohmann::json& json) {
+  std::cout << compact(json) << std::endl;
+}
+
+nlohmann::json parse_json(const std::string& text) {
+  nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (json.is_discarded()) {
+    throw Error(EID_INTERNAL, "the library's report is no JSON: " + one_line(text, 120),
+                "please report this");
+  }
+  return json;
+}
+
+Progress progress_of(ProgressMeter& meter) {
+  return [&meter](const eid_progress& progress) {
+    meter.update(progress);
+    return !interrupted();
+  };
+}
+
+void stop_if_interrupted() {
+  if (interrupted()) throw Error(EID_CANCELLED, "stopped by Ctrl-C");
+}
+
+}  // namespace eidetic::cli

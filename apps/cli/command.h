@@ -1,0 +1,101 @@
+// What the commands share: how they are registered, and the options that several of them have.
+#ifndef EIDETIC_APPS_CLI_COMMAND_H_
+#define EIDETIC_APPS_CLI_COMMAND_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "eidetic/eidetic.hpp"
+
+namespace CLI {
+class App;
+}
+
+namespace eidetic::cli {
+
+// What the chosen command does; returns the exit code. Set while the command line is parsed, run
+// after it, so that help and usage errors never touch a model or an archive.
+using Action = std::function<int()>;
+
+void add_model_commands(CLI::App& app, Action& action);
+void add_ingest_command(CLI::App& app, Action& action);
+void add_ask_command(CLI::App& app, Action& action);
+void add_generate_command(CLI::App& app, Action& action);
+void add_memory_commands(CLI::App& app, Action& action);
+void add_eval_commands(CLI::App& app, Action& action);
+void add_bench_command(CLI::App& app, Action& action);
+
+// --model, --device, --threads
+struct ModelFlags {
+  std::string model, device = "cpu";
+  int threads = 0;
+
+  void add(CLI::App& command);
+  Engine load() const;
+};
+
+// --archive
+struct ArchiveFlag {
+  std::string path;
+
+  void add(CLI::App& command);
+  Archive open_to_read() const;
+  Archive open_to_write(bool create) const;
+
+ private:
+  const std::string& required() const;
+};
+
+// --window, --sinks, --segment, --span-blocks, --candidates, --query-offset, --span-layers, --codec
+struct SpanFlags {
+  int window = 0, sinks = 0, segment = 0, span_blocks = 0, candidates = 0, query_offset = 0;
+  std::vector<std::int32_t> span_layers;
+  std::string codec;
+
+  void add(CLI::App& command);
+  SessionOptions session_options(eid_attention_mode mode) const;
+};
+
+// --max-tokens, --temperature, --top-k, --top-p, --min-p, --repetition-penalty, --seed, --stop
+struct SamplingFlags {
+  int max_tokens = 256;
+  float temperature = 0, top_p = 0, min_p = 0, repetition_penalty = 0;
+  int top_k = 0;
+  std::uint64_t seed = 0;
+  std::string stop;
+
+  void add(CLI::App& command);
+  GenerateOptions options() const;
+};
+
+void add_json_flag(CLI::App& command, bool& json);
+// The examples under --help, one command a line.
+void add_examples(CLI::App& command, const std::string& examples);
+
+eid_attention_mode parse_mode(const std::string& name);
+const char* stop_reason_name(eid_stop_reason reason);
+
+// The collections to ask: `names`, or the archive's only one when none is named.
+std::vector<std::string> collections_to_ask(const Archive& archive,
+                                            const std::vector<std::string>& names);
+
+nlohmann::json to_json(const Passage& passage);
+// One line, whatever bytes the strings hold.
+std::string compact(const nlohmann::json& json);
+void print_json(const nlohmann::json& json);
+nlohmann::json parse_json(const std::string& text);
+
+// Progress callback that drives a meter and stops when the user pressed Ctrl-C.
+class ProgressMeter;
+Progress progress_of(ProgressMeter& meter);
+
+// Throws EID_CANCELLED when the user has asked to stop.
+void stop_if_interrupted();
+
+}  // namespace eidetic::cli
+
+#endif  // EIDETIC_APPS_CLI_COMMAND_H_

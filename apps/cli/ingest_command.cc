@@ -1,0 +1,248 @@
+// eidetic ingest FILE... --into COLLECTION
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "apps/cli/command.h"
+#include "apps/cli/exit_code.h"
+#include "apps/cli/interrupt.h"
+#include "apps/cli/terminal.h"
+#include "apps/cli/text_file.h"
+
+namespace eidetic::cli {
+namespace {
+
+struct IngestFlags {
+  std::vector<std::string> files;
+  std::string collection, name;
+  ModelFlags model;
+  ArchiveFlag archive;
+  int window = 0, sinks = 0, segment = 0;
+  std::string codec;
+  double commit_seconds = 0;
+  bool json = false;
+};
+
+const char* outcome_name(eid_ingest_outcome outcome) {
+  switch (outcome) {
+    case EID_INGEST_ADDED:
+      return "added";
+    case EID_INGEST_REPLACED:
+      return "replaced";
+    case EID_INGEST_UNCHANGED:
+      return "unchanged";
+    case EID_INGEST_RESUMED:
+      return "resumed";
+  }
+  return "unknown";
+}
+
+// What all files came to. Errors of different kinds give the general code.
+struct Tally {
+  std::uint64_t files = 0, failed = 0, unchanged = 0, tokens = 0, tokens_read = 0, blocks = 0,
+                bytes = 0;
+  double seconds = 0;
+  int code = kExitOk;
+
+  void fail(int with) {
+    ++failed;
+    code = code == kExitOk || code == with ? with : static_cast<int>(kExitRuntime);
+  }
+};
+
+// Reports what a kill can no longer lose: one line per commit, flushed, so that a reader may take
+// it for an acknowledgement (rule 2).
+class CommitReporter {
+ public:
+  CommitReporter(std::string source, ProgressMeter& meter, bool json)
+      : source_(std::move(source)), meter_(meter), json_(json) {}
+
+  bool operator()(const eid_progress& progress) {
+    meter_.update(progress);
+    if (progress.committed > committed_) {
+      committed_ = progress.committed;
+      if (json_) {
+        print_json({{"event", "committed"},
+                    {"source", source_},
+                    {"tokens", progress.committed},
+                    {"total", progress.total},
+                    {"blocks", progress.blocks},
+                    {"bytes", progress.bytes},
+                    {"seconds", progress.seconds}});
+      }
+    }
+    return !interrupted();
+  }
+  std::uint64_t committed() const { return committed_; }
+
+ private:
+  std::string source_;
+  ProgressMeter& meter_;
+  bool json_;
+  std::uint64_t committed_ = 0;
+};
+
+void report_done(const std::string& source, const eid_ingest_result& result, bool json) {
+  if (json) {
+    print_json({{"event", "done"},
+                {"source", source},
+                {"outcome", outcome_name(result.outcome)},
+                {"document", result.document},
+                {"tokens", result.tokens},
+                {"tokens_read", result.tokens_read},
+                {"blocks", result.blocks},
+                {"bytes", result.bytes},
+                {"seconds", result.seconds}});
+    return;
+  }
+  std::cout << styled(source, Style::kBold) << ": " << outcome_name(result.outcome) << ", "
+            << with_commas(result.tokens) << " tokens in " << with_commas(result.blocks)
+            << " blocks";
+  if (result.tokens_read > 0) {
+    std::cout << ", " << human_bytes(result.bytes) << ", " << human_seconds(result.seconds);
+    if (result.seconds > 0) {
+      std::cout << " ("
+                << with_commas(static_cast<std::uint64_t>(static_cast<double>(result.tokens_read) /
+                                                          result.seconds))
+                << " tokens/s)";
+    }
+  }
+  std::cout << std::endl;
+}
+
+void report_error(const std::string& source, const Error& error, bool json) {
+  if (json) {
+    print_json({{"event", "error"},
+                {"source", source},
+                {"status", eid_status_name(error.status())},
+                {"message", error.what()},
+                {"remedy", error.remedy()}});
+  }
+  print_error(error.what(), error.remedy());
+}
+
+void ingest_file(const std::string& path, const IngestFlags& flags, Engine& engine,
+                 Archive& archive, Tally& tally) {
+  const std::string source = flags.name.empty() ? path : flags.name;
+  ProgressMeter meter(source, "tokens");
+  CommitReporter reporter(source, meter, flags.json);
+  ++tally.files;
+  try {
+    const std::string text = read_text_file(path);
+    if (flags.json) print_json({{"event", "started"}, {"source", source}, {"bytes", text.size()}});
+    IngestOptions options{.collection = flags.collection, .source = source, .text = text};
+    options.codec = flags.codec;
+    options.window = flags.window;
+    options.sinks = flags.sinks;
+    options.segment = flags.segment;
+    options.commit_seconds = flags.commit_seconds;
+    const eid_ingest_result result = archive.ingest(engine, options, std::ref(reporter));
+    meter.clear();
+    report_done(source, result, flags.json);
+    tally.unchanged += result.outcome == EID_INGEST_UNCHANGED;
+    tally.tokens += result.tokens;
+    tally.tokens_read += result.tokens_read;
+    tally.blocks += result.blocks;
+    tally.bytes += result.bytes;
+    tally.seconds += result.seconds;
+  } catch (const Error& error) {
+    meter.clear();
+    if (error.status() == EID_CANCELLED) {
+      const Error stopped(EID_CANCELLED,
+                          "stopped in '" + source + "': " + with_commas(reporter.committed()) +
+                              " of its tokens are committed and kept",
+                          "run the same command again to go on from there");
+      report_error(source, stopped, flags.json);
+    } else {
+      report_error(source, error, flags.json);
+    }
+    tally.fail(exit_code(error.status()));
+  }
+}
+
+// Errors that every further file would meet as well.
+bool is_final(int code) {
+  return code == kExitInterrupted || code == kExitNoSpace || code == kExitWrongModel;
+}
+
+void report_summary(const Tally& tally, bool json) {
+  if (json) {
+    print_json({{"event", "summary"},
+                {"files", tally.files},
+                {"failed", tally.failed},
+                {"unchanged", tally.unchanged},
+                {"tokens", tally.tokens},
+                {"tokens_read", tally.tokens_read},
+                {"blocks", tally.blocks},
+                {"bytes", tally.bytes},
+                {"seconds", tally.seconds},
+                {"exit_code", tally.code}});
+    return;
+  }
+  if (tally.files < 2) return;
+  std::cout << tally.files << " files: " << tally.files - tally.failed << " in the archive ("
+            << tally.unchanged << " unchanged), " << tally.failed << " failed; "
+            << with_commas(tally.tokens_read) << " tokens read, " << human_bytes(tally.bytes)
+            << " written, " << human_seconds(tally.seconds) << std::endl;
+}
+
+int run_ingest(const IngestFlags& flags) {
+  if (!flags.name.empty() && flags.files.size() > 1) {
+    throw Error(
+        EID_INVALID_ARGUMENT,
+        "--name '" + flags.name + "' cannot name " + std::to_string(flags.files.size()) + " files",
+        "a document's name is unique in its collection: ingest the files one by one");
+  }
+  Tally tally;
+  // The archive first: a lock or a wrong path shows before the model is loaded.
+  Archive archive = flags.archive.open_to_write(/*create=*/true);
+  Engine engine = flags.model.load();
+  for (const std::string& file : flags.files) {
+    if (interrupted()) {
+      tally.code = kExitInterrupted;
+      break;
+    }
+    ingest_file(file, flags, engine, archive, tally);
+    if (is_final(tally.code)) break;
+  }
+  report_summary(tally, flags.json);
+  return tally.code;
+}
+
+}  // namespace
+
+void add_ingest_command(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<IngestFlags>();
+  CLI::App* c = app.add_subcommand("ingest", "Read text files into a collection of memory");
+  c->add_option("FILE", flags->files, "UTF-8 text files")->required();
+  c->add_option("--into,--collection", flags->collection, "The collection; made when it is new")
+      ->required()
+      ->type_name("NAME");
+  c->add_option("--name", flags->name, "The document's name; default: the path as given")
+      ->type_name("NAME");
+  add_json_flag(*c, flags->json);
+  flags->archive.add(*c);
+  flags->model.add(*c);
+  const auto option = [&](const char* name, auto& value, const char* text) {
+    return c->add_option(name, value, text)->group("Reading");
+  };
+  option("--window", flags->window, "Tokens of the attention window; 0: 1024")->type_name("N");
+  option("--sinks", flags->sinks, "First tokens always attended to; 0: 32")->type_name("N");
+  option("--segment", flags->segment, "Tokens in one forward pass; 0: 512")->type_name("N");
+  option("--codec", flags->codec, "int8 (default) or fp16; fixed when the collection is made")
+      ->check(CLI::IsMember({"int8", "fp16"}))
+      ->type_name("NAME");
+  option("--commit-seconds", flags->commit_seconds, "Longest time between commits; 0: 2")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->type_name("X");
+  add_examples(
+      *c,
+      "  eidetic ingest holmes.txt --into books\n"
+      "  eidetic ingest notes/*.txt --into notes --archive memory.eid --model model.gguf\n"
+      "  eidetic ingest holmes.txt --into books --json   # one line per commit\n"
+      "\nA file that did not change is skipped; a changed one replaces its old version; an\n"
+      "interrupted one goes on from its last commit. A file that cannot be read is reported\n"
+      "and the others are ingested all the same.");
+  c->callback([flags, &action] { action = [flags] { return run_ingest(*flags); }; });
+}
+
+}  // namespace eidetic::cli

@@ -1,0 +1,42 @@
+#include "apps/cli/interrupt.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <string_view>
+
+namespace eidetic::cli {
+namespace {
+
+// A signal handler reaches nothing but statics, so this flag is the one global of the program.
+std::atomic<int> requests{0};
+static_assert(std::atomic<int>::is_always_lock_free, "only lock-free atomics may be used here");
+
+extern "C" void on_signal(int number) {
+  if (requests.fetch_add(1) == 0) {
+    constexpr std::string_view note =
+        "\neidetic: stopping after the step at hand; press Ctrl-C again to end at once\n";
+    [[maybe_unused]] const auto written = ::write(STDERR_FILENO, note.data(), note.size());
+    return;
+  }
+  ::signal(number, SIG_DFL);
+  ::raise(number);
+}
+
+}  // namespace
+
+void install_interrupt_handler() {
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigemptyset(&action.sa_mask);
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGINT, &action, nullptr);
+  ::sigaction(SIGTERM, &action, nullptr);
+}
+
+bool interrupted() {
+  return requests.load(std::memory_order_relaxed) > 0;
+}
+
+}  // namespace eidetic::cli

@@ -1,0 +1,225 @@
+// eidetic memory stats | list | search | verify
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <iostream>
+
+#include "apps/cli/command.h"
+#include "apps/cli/exit_code.h"
+#include "apps/cli/terminal.h"
+#include "apps/cli/text_file.h"
+
+namespace eidetic::cli {
+namespace {
+
+using nlohmann::json;
+
+struct MemoryFlags {
+  ArchiveFlag archive;
+  ModelFlags model;
+  std::vector<std::string> collections;
+  std::string collection, query;
+  int limit = 8;
+  bool json = false;
+};
+
+std::uint64_t count_of(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<std::uint64_t>() : 0;
+}
+
+std::string text_of(const json& object, const char* key) {
+  const auto found = object.find(key);
+  if (found == object.end() || found->is_null()) return "";
+  return found->is_string() ? found->get<std::string>() : compact(*found);
+}
+
+json array_of(const json& object, const char* key) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_array() ? *found : json::array();
+}
+
+std::string value_text(const std::string& key, const json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_float()) return fixed(value.get<double>(), 1);
+  if (!value.is_number()) return compact(value);
+  const auto number = value.get<std::uint64_t>();
+  const bool bytes =
+      key == "bytes" || key == "budget" || key.starts_with("bytes_on") || key.ends_with("_bytes");
+  return bytes ? human_bytes(number) : with_commas(number);
+}
+
+int run_stats(const MemoryFlags& flags) {
+  const Archive archive = flags.archive.open_to_read();
+  const json stats = parse_json(archive.stats());
+  if (flags.json) {
+    print_json(stats);
+    return kExitOk;
+  }
+  Table table({"", "value"}, {false, true});
+  for (const auto& [key, value] : stats.items()) {
+    if (!value.is_object()) {
+      table.add({key, value_text(key, value)});
+      continue;
+    }
+    for (const auto& [inner, of] : value.items()) {
+      table.add({key + " " + inner, value_text(inner, of)});
+    }
+  }
+  std::cout << table.text();
+  return kExitOk;
+}
+
+std::string state_of(const json& document) {
+  if (document.value("complete", true)) return "complete";
+  return "interrupted at " + with_commas(count_of(document, "committed_tokens"));
+}
+
+int run_list(const MemoryFlags& flags) {
+  const Archive archive = flags.archive.open_to_read();
+  const json list = parse_json(archive.list(flags.collection));
+  if (flags.json) {
+    print_json(list);
+    return kExitOk;
+  }
+  Table documents({"collection", "document", "bytes", "tokens", "blocks", "state"},
+                  {false, false, true, true, true, false});
+  for (const json& collection : array_of(list, "collections")) {
+    for (const json& d : array_of(collection, "documents")) {
+      documents.add({text_of(collection, "name"), one_line(text_of(d, "source"), 60),
+                     with_commas(count_of(d, "bytes")), with_commas(count_of(d, "tokens")),
+                     with_commas(count_of(d, "blocks")), state_of(d)});
+    }
+    if (array_of(collection, "documents").empty()) {
+      documents.add({text_of(collection, "name"), "(none)"});
+    }
+  }
+  std::cout << documents.text();
+  const json sessions = array_of(list, "sessions");
+  if (!sessions.empty()) std::cout << "\n" << styled("Sessions", Style::kBold) << "\n";
+  for (const json& session : sessions) std::cout << text_of(session, "name") << "\n";
+  return kExitOk;
+}
+
+int run_search(const MemoryFlags& flags) {
+  check_text(flags.query, "the query");
+  Archive archive = flags.archive.open_to_read();
+  const std::vector<std::string> names = collections_to_ask(archive, flags.collections);
+  const Engine engine = flags.model.load();
+  std::vector<Passage> passages;
+  for (const std::string& name : names) {
+    for (Passage& p : archive.search(engine, name, flags.query, flags.limit)) {
+      passages.push_back(std::move(p));
+    }
+  }
+  std::stable_sort(passages.begin(), passages.end(),
+                   [](const Passage& a, const Passage& b) { return a.score > b.score; });
+  if (passages.size() > static_cast<std::size_t>(flags.limit)) passages.resize(flags.limit);
+  if (flags.json) {
+    json items = json::array();
+    for (const Passage& p : passages) items.push_back(to_json(p));
+    print_json({{"query", flags.query}, {"collections", names}, {"passages", items}});
+    return kExitOk;
+  }
+  for (std::size_t i = 0; i < passages.size(); ++i) {
+    const Passage& p = passages[i];
+    std::cout << "[" << i + 1 << "] " << styled(p.collection + ": " + p.source, Style::kBold)
+              << " bytes " << p.byte_begin << "-" << p.byte_end << ", score "
+              << fixed(100 * p.score, 1) << " %\n";
+    if (!p.text.empty()) std::cout << "    " << styled(one_line(p.text, 300), Style::kDim) << "\n";
+  }
+  if (passages.empty()) std::cout << "nothing was found\n";
+  return kExitOk;
+}
+
+void print_verification(const json& report) {
+  Table table({"collection", "documents", "blocks", "digest"}, {false, true, true, false});
+  for (const json& c : array_of(report, "collections")) {
+    table.add({text_of(c, "name"), with_commas(count_of(c, "documents")),
+               with_commas(count_of(c, "blocks")), text_of(c, "digest")});
+  }
+  std::cout << table.text();
+  const json damaged = array_of(report, "damaged");
+  for (const json& d : damaged) {
+    std::cout << styled("damaged", Style::kRed) << ": " << text_of(d, "what");
+    if (!text_of(d, "document").empty()) std::cout << ", document " << text_of(d, "document");
+    if (!text_of(d, "block").empty()) std::cout << ", block " << text_of(d, "block");
+    std::cout << "\n";
+  }
+  std::cout << with_commas(count_of(report, "records")) << " records checked: "
+            << (damaged.empty() ? styled("clean", Style::kGreen)
+                                : styled(with_commas(damaged.size()) + " damaged", Style::kRed))
+            << "\n";
+}
+
+int run_verify(const MemoryFlags& flags) {
+  const Archive archive = flags.archive.open_to_read();
+  ProgressMeter meter("verify", "records");
+  const Verification result = archive.verify(progress_of(meter));
+  meter.clear();
+  const json report = parse_json(result.report);
+  if (flags.json) {
+    print_json(report);
+  } else {
+    print_verification(report);
+  }
+  if (result.clean) return kExitOk;
+  print_error("the archive '" + flags.archive.path + "' is damaged",
+              "ingest the damaged documents again: their records are rewritten from the text");
+  return kExitCorruption;
+}
+
+void add_command(CLI::App* c, Action& action, const std::shared_ptr<MemoryFlags>& flags,
+                 int (*run)(const MemoryFlags&), const std::string& examples) {
+  add_json_flag(*c, flags->json);
+  flags->archive.add(*c);
+  add_examples(*c, examples);
+  c->callback([flags, &action, run] { action = [flags, run] { return run(*flags); }; });
+}
+
+}  // namespace
+
+void add_memory_commands(CLI::App& app, Action& action) {
+  CLI::App* memory = app.add_subcommand("memory", "Look into an archive");
+  memory->require_subcommand(1);
+  add_examples(*memory,
+               "  eidetic memory list --archive memory.eid\n"
+               "  eidetic memory search \"the red-headed league\" --from books\n"
+               "  eidetic memory verify");
+
+  auto stats = std::make_shared<MemoryFlags>();
+  add_command(memory->add_subcommand("stats", "Sizes, counts and cache hits"), action, stats,
+              run_stats,
+              "  eidetic memory stats --archive memory.eid\n"
+              "  eidetic memory stats --json | jq .bytes_per_token");
+
+  auto list = std::make_shared<MemoryFlags>();
+  CLI::App* c = memory->add_subcommand("list", "Collections, documents and sessions");
+  c->add_option("COLLECTION", list->collection, "Only this collection");
+  add_command(c, action, list, run_list,
+              "  eidetic memory list --archive memory.eid\n"
+              "  eidetic memory list books --json");
+
+  auto search = std::make_shared<MemoryFlags>();
+  c = memory->add_subcommand("search", "The passages the model would recall for a text");
+  c->add_option("QUERY", search->query, "The text to search with")->required();
+  c->add_option("--from,--collection", search->collections,
+                "A collection to search; repeat for several; default: the archive's only one")
+      ->type_name("NAME")
+      ->take_all()
+      ->allow_extra_args(false);
+  c->add_option("--limit", search->limit, "Most passages to show")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->type_name("N");
+  search->model.add(*c);
+  add_command(c, action, search, run_search,
+              "  eidetic memory search \"the red-headed league\" --from books --limit 3");
+
+  auto verify = std::make_shared<MemoryFlags>();
+  add_command(memory->add_subcommand("verify", "Read every record and check it"), action, verify,
+              run_verify,
+              "  eidetic memory verify --archive memory.eid\n"
+              "  eidetic memory verify --json | jq '.collections[].digest'");
+}
+
+}  // namespace eidetic::cli

@@ -1,0 +1,225 @@
+#include "apps/cli/terminal.h"
+
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <iostream>
+#include <sstream>
+#include <string>
+#include <utility>
+
+namespace eidetic::cli {
+namespace {
+
+constexpr auto kRedraw = std::chrono::milliseconds(100);
+constexpr auto kLine = std::chrono::seconds(3);
+
+// Characters a terminal shows: bytes that do not continue a UTF-8 sequence.
+std::size_t characters(std::string_view text) {
+  return static_cast<std::size_t>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+std::string padded(std::string_view text, std::size_t width, bool right) {
+  const std::size_t length = characters(text);
+  const std::string fill(width > length ? width - length : 0, ' ');
+  return right ? fill + std::string(text) : std::string(text) + fill;
+}
+
+int terminal_width() {
+  winsize size{};
+  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return 80;
+}
+
+}  // namespace
+
+std::string with_commas(std::uint64_t value) {
+  std::string text = std::to_string(value);
+  for (int at = static_cast<int>(text.size()) - 3; at > 0; at -= 3) text.insert(at, 1, ',');
+  return text;
+}
+
+std::string fixed(double value, int digits) {
+  char text[64];
+  std::snprintf(text, sizeof text, "%.*f", digits, value);
+  return text;
+}
+
+std::string human_bytes(std::uint64_t bytes) {
+  static constexpr const char* kUnits[] = {"B", "KB", "MB", "GB", "TB"};
+  double value = static_cast<double>(bytes);
+  int unit = 0;
+  while (value >= 999.5 && unit < 4) value /= 1000, ++unit;
+  return fixed(value, unit == 0 || value >= 99.95 ? 0 : 1) + " " + kUnits[unit];
+}
+
+std::string human_seconds(double seconds) {
+  if (!(seconds >= 0) || seconds > 1e9) return "?";
+  if (seconds < 1) return fixed(seconds, 2) + " s";
+  if (seconds < 59.5) return fixed(seconds, 1) + " s";
+  const auto whole = static_cast<std::uint64_t>(std::llround(seconds));
+  char text[64];
+  if (whole < 3600) {
+    std::snprintf(text, sizeof text, "%u:%02u", static_cast<unsigned>(whole / 60),
+                  static_cast<unsigned>(whole % 60));
+  } else {
+    std::snprintf(text, sizeof text, "%u:%02u:%02u", static_cast<unsigned>(whole / 3600),
+                  static_cast<unsigned>(whole / 60 % 60), static_cast<unsigned>(whole % 60));
+  }
+  return text;
+}
+
+std::string styled(std::string_view text, Style style, bool on_stderr) {
+  const char* no_color = std::getenv("NO_COLOR");
+  const char* term = std::getenv("TERM");
+  const bool plain = !::isatty(on_stderr ? STDERR_FILENO : STDOUT_FILENO) ||
+                     (no_color && *no_color) || (term && std::string_view(term) == "dumb");
+  if (plain) return std::string(text);
+  static constexpr const char* kCodes[] = {"1", "2", "31", "32", "33"};
+  return "\033[" + std::string(kCodes[static_cast<int>(style)]) + "m" + std::string(text) +
+         "\033[0m";
+}
+
+void print_error(std::string_view message, std::string_view remedy) {
+  std::cerr << styled("eidetic:", Style::kRed, true) << " " << message << "\n";
+  if (!remedy.empty()) std::cerr << "  -> " << remedy << "\n";
+  std::cerr.flush();
+}
+
+void print_note(std::string_view message) {
+  std::cerr << message << std::endl;
+}
+
+std::string one_line(std::string_view text, std::size_t width) {
+  std::string line;
+  std::size_t shown = 0;
+  bool space = true;  // drops blanks at the front and doubles everywhere
+  for (const char c : text) {
+    const bool blank = c == ' ' || (c >= '\t' && c <= '\r');
+    if (blank) {
+      if (!space) line += ' ', ++shown;
+      space = true;
+      continue;
+    }
+    const bool begins = (c & 0xC0) != 0x80;
+    if (begins && shown + 1 >= width) return line + "…";
+    // Control characters of a document must not reach the terminal.
+    line += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
+    shown += begins;
+    space = false;
+  }
+  while (!line.empty() && line.back() == ' ') line.pop_back();
+  return line;
+}
+
+Table::Table(std::vector<std::string> headings, std::vector<bool> numbers)
+    : headings_(std::move(headings)), numbers_(std::move(numbers)) {
+  numbers_.resize(headings_.size(), false);
+}
+
+void Table::add(std::vector<std::string> row) {
+  row.resize(headings_.size());
+  rows_.push_back(std::move(row));
+}
+
+std::string Table::text() const {
+  std::vector<std::size_t> widths;
+  for (std::size_t c = 0; c < headings_.size(); ++c) {
+    std::size_t width = characters(headings_[c]);
+    for (const auto& row : rows_) width = std::max(width, characters(row[c]));
+    widths.push_back(width);
+  }
+  const auto line = [&](const std::vector<std::string>& cells) {
+    std::string text;
+    for (std::size_t c = 0; c < cells.size(); ++c) {
+      text += (c ? "  " : "") + padded(cells[c], widths[c], numbers_[c]);
+    }
+    while (!text.empty() && text.back() == ' ') text.pop_back();
+    return text;
+  };
+  std::string result = styled(line(headings_), Style::kBold) + "\n";
+  for (const auto& row : rows_) result += line(row) + "\n";
+  return result;
+}
+
+ProgressMeter::ProgressMeter(std::string label, std::string unit, bool quiet)
+    : label_(std::move(label)),
+      unit_(std::move(unit)),
+      quiet_(quiet),
+      terminal_(::isatty(STDERR_FILENO)),
+      last_(terminal_ ? Clock::time_point{} : Clock::now()) {}
+
+ProgressMeter::~ProgressMeter() {
+  clear();
+}
+
+void ProgressMeter::clear() {
+  if (drawn_) std::cerr << "\r\033[K" << std::flush;
+  drawn_ = false;
+}
+
+void ProgressMeter::update(const eid_progress& progress) {
+  if (quiet_) return;
+  const char* stage = progress.stage ? progress.stage : "";
+  if (stage_ != stage) {
+    stage_ = stage;
+    first_done_ = progress.done;
+    first_seconds_ = progress.seconds;
+  }
+  const auto now = Clock::now();
+  if (now - last_ < (terminal_ ? Clock::duration(kRedraw) : Clock::duration(kLine))) return;
+  last_ = now;
+  if (terminal_) {
+    draw_bar(progress);
+  } else {
+    std::cerr << label_ << ": " << details(progress) << std::endl;
+  }
+}
+
+std::string ProgressMeter::details(const eid_progress& progress) const {
+  std::ostringstream text;
+  if (progress.total > 0) {
+    text << fixed(100.0 * static_cast<double>(progress.done) / static_cast<double>(progress.total),
+                  0)
+         << " %  " << with_commas(progress.done) << "/" << with_commas(progress.total) << " "
+         << unit_;
+  } else {
+    text << stage_ << "  " << with_commas(progress.done) << " " << unit_;
+  }
+  const double elapsed = progress.seconds - first_seconds_;
+  if (elapsed > 0 && progress.done > first_done_) {
+    const double rate = static_cast<double>(progress.done - first_done_) / elapsed;
+    text << "  " << with_commas(static_cast<std::uint64_t>(rate)) << " " << unit_ << "/s";
+    if (progress.total > progress.done) {
+      text << "  ETA " << human_seconds(static_cast<double>(progress.total - progress.done) / rate);
+    }
+  }
+  if (progress.blocks) text << "  " << with_commas(progress.blocks) << " blocks";
+  if (progress.bytes) text << "  " << human_bytes(progress.bytes);
+  return text.str();
+}
+
+void ProgressMeter::draw_bar(const eid_progress& progress) {
+  const std::string right = details(progress);
+  const int columns = terminal_width() - 1;
+  std::string label = one_line(label_, 32);
+  const int room = columns - static_cast<int>(characters(label) + characters(right)) - 6;
+  std::string line = label + "  ";
+  if (progress.total > 0 && room >= 8) {
+    const int cells = std::min(room, 30);
+    const double share =
+        std::min(1.0, static_cast<double>(progress.done) / static_cast<double>(progress.total));
+    const int full = static_cast<int>(share * cells);
+    line += "[" + std::string(full, '#') + std::string(cells - full, '-') + "]  ";
+  }
+  line += right;
+  std::cerr << "\r\033[K" << one_line(line, static_cast<std::size_t>(columns)) << std::flush;
+  drawn_ = true;
+}
+
+}  // namespace eidetic::cli

@@ -1,0 +1,27 @@
+// Reading a text file, or saying exactly why it is none.
+#ifndef EIDETIC_APPS_CLI_TEXT_FILE_H_
+#define EIDETIC_APPS_CLI_TEXT_FILE_H_
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+namespace eidetic::cli {
+
+// The offset of the first byte that is not part of valid UTF-8 (overlong forms, surrogates and
+// values over U+10FFFF are not), or npos.
+std::size_t first_invalid_utf8(std::string_view text);
+
+// The whole file. Throws Error: not found, cannot be read, a directory, empty, binary (a NUL byte,
+// UTF-16), or not UTF-8 (with the offset of the first bad byte).
+std::string read_text_file(const std::string& path);
+
+// Checks that `text` is text; `name` is for the message.
+void check_text(std::string_view text, const std::string& name);
+
+// All of standard input, unchecked.
+std::string read_standard_input();
+
+}  // namespace eidetic::cli
+
+#endif  // EIDETIC_APPS_CLI_TEXT_FILE_H_
