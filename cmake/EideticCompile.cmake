@@ -4,6 +4,8 @@ set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_C_STANDARD 11)
+set(CMAKE_C_STANDARD_REQUIRED ON)
+set(CMAKE_C_EXTENSIONS OFF)
 set(CMAKE_POSITION_INDEPENDENT_CODE ON)
 set(CMAKE_CXX_VISIBILITY_PRESET hidden)
 set(CMAKE_C_VISIBILITY_PRESET hidden)
@@ -18,7 +20,7 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 
 find_program(EIDETIC_CCACHE ccache)
-if(EIDETIC_CCACHE)
+if(EIDETIC_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
   set(CMAKE_CXX_COMPILER_LAUNCHER "${EIDETIC_CCACHE}")
   set(CMAKE_C_COMPILER_LAUNCHER "${EIDETIC_CCACHE}")
 endif()
@@ -31,8 +33,13 @@ endif()
 add_library(eid_flags INTERFACE)
 target_include_directories(eid_flags INTERFACE "${PROJECT_SOURCE_DIR}")
 target_compile_options(eid_flags INTERFACE -Wall -Wextra -Werror -fno-math-errno)
+
 if(EIDETIC_SANITIZE)
-  target_compile_options(eid_flags INTERFACE -fsanitize=${EIDETIC_SANITIZE}
-                         -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  # `vptr` asks for the type information of RocksDB's classes, which Debian's library leaves out.
   add_link_options(-fsanitize=${EIDETIC_SANITIZE})
+  target_compile_options(eid_flags INTERFACE -fsanitize=${EIDETIC_SANITIZE} -fno-sanitize=vptr
+                         -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  # Every program carries its sanitizers' options, so that it needs none from the environment.
+  target_sources(eid_flags INTERFACE
+    "$<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${PROJECT_SOURCE_DIR}/tests/sanitizers/options.cc>")
 endif()
