@@ -42,3 +42,19 @@ compile_jobs() {
   by_memory=$((memory_gib / 2 > 0 ? memory_gib / 2 : 1))
   printf '%s\n' $((cores < by_memory ? cores : by_memory))
 }
+
+# Makes the hybrid model out of SmolLM2 and the patch with the `eidetic` of a build folder, unless
+# one made from the same patch by the same code is there. The stamp is written last.
+make_hybrid_model() {
+  local eidetic=$1 stamp=$hybrid_model.stamp wanted
+  wanted=$(cd "$repository" && cat model/zoo/smol-hybrid-135m/{config.json,mixers.safetensors} \
+    model/merge.cc model/gguf_writer.cc model/safetensors.cc | sha256sum)
+  if [ -e "$hybrid_model" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
+    say "Hybrid model: in $hybrid_model"
+    return
+  fi
+  say "Hybrid model: making $hybrid_model"
+  rm -f "$stamp"
+  "$eidetic" model merge "$base_model" "$patch" -o "$hybrid_model"
+  printf '%s\n' "$wanted" >"$stamp"
+}

@@ -10,7 +10,9 @@ const char* __asan_default_options() {
          "allocator_may_return_null=1:detect_leaks=1";
 }
 
-const char* __ubsan_default_options() { return "print_stacktrace=1:halt_on_error=1"; }
+const char* __ubsan_default_options() {
+  return "print_stacktrace=1:halt_on_error=1";
+}
 
 const char* __lsan_default_suppressions() {
   return "leak:libtorch_cpu.so\n"
