@@ -1,0 +1,180 @@
+// The C interface's archive functions.
+#include <utility>
+
+#include "sdk/c_handles.h"
+#include "sdk/document_reader.h"
+#include "sdk/reports.h"
+
+namespace sdk = eidetic::sdk;
+namespace memory = eidetic::memory;
+using memory::Code;
+using memory::Status;
+
+namespace {
+
+constexpr int kDefaultPassages = 8;
+
+int OrDefault(int value, int fallback) {
+  return value == 0 ? fallback : value;
+}
+
+// The caller's callback as document_reader.h wants it.
+std::function<bool(const sdk::IngestProgress&)> IngestCallback(const eid_ingest_options& options) {
+  if (options.progress == nullptr) return {};
+  return [options](const sdk::IngestProgress& progress) {
+    eid_progress told = {};
+    told.struct_size = sizeof(told);
+    told.stage = "reading";
+    told.item = options.source;
+    told.done = progress.tokens;
+    told.total = progress.total;
+    told.blocks = progress.blocks;
+    told.bytes = progress.bytes;
+    told.committed = progress.committed;
+    told.seconds = progress.seconds;
+    return options.progress(&told, options.user) == 0;
+  };
+}
+
+}  // namespace
+
+eid_status eid_archive_open(const eid_archive_options* options, eid_archive** out,
+                            eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
+    *out = nullptr;
+    eid_archive_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_archive_options", &given));
+    EID_RETURN_IF_ERROR(sdk::RequireText(given.path, "path"));
+    memory::ArchiveOptions wanted;
+    wanted.path = given.path;
+    wanted.create = given.create != 0;
+    wanted.read_only = given.read_only != 0;
+    if (given.cache_bytes != 0) wanted.pool_bytes = given.cache_bytes;
+    EID_ASSIGN_OR_RETURN(auto archive, memory::Archive::Open(wanted));
+    *out = new eid_archive{std::move(archive), std::make_shared<sdk::OpenSessions>()};
+    return Status();
+  });
+}
+
+void eid_archive_free(eid_archive* archive) {
+  delete archive;
+}
+
+eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
+                              const eid_ingest_options* options, eid_ingest_result* result,
+                              eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    sdk::WriteResult(eid_ingest_result{}, result);
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    eid_ingest_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_ingest_options", &given));
+    EID_RETURN_IF_ERROR(sdk::RequireText(given.collection, "collection"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(given.source, "source"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(given.text, "text"));
+    sdk::IngestOptions wanted;
+    wanted.collection = given.collection;
+    wanted.source = given.source;
+    EID_ASSIGN_OR_RETURN(wanted.codec, sdk::CodecOption(given.codec));
+    wanted.window = OrDefault(given.window, wanted.window);
+    wanted.sinks = OrDefault(given.sinks, wanted.sinks);
+    wanted.segment = OrDefault(given.segment, wanted.segment);
+    if (given.commit_seconds != 0) wanted.commit_seconds = given.commit_seconds;
+    wanted.progress = IngestCallback(given);
+    EID_ASSIGN_OR_RETURN(sdk::IngestResult read,
+                         sdk::IngestDocument(*engine->engine, archive->archive.get(),
+                                             sdk::View(given.text, given.text_length), wanted));
+    eid_ingest_result told = {};
+    told.outcome = static_cast<eid_ingest_outcome>(read.outcome);
+    told.document = read.document;
+    told.tokens = read.tokens;
+    told.tokens_read = read.tokens_read;
+    told.blocks = read.blocks;
+    told.bytes = read.bytes;
+    told.seconds = read.seconds;
+    sdk::WriteResult(told, result);
+    return Status();
+  });
+}
+
+eid_status eid_archive_list(const eid_archive* archive, const char* collection, eid_string** json,
+                            eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    *json = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    EID_ASSIGN_OR_RETURN(std::string list,
+                         sdk::ListJson(*archive->archive, collection == nullptr ? "" : collection));
+    *json = sdk::NewString(std::move(list));
+    return Status();
+  });
+}
+
+eid_status eid_archive_stats(const eid_archive* archive, eid_string** json, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    *json = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    EID_ASSIGN_OR_RETURN(std::string stats, sdk::StatsJson(*archive->archive));
+    *json = sdk::NewString(std::move(stats));
+    return Status();
+  });
+}
+
+eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
+                              const eid_search_options* options, eid_passages** passages,
+                              eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(passages, "passages"));
+    *passages = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    eid_search_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_search_options", &given));
+    EID_RETURN_IF_ERROR(sdk::RequireText(given.collection, "collection"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(given.query, "query"));
+    if (given.limit < 0) {
+      return Status(Code::kInvalidArgument, "limit is " + std::to_string(given.limit),
+                    "use 1 or more, or 0 for the default");
+    }
+    sdk::SessionOptions fresh;
+    fresh.forget_own_past = true;
+    EID_ASSIGN_OR_RETURN(auto session, sdk::Session::Create(engine->engine, fresh, nullptr));
+    EID_RETURN_IF_ERROR(session->Attach(archive->archive, given.collection));
+    const std::vector<int32_t> query = engine->engine->tokenizer().Encode(
+        sdk::View(given.query, given.query_length), /*special=*/false);
+    EID_RETURN_IF_ERROR(session->Append(query, /*use_span=*/true, {}));
+    EID_ASSIGN_OR_RETURN(
+        std::vector<sdk::Passage> found,
+        session->Sources(static_cast<size_t>(OrDefault(given.limit, kDefaultPassages)),
+                         sdk::PassageOrder::kByScore));
+    *passages = sdk::NewPassages(std::move(found));
+    return Status();
+  });
+}
+
+eid_status eid_archive_verify(const eid_archive* archive, eid_progress_callback progress,
+                              void* user, eid_string** json, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    *json = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    EID_ASSIGN_OR_RETURN(memory::VerifyReport report,
+                         archive->archive->Verify([&](const memory::VerifyProgress& verified) {
+                           if (progress == nullptr) return true;
+                           eid_progress told = {};
+                           told.struct_size = sizeof(told);
+                           told.stage = "verifying";
+                           told.item = archive->archive->path().c_str();
+                           told.done = verified.records;
+                           told.total = verified.total;
+                           return progress(&told, user) == 0;
+                         }));
+    *json = sdk::NewString(sdk::VerifyJson(report));
+    if (report.clean()) return Status();
+    return Status(Code::kCorruption,
+                  std::to_string(report.damage.size()) + " damaged: " + report.damage.front().what,
+                  "ingest the named documents again, or restore the archive from a backup");
+  });
+}

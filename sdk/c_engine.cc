@@ -1,0 +1,129 @@
+// The C interface's engine and model functions.
+#include <cstdlib>
+#include <utility>
+
+#include "model/merge.h"
+#include "sdk/c_handles.h"
+#include "sdk/fingerprint.h"
+#include "sdk/reports.h"
+
+namespace sdk = eidetic::sdk;
+namespace memory = eidetic::memory;
+namespace model = eidetic::model;
+using memory::Code;
+using memory::Status;
+
+namespace {
+
+// $EIDETIC_CACHE, else the user's cache folder as the XDG specification has it; empty when neither
+// can be told.
+std::string DefaultCacheDir() {
+  if (const char* set = std::getenv("EIDETIC_CACHE"); set != nullptr && *set != '\0') return set;
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg != '\0') {
+    return std::string(xdg) + "/eidetic";
+  }
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') {
+    return std::string(home) + "/.cache/eidetic";
+  }
+  return {};
+}
+
+}  // namespace
+
+eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out,
+                             eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
+    *out = nullptr;
+    eid_engine_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_engine_options", &given));
+    EID_RETURN_IF_ERROR(sdk::RequireText(given.model_path, "model_path"));
+    sdk::EngineOptions wanted;
+    wanted.model_path = given.model_path;
+    if (given.device != nullptr) wanted.device = given.device;
+    wanted.cache_dir = given.cache_dir != nullptr ? given.cache_dir : DefaultCacheDir();
+    wanted.threads = given.threads;
+    EID_ASSIGN_OR_RETURN(auto engine, sdk::Engine::Create(wanted));
+    *out = new eid_engine{std::move(engine)};
+    return Status();
+  });
+}
+
+void eid_engine_free(eid_engine* engine) {
+  delete engine;
+}
+
+eid_status eid_engine_info(const eid_engine* engine, eid_string** json, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    *json = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    *json = sdk::NewString(sdk::EngineJson(*engine->engine));
+    return Status();
+  });
+}
+
+eid_status eid_engine_tokenize(const eid_engine* engine, const char* text, size_t length,
+                               int special, int32_t* tokens, size_t capacity, size_t* count,
+                               eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(count, "count"));
+    *count = 0;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    if (capacity > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(tokens, "tokens"));
+    const std::vector<int32_t> ids =
+        engine->engine->tokenizer().Encode(sdk::View(text, length), special != 0);
+    std::copy_n(ids.begin(), std::min(capacity, ids.size()), tokens);
+    *count = ids.size();
+    return Status();
+  });
+}
+
+eid_status eid_engine_detokenize(const eid_engine* engine, const int32_t* tokens, size_t count,
+                                 eid_string** text, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(text, "text"));
+    *text = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    if (count > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(tokens, "tokens"));
+    *text = sdk::NewString(
+        engine->engine->tokenizer().Decode(std::vector<int32_t>(tokens, tokens + count)));
+    return Status();
+  });
+}
+
+eid_status eid_model_info(const char* path, eid_string** json, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    *json = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireText(path, "path"));
+    *json = sdk::NewString(sdk::ModelFileJson(path));
+    return Status();
+  });
+}
+
+eid_status eid_model_merge(const char* base_path, const char* patch_dir, const char* output_path,
+                           eid_progress_callback progress, void* user, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireText(base_path, "base_path"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(patch_dir, "patch_dir"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(output_path, "output_path"));
+    auto hash = [](const std::string& path) {
+      auto result = sdk::CachedFileHash(path, DefaultCacheDir());
+      sdk::ThrowIfError(result.status());
+      return std::move(result).value();
+    };
+    auto report = [&](uint64_t done, uint64_t total) {
+      if (progress == nullptr) return true;
+      eid_progress told = {};
+      told.struct_size = sizeof(told);
+      told.stage = "merging";
+      told.item = output_path;
+      told.done = done;
+      told.total = total;
+      return progress(&told, user) == 0;
+    };
+    model::MergeModel(base_path, patch_dir, output_path, hash, report);
+    return Status();
+  });
+}

@@ -1,0 +1,153 @@
+#include "sdk/c_handles.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+namespace eidetic::sdk {
+
+using memory::Code;
+using memory::Result;
+using memory::Status;
+
+static_assert(static_cast<int>(Code::kInternal) == EID_INTERNAL);
+static_assert(static_cast<int>(Code::kFingerprintMismatch) == EID_FINGERPRINT_MISMATCH);
+
+namespace {
+
+// Owners of what the public structs point to. The public struct is the first base, so that a
+// pointer to it leads back to its owner.
+struct OwnedString : eid_string {
+  std::string text;
+};
+
+struct OwnedPassages : eid_passages {
+  std::vector<Passage> passages;
+  std::vector<eid_passage> views;
+};
+
+void CopyTruncated(const std::string& text, char* to, size_t capacity) {
+  size_t length = std::min(text.size(), capacity - 1);
+  // Never half a UTF-8 character at the end.
+  while (length < text.size() && length > 0 && (text[length] & 0xC0) == 0x80) --length;
+  std::memcpy(to, text.data(), length);
+  to[length] = '\0';
+}
+
+eid_string ViewOf(const std::string& text) {
+  return {text.c_str(), text.size()};
+}
+
+}  // namespace
+
+eid_status Report(const Status& status, eid_error* error) {
+  const auto code = static_cast<eid_status>(status.code());
+  if (error == nullptr) return code;
+  // A caller that zeroed the struct has at least its first version.
+  error->status = code;
+  CopyTruncated(status.message(), error->message, sizeof(error->message));
+  CopyTruncated(status.remedy(), error->remedy, sizeof(error->remedy));
+  return code;
+}
+
+Status RequireText(const char* text, const char* name) {
+  if (text != nullptr && *text != '\0') return Status();
+  return Status(Code::kInvalidArgument,
+                std::string(name) + (text == nullptr ? " is NULL" : " is empty"), "set it");
+}
+
+Status RequireHandle(const void* handle, const char* name) {
+  if (handle != nullptr) return Status();
+  return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
+}
+
+eid_string* NewString(std::string text) {
+  auto* owned = new OwnedString();
+  owned->text = std::move(text);
+  static_cast<eid_string&>(*owned) = ViewOf(owned->text);
+  return owned;
+}
+
+eid_passages* NewPassages(std::vector<Passage> passages) {
+  auto owned = std::make_unique<OwnedPassages>();
+  owned->passages = std::move(passages);
+  for (const Passage& passage : owned->passages) {
+    eid_passage view = {};
+    view.collection = ViewOf(passage.collection);
+    view.source = ViewOf(passage.source);
+    view.text = ViewOf(passage.text);
+    view.document = passage.document;
+    view.byte_begin = passage.byte_begin;
+    view.byte_end = passage.byte_end;
+    view.token_begin = passage.token_begin;
+    view.token_end = passage.token_end;
+    view.blocks = passage.blocks;
+    view.attention = passage.attention;
+    view.score = passage.score;
+    owned->views.push_back(view);
+  }
+  owned->count = owned->views.size();
+  owned->items = owned->views.data();
+  return owned.release();
+}
+
+Result<kernels::Codec> CodecOption(const char* name) {
+  kernels::Codec codec = kernels::Codec::kInt8;
+  if (name != nullptr && *name != '\0' && !kernels::ParseCodec(name, &codec)) {
+    return Status(Code::kInvalidArgument, "codec '" + std::string(name) + "' is unknown",
+                  "use \"int8\" or \"fp16\"");
+  }
+  return codec;
+}
+
+}  // namespace eidetic::sdk
+
+using eidetic::sdk::OwnedPassages;
+using eidetic::sdk::OwnedString;
+
+void eid_string_free(eid_string* string) {
+  delete static_cast<OwnedString*>(string);
+}
+
+void eid_passages_free(eid_passages* passages) {
+  delete static_cast<OwnedPassages*>(passages);
+}
+
+const char* eid_version(void) {
+  static const std::string version = std::to_string(EID_VERSION_MAJOR) + "." +
+                                     std::to_string(EID_VERSION_MINOR) + "." +
+                                     std::to_string(EID_VERSION_PATCH);
+  return version.c_str();
+}
+
+const char* eid_status_name(eid_status status) {
+  switch (status) {
+    case EID_OK:
+      return "ok";
+    case EID_INVALID_ARGUMENT:
+      return "invalid argument";
+    case EID_NOT_FOUND:
+      return "not found";
+    case EID_ALREADY_EXISTS:
+      return "already exists";
+    case EID_IO_ERROR:
+      return "i/o error";
+    case EID_NO_SPACE:
+      return "no space";
+    case EID_CORRUPTION:
+      return "corruption";
+    case EID_LOCKED:
+      return "locked";
+    case EID_FINGERPRINT_MISMATCH:
+      return "fingerprint mismatch";
+    case EID_UNSUPPORTED:
+      return "unsupported";
+    case EID_CANCELLED:
+      return "cancelled";
+    case EID_OUT_OF_MEMORY:
+      return "out of memory";
+    case EID_INTERNAL:
+      return "internal error";
+  }
+  return "unknown status";
+}

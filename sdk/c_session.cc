@@ -1,0 +1,233 @@
+// The C interface's session functions.
+#include <algorithm>
+#include <utility>
+
+#include "sdk/c_handles.h"
+
+namespace sdk = eidetic::sdk;
+namespace memory = eidetic::memory;
+using memory::Code;
+using memory::Result;
+using memory::Status;
+
+namespace {
+
+// Zero means the default; a negative number means none.
+int Size(int given, int fallback) {
+  return given == 0 ? fallback : std::max(given, 0);
+}
+
+Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given) {
+  sdk::SessionOptions options;
+  if (given.mode < EID_ATTENTION_STREAM || given.mode > EID_ATTENTION_RANDOM) {
+    return Status(Code::kInvalidArgument, "mode is " + std::to_string(given.mode),
+                  "use one of the values of eid_attention_mode");
+  }
+  options.mode = static_cast<sdk::SessionMode>(given.mode);
+  options.window = Size(given.window, options.window);
+  options.sinks = Size(given.sinks, options.sinks);
+  options.segment = Size(given.segment, options.segment);
+  options.span_blocks = Size(given.span_blocks, options.span_blocks);
+  options.candidate_blocks = Size(given.candidate_blocks, options.candidate_blocks);
+  options.query_offset = Size(given.query_offset, options.window);
+  EID_ASSIGN_OR_RETURN(options.codec, sdk::CodecOption(given.codec));
+  options.forget_own_past = given.forget_own_past != 0;
+  if (given.span_layers != nullptr) {
+    options.span_layers.assign(given.span_layers, given.span_layers + given.span_layer_count);
+  }
+  options.seed = given.seed;
+  if (given.name != nullptr) options.name = given.name;
+  return options;
+}
+
+// Makes the handle, and keeps the session's name reserved while it lives.
+template <typename Make>
+Status NewSession(eid_archive* archive, const std::string& name, eid_session** out, Make make) {
+  auto handle = std::make_unique<eid_session>();
+  if (archive != nullptr) {
+    if (!archive->open_sessions->Enter(name)) {
+      return Status(Code::kLocked, "session '" + name + "' is already open in this process",
+                    "free that session first");
+    }
+    handle->open_sessions = archive->open_sessions;
+    handle->name = name;
+  }
+  EID_ASSIGN_OR_RETURN(handle->session, make());
+  *out = handle.release();
+  return Status();
+}
+
+std::function<bool(const sdk::AppendProgress&)> AppendCallback(const eid_append_options& options) {
+  if (options.progress == nullptr) return {};
+  return [options](const sdk::AppendProgress& progress) {
+    eid_progress told = {};
+    told.struct_size = sizeof(told);
+    told.stage = "reading";
+    told.item = "";
+    told.done = progress.tokens;
+    told.total = progress.total;
+    told.seconds = progress.seconds;
+    return options.progress(&told, options.user) == 0;
+  };
+}
+
+}  // namespace
+
+eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
+                              eid_session** out, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
+    *out = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    eid_session_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_session_options", &given));
+    EID_ASSIGN_OR_RETURN(sdk::SessionOptions wanted, SessionOptionsOf(given));
+    return NewSession(given.archive, wanted.name, out, [&] {
+      return sdk::Session::Create(engine->engine, wanted,
+                                  given.archive != nullptr ? given.archive->archive : nullptr);
+    });
+  });
+}
+
+eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
+                            eid_session** out, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
+    *out = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(name, "name"));
+    return NewSession(archive, name, out,
+                      [&] { return sdk::Session::Open(engine->engine, archive->archive, name); });
+  });
+}
+
+void eid_session_free(eid_session* session) {
+  delete session;
+}
+
+eid_status eid_session_attach(eid_session* session, eid_archive* archive, const char* collection,
+                              eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(collection, "collection"));
+    return session->session->Attach(archive->archive, collection);
+  });
+}
+
+eid_status eid_session_append(eid_session* session, const eid_append_options* options,
+                              eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    eid_append_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_append_options", &given));
+    const std::string_view text = sdk::View(given.text, given.text_length);
+    const bool use_span = given.use_span != 0;
+    if (given.tokens != nullptr && given.text != nullptr) {
+      return Status(Code::kInvalidArgument, "both text and tokens are set", "set one of them");
+    }
+    if (given.tokens != nullptr) {
+      return session->session->Append(
+          std::vector<int32_t>(given.tokens, given.tokens + given.token_count), use_span,
+          AppendCallback(given));
+    }
+    if (given.role != nullptr) {
+      return session->session->AppendMessage(given.role, std::string(text), use_span,
+                                             AppendCallback(given));
+    }
+    return session->session->Append(
+        session->session->engine().tokenizer().Encode(text, /*special=*/false), use_span,
+        AppendCallback(given));
+  });
+}
+
+eid_status eid_session_generate(eid_session* session, const eid_generate_options* options,
+                                eid_generate_result* result, eid_string** text, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    if (text != nullptr) *text = nullptr;
+    sdk::WriteResult(eid_generate_result{}, result);
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    eid_generate_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_generate_options", &given));
+    sdk::GenerateOptions wanted;
+    if (given.max_tokens < 0) {
+      return Status(Code::kInvalidArgument, "max_tokens is " + std::to_string(given.max_tokens),
+                    "use 1 or more, or 0 for the default");
+    }
+    if (given.max_tokens > 0) wanted.max_tokens = given.max_tokens;
+    wanted.sampling.temperature = given.temperature;
+    wanted.sampling.top_k = given.top_k;
+    wanted.sampling.top_p = given.top_p;
+    wanted.sampling.min_p = given.min_p;
+    if (given.repetition_penalty != 0) {
+      wanted.sampling.repetition_penalty = given.repetition_penalty;
+    }
+    wanted.seed = given.seed;
+    if (given.stop != nullptr) wanted.stop = given.stop;
+    wanted.memory_off = given.memory_off != 0;
+    wanted.assistant_turn = given.assistant_turn != 0;
+    if (given.on_text != nullptr) {
+      wanted.on_text = [given](std::string_view piece) {
+        return given.on_text(piece.data(), piece.size(), given.user) == 0;
+      };
+    }
+    EID_ASSIGN_OR_RETURN(sdk::GenerateResult generated, session->session->Generate(wanted));
+    if (text != nullptr) *text = sdk::NewString(std::move(generated.text));
+    eid_generate_result told = {};
+    told.reason = static_cast<eid_stop_reason>(generated.reason);
+    told.tokens = generated.tokens;
+    told.seconds = generated.seconds;
+    told.first_token_seconds = generated.first_token_seconds;
+    sdk::WriteResult(told, result);
+    return Status();
+  });
+}
+
+eid_status eid_session_sources(const eid_session* session, size_t limit, eid_passages** passages,
+                               eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(passages, "passages"));
+    *passages = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    EID_ASSIGN_OR_RETURN(std::vector<sdk::Passage> found,
+                         session->session->Sources(limit, sdk::PassageOrder::kByAttention));
+    *passages = sdk::NewPassages(std::move(found));
+    return Status();
+  });
+}
+
+eid_status eid_session_logits(const eid_session* session, float* logits, size_t capacity,
+                              size_t* count, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(count, "count"));
+    *count = 0;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    if (capacity > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(logits, "logits"));
+    const std::vector<float>& held = session->session->logits();
+    if (held.empty()) {
+      return Status(Code::kInvalidArgument, "the session has read nothing yet",
+                    "append a prompt first");
+    }
+    std::copy_n(held.begin(), std::min(capacity, held.size()), logits);
+    *count = held.size();
+    return Status();
+  });
+}
+
+eid_status eid_session_info(const eid_session* session, eid_string** json, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    *json = nullptr;
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    *json = sdk::NewString(session->session->InfoJson());
+    return Status();
+  });
+}
+
+eid_status eid_session_save(eid_session* session, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    return session->session->Save();
+  });
+}

@@ -1,0 +1,200 @@
+#include "sdk/document_reader.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "memory/hash.h"
+#include "sdk/error_wall.h"
+#include "sdk/memory_bridge.h"
+#include "sdk/utf8.h"
+
+namespace eidetic::sdk {
+
+using memory::Code;
+using memory::Result;
+using memory::Status;
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+// One document on its way through the model.
+class DocumentRun {
+ public:
+  // `offsets` has one entry more than `tokens`: the end of the text.
+  DocumentRun(const Engine& engine, const IngestOptions& options,
+              const memory::CollectionRecord& collection, std::vector<int32_t> tokens,
+              std::vector<uint64_t> offsets, memory::DocumentWriter* writer)
+      : engine_(engine),
+        options_(options),
+        collection_(collection),
+        writer_(writer),
+        start_(Clock::now()),
+        tokens_(std::move(tokens)),
+        offsets_(std::move(offsets)),
+        sink_(
+            collection.layout, [this](uint64_t position) { return offsets_[position]; },
+            [this](memory::Block block) { return writer_->Append(std::move(block)); }) {}
+
+  uint64_t tokens_read() const { return tokens_read_; }
+
+  Status Read() {
+    EID_RETURN_IF_ERROR(Begin());
+    Clock::time_point last_commit = Clock::now();
+    while (state_->position() < tokens_.size()) {
+      const auto begin = tokens_.begin() + static_cast<std::ptrdiff_t>(state_->position());
+      const auto count = std::min<std::ptrdiff_t>(collection_.segment, tokens_.end() - begin);
+      model::ForwardOptions forward;
+      forward.sink = &sink_;
+      forward.logits = model::WantLogits::kNone;
+      engine_.model().Forward(std::vector<int32_t>(begin, begin + count), state_.get(), forward,
+                              nullptr);
+      tokens_read_ += static_cast<uint64_t>(count);
+      const bool go_on = Report();
+      if (!go_on || SecondsSince(last_commit) >= options_.commit_seconds) {
+        EID_RETURN_IF_ERROR(Commit());
+        last_commit = Clock::now();
+      }
+      if (!go_on) return Cancelled();
+    }
+    engine_.model().Flush(state_.get(), &sink_);
+    EID_RETURN_IF_ERROR(writer_->Finish());
+    committed_ = tokens_.size();
+    Report();  // an answer of "stop" comes too late: the document is complete
+    return Status();
+  }
+
+ private:
+  // A fresh state, or the one of the last commit.
+  Status Begin() {
+    EID_ASSIGN_OR_RETURN(std::string resume, writer_->ResumeState());
+    if (!resume.empty()) {
+      state_ = engine_.model().RestoreState(resume);
+      committed_ = state_->position();
+    } else {
+      model::AttentionOptions attention;
+      attention.mode = model::AttentionMode::kWindow;
+      attention.window = collection_.window;
+      attention.sinks = collection_.sinks;
+      attention.block_tokens = collection_.layout.block_tokens;
+      state_ = engine_.model().NewState(attention);
+    }
+    return Status();
+  }
+
+  Status Commit() {
+    EID_RETURN_IF_ERROR(writer_->Commit(state_->Serialize()));
+    committed_ = state_->position();
+    Report();  // tells what is committed; whether to stop is asked once a segment
+    return Status();
+  }
+
+  bool Report() {
+    if (!options_.progress) return true;
+    IngestProgress progress;
+    progress.tokens = state_->position();
+    progress.total = tokens_.size();
+    progress.blocks = writer_->document().committed_blocks;
+    progress.bytes = writer_->bytes_written();
+    progress.committed = committed_;
+    progress.seconds = SecondsSince(start_);
+    return options_.progress(progress);
+  }
+
+  Status Cancelled() const {
+    return Status(Code::kCancelled,
+                  "reading '" + options_.source + "' was stopped after " +
+                      std::to_string(state_->position()) + " of " + std::to_string(tokens_.size()) +
+                      " tokens; they are kept",
+                  "run the same command again to go on from there");
+  }
+
+  const Engine& engine_;
+  const IngestOptions& options_;
+  const memory::CollectionRecord& collection_;
+  memory::DocumentWriter* writer_;
+  Clock::time_point start_;
+  std::vector<int32_t> tokens_;
+  std::vector<uint64_t> offsets_;  // [tokens + 1]
+  BlockWriter sink_;
+  std::unique_ptr<model::ModelState> state_;
+  uint64_t committed_ = 0;
+  uint64_t tokens_read_ = 0;
+};
+
+}  // namespace
+
+Status CheckText(std::string_view text, const std::string& source) {
+  if (text.empty()) {
+    return Status(Code::kInvalidArgument, "'" + source + "' is empty",
+                  "ingest a document with text in it");
+  }
+  if (const size_t zero = text.find('\0'); zero != std::string_view::npos) {
+    return Status(Code::kInvalidArgument,
+                  "'" + source + "' is not text: byte " + std::to_string(zero) + " is zero",
+                  "convert the document to UTF-8 text first");
+  }
+  if (const size_t bad = FirstInvalidUtf8(text); bad != std::string_view::npos) {
+    return Status(Code::kInvalidArgument,
+                  "'" + source + "' is not UTF-8: the sequence at byte " + std::to_string(bad) +
+                      " is invalid",
+                  "convert the document to UTF-8 text first, for instance with iconv");
+  }
+  return Status();
+}
+
+Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archive,
+                                    std::string_view text, const IngestOptions& options) {
+  return BehindWall([&]() -> Result<IngestResult> {
+    const Clock::time_point start = Clock::now();
+    EID_RETURN_IF_ERROR(CheckText(text, options.source));
+    memory::CollectionRecord wanted;
+    wanted.name = options.collection;
+    wanted.layout = engine.LayoutOf({}, options.codec);
+    wanted.window = options.window;
+    wanted.sinks = options.sinks;
+    wanted.segment = options.segment;
+    EID_ASSIGN_OR_RETURN(memory::CollectionRecord collection, archive->EnsureCollection(wanted));
+
+    const std::string hash = memory::Sha256Hex(text);
+    EID_ASSIGN_OR_RETURN(std::optional<memory::DocumentRecord> present,
+                         archive->FindDocument(options.collection, options.source));
+    IngestResult result;
+    if (present && present->content_hash == hash) {
+      result.outcome = IngestOutcome::kUnchanged;
+      result.document = present->id;
+      result.tokens = present->tokens;
+      result.blocks = present->committed_blocks;
+      return result;
+    }
+    std::vector<uint64_t> offsets;
+    std::vector<int32_t> tokens = engine.tokenizer().EncodeWithOffsets(text, &offsets);
+    offsets.push_back(text.size());
+    result.tokens = tokens.size();
+    EID_ASSIGN_OR_RETURN(
+        std::unique_ptr<memory::DocumentWriter> writer,
+        archive->BeginDocument(options.collection, options.source, hash, text, tokens.size()));
+    const bool resumed = writer->document().committed_tokens > 0;
+    result.outcome = resumed   ? IngestOutcome::kResumed
+                     : present ? IngestOutcome::kReplaced
+                               : IngestOutcome::kAdded;
+    DocumentRun run(engine, options, collection, std::move(tokens), std::move(offsets),
+                    writer.get());
+    EID_RETURN_IF_ERROR(run.Read());
+    result.document = writer->document().id;
+    result.tokens_read = run.tokens_read();
+    result.blocks = writer->document().committed_blocks;
+    result.bytes = writer->bytes_written();
+    result.seconds = SecondsSince(start);
+    return result;
+  });
+}
+
+}  // namespace eidetic::sdk

@@ -1,0 +1,59 @@
+// Reads a document through the model, from a fresh state, and keeps all of it as memory blocks.
+#ifndef EIDETIC_SDK_DOCUMENT_READER_H_
+#define EIDETIC_SDK_DOCUMENT_READER_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "memory/archive.h"
+#include "sdk/engine.h"
+
+namespace eidetic::sdk {
+
+struct IngestProgress {
+  uint64_t tokens = 0;
+  uint64_t total = 0;
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+  uint64_t committed = 0;
+  double seconds = 0;
+};
+
+struct IngestOptions {
+  std::string collection;
+  std::string source;
+  kernels::Codec codec = kernels::Codec::kInt8;
+  int window = 1024;
+  int sinks = 32;
+  int segment = 512;
+  double commit_seconds = 2;
+  // Returns false to stop; what was read so far is then committed.
+  std::function<bool(const IngestProgress&)> progress;
+};
+
+enum class IngestOutcome { kAdded = 0, kReplaced = 1, kUnchanged = 2, kResumed = 3 };
+
+struct IngestResult {
+  IngestOutcome outcome = IngestOutcome::kAdded;
+  memory::DocumentId document = 0;
+  uint64_t tokens = 0;
+  uint64_t tokens_read = 0;
+  uint64_t blocks = 0;
+  uint64_t bytes = 0;
+  double seconds = 0;
+};
+
+// kInvalidArgument: empty or binary text; kFingerprintMismatch: the collection is another model's;
+// kCancelled; errors of the archive. Thread-safe.
+memory::Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archive,
+                                            std::string_view text, const IngestOptions& options);
+
+// OK when `text` is not empty and plain UTF-8 text; otherwise says at which byte it is not.
+memory::Status CheckText(std::string_view text, const std::string& source);
+
+}  // namespace eidetic::sdk
+
+#endif  // EIDETIC_SDK_DOCUMENT_READER_H_

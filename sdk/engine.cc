@@ -1,0 +1,43 @@
+#include "sdk/engine.h"
+
+#include <thread>
+#include <utility>
+
+#include "sdk/error_wall.h"
+#include "sdk/fingerprint.h"
+
+namespace eidetic::sdk {
+
+using memory::Result;
+
+Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& options) {
+  return BehindWall([&]() -> Result<std::shared_ptr<const Engine>> {
+    auto file = model::GgufFile::Open(options.model_path);
+    auto engine = std::make_shared<Engine>();
+    engine->tokenizer_ = model::Tokenizer::FromGguf(*file);
+    model::LoadOptions load;
+    load.device = options.device;
+    load.threads = options.threads;
+    engine->model_ = model::HybridModel::Load(file, load);
+    engine->threads_ = options.threads > 0
+                           ? options.threads
+                           : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    EID_ASSIGN_OR_RETURN(std::string weights,
+                         CachedFileHash(options.model_path, options.cache_dir));
+    engine->fingerprint_ = Fingerprint(weights, *engine->tokenizer_, *engine->model_);
+    return std::shared_ptr<const Engine>(std::move(engine));
+  });
+}
+
+memory::Layout Engine::LayoutOf(std::vector<int> layers, kernels::Codec codec) const {
+  const model::ModelConfig& config = model_->config();
+  memory::Layout layout;
+  layout.fingerprint = fingerprint_;
+  layout.layers = layers.empty() ? config.AttentionLayers() : std::move(layers);
+  layout.kv_heads = config.kv_heads;
+  layout.head_dim = config.head_dim;
+  layout.codec = codec;
+  return layout;
+}
+
+}  // namespace eidetic::sdk

@@ -1,0 +1,46 @@
+// A model's weights and tokenizer, loaded once and shared by sessions.
+#ifndef EIDETIC_SDK_ENGINE_H_
+#define EIDETIC_SDK_ENGINE_H_
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "memory/layout.h"
+#include "memory/status.h"
+#include "model/hybrid_model.h"
+#include "model/tokenizer.h"
+
+namespace eidetic::sdk {
+
+struct EngineOptions {
+  std::string model_path;
+  std::string device = "cpu";
+  std::string cache_dir;  // empty: weight hashes are not remembered
+  int threads = 0;        // 0: one per core
+};
+
+// Immutable and thread-safe.
+class Engine {
+ public:
+  static memory::Result<std::shared_ptr<const Engine>> Create(const EngineOptions& options);
+
+  const model::HybridModel& model() const { return *model_; }
+  const model::Tokenizer& tokenizer() const { return *tokenizer_; }
+  std::shared_ptr<const model::Tokenizer> shared_tokenizer() const { return tokenizer_; }
+  const std::string& fingerprint() const { return fingerprint_; }
+  int threads() const { return threads_; }
+
+  // The layout of memory that stores `layers` of this model (empty: all its attention layers).
+  memory::Layout LayoutOf(std::vector<int> layers, kernels::Codec codec) const;
+
+ private:
+  std::shared_ptr<const model::HybridModel> model_;
+  std::shared_ptr<const model::Tokenizer> tokenizer_;
+  std::string fingerprint_;
+  int threads_ = 0;
+};
+
+}  // namespace eidetic::sdk
+
+#endif  // EIDETIC_SDK_ENGINE_H_

@@ -1,0 +1,139 @@
+#include "sdk/memory_bridge.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "sdk/error_wall.h"
+
+namespace eidetic::sdk {
+
+using memory::Code;
+using memory::Status;
+
+BlockWriter::BlockWriter(memory::Layout layout,
+                         std::function<uint64_t(uint64_t position)> text_offset,
+                         std::function<Status(memory::Block)> append)
+    : layout_(std::move(layout)),
+      text_offset_(std::move(text_offset)),
+      append_(std::move(append)) {}
+
+void BlockWriter::Accept(const model::EvictedRun& run) {
+  std::vector<int> run_index(layout_.layers.size());
+  for (size_t i = 0; i < layout_.layers.size(); ++i) {
+    const int* found = std::find(run.layer_ids, run.layer_ids + run.layers, layout_.layers[i]);
+    if (found == run.layer_ids + run.layers) {
+      throw StatusError(Status(Code::kInternal, "the model evicted no keys of layer " +
+                                                    std::to_string(layout_.layers[i])));
+    }
+    run_index[i] = static_cast<int>(found - run.layer_ids);
+  }
+
+  std::vector<const float*> keys(run_index.size()), values(run_index.size());
+  for (int begin = 0; begin < run.tokens; begin += layout_.block_tokens) {
+    const int count = std::min(layout_.block_tokens, run.tokens - begin);
+    const size_t row = static_cast<size_t>(begin) * layout_.RowWidth();
+    for (size_t i = 0; i < run_index.size(); ++i) {
+      keys[i] = run.keys[run_index[i]] + row;
+      values[i] = run.values[run_index[i]] + row;
+    }
+    memory::BlockHeader header;
+    header.position = run.position + begin;
+    header.tokens.assign(run.token_ids + begin, run.token_ids + begin + count);
+    header.text_begin = text_offset_(header.position);
+    header.text_end = text_offset_(header.position + count);
+    auto block = memory::EncodeBlock(layout_, std::move(header), keys.data(), values.data());
+    ThrowIfError(block.status());
+    ThrowIfError(append_(std::move(block).value()));
+  }
+}
+
+Recall::Recall(memory::RetrievalOptions options, RecallChoice choice, uint64_t seed)
+    : options_(options), choice_(choice), random_(seed) {}
+
+void Recall::SetSources(std::vector<memory::RetrievalSource> sources) {
+  sources_ = std::move(sources);
+  chosen_.clear();
+  payloads_.clear();
+  pages_.clear();
+}
+
+kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
+  const auto start = std::chrono::steady_clock::now();
+  chosen_.clear();
+  if (choice_ == RecallChoice::kRandom) {
+    ThrowIfError(memory::ChooseRandomBlocks(sources_, options_.k, &random_, &chosen_));
+  } else {
+    const memory::LayerQueries layer{queries.layer, queries.data, queries.tokens, queries.heads};
+    ThrowIfError(memory::ChooseBlocks(sources_, options_, layer, &chosen_));
+  }
+  FetchPages(queries.layer);
+
+  kernels::SpanView view;
+  view.pages = pages_.data();
+  view.page_count = static_cast<int>(pages_.size());
+  view.head_dim = queries.head_dim;
+  for (const kernels::SpanPage& page : pages_) view.tokens += page.tokens;
+  if (!sources_.empty()) view.kv_heads = sources_.front().index->layout().kv_heads;
+
+  ++record_.selections;
+  for (const memory::ChosenBlock& chosen : chosen_) UseOf(chosen).retrieval += chosen.mass;
+  record_.seconds +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return view;
+}
+
+void Recall::Attended(int, const kernels::SpanView& span, const double* mass, int tokens) {
+  (answering_ ? record_.answer_tokens : record_.read_tokens) += tokens;
+  for (int page = 0; page < span.page_count; ++page) {
+    BlockUse& use = UseOf(chosen_[page]);
+    (answering_ ? use.answer_attention : use.read_attention) += mass[page];
+  }
+}
+
+// Payloads of one source are read together; pages stand in the order of the choice.
+void Recall::FetchPages(int layer) {
+  payloads_.assign(chosen_.size() * 2, nullptr);
+  for (size_t source = 0; source < sources_.size(); ++source) {
+    std::vector<memory::PayloadKey> wanted;
+    std::vector<size_t> slots;
+    for (size_t i = 0; i < chosen_.size(); ++i) {
+      if (chosen_[i].source != static_cast<int>(source)) continue;
+      const memory::IndexedBlock& block = chosen_[i].block;
+      for (memory::Part part : {memory::Part::kKeys, memory::Part::kValues}) {
+        wanted.push_back({block.lineage, layer, part, block.position});
+        slots.push_back(2 * i + static_cast<size_t>(part));
+      }
+    }
+    if (wanted.empty()) continue;
+    std::vector<memory::PayloadPtr> read;
+    ThrowIfError(sources_[source].store->ReadPayloads(wanted, &read));
+    for (size_t i = 0; i < slots.size(); ++i) payloads_[slots[i]] = std::move(read[i]);
+  }
+  pages_.clear();
+  for (size_t i = 0; i < chosen_.size(); ++i) {
+    const memory::Payload& keys = *payloads_[2 * i];
+    const memory::Payload& values = *payloads_[2 * i + 1];
+    kernels::SpanPage page;
+    page.block = chosen_[i].block.id;
+    page.tokens = keys.tokens;
+    page.keys = reinterpret_cast<const uint8_t*>(keys.bytes.data());
+    page.values = reinterpret_cast<const uint8_t*>(values.bytes.data());
+    page.codec = keys.codec;
+    if (values.tokens != keys.tokens || values.codec != keys.codec) {
+      throw StatusError(Status(Code::kCorruption,
+                               "block " + std::to_string(page.block) + ", layer " +
+                                   std::to_string(layer) + ": keys and values disagree in length",
+                               "run 'eidetic memory verify' and ingest the document again"));
+    }
+    pages_.push_back(page);
+  }
+}
+
+BlockUse& Recall::UseOf(const memory::ChosenBlock& chosen) {
+  BlockUse& use = record_.uses[{chosen.source, chosen.block.lineage, chosen.block.position}];
+  use.source = chosen.source;
+  use.block = chosen.block;
+  return use;
+}
+
+}  // namespace eidetic::sdk

@@ -1,0 +1,94 @@
+// The only place where model/ and memory/ meet: evicted keys and values become memory blocks, and
+// scoring queries become a span.
+#ifndef EIDETIC_SDK_MEMORY_BRIDGE_H_
+#define EIDETIC_SDK_MEMORY_BRIDGE_H_
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "memory/block.h"
+#include "memory/block_store.h"
+#include "memory/representative_index.h"
+#include "memory/retriever.h"
+#include "model/seams.h"
+
+namespace eidetic::sdk {
+
+// Cuts evicted runs into blocks, codes them and hands them on, in order. Errors leave as
+// StatusError.
+class BlockWriter : public model::BlockSink {
+ public:
+  // `text_offset(position)`: the byte of the document or session at which that token begins; asked
+  // once per block edge, also for the position after the last token. `append` takes each block.
+  BlockWriter(memory::Layout layout, std::function<uint64_t(uint64_t position)> text_offset,
+              std::function<memory::Status(memory::Block)> append);
+  void Accept(const model::EvictedRun& run) override;
+
+ private:
+  memory::Layout layout_;
+  std::function<uint64_t(uint64_t)> text_offset_;
+  std::function<memory::Status(memory::Block)> append_;
+};
+
+// How one block served since the record was cleared (rule 5).
+struct BlockUse {
+  int source = 0;
+  memory::IndexedBlock block;
+  double retrieval = 0;         // retrieval mass, summed over selections
+  double read_attention = 0;    // attention mass paid while reading, summed over tokens and layers
+  double answer_attention = 0;  // likewise, by one-token steps of generation
+};
+
+// What happened since the record was cleared.
+struct RecallRecord {
+  std::map<std::tuple<int, memory::LineageId, uint64_t>, BlockUse> uses;
+  uint64_t selections = 0;     // spans chosen, each for one layer
+  uint64_t read_tokens = 0;    // (token, layer) pairs behind read_attention
+  uint64_t answer_tokens = 0;  // likewise behind answer_attention
+  double seconds = 0;          // spent choosing and fetching
+};
+
+enum class RecallChoice { kAttention, kRandom };
+
+// Answers the model's queries out of any number of searched sets. Not thread-safe.
+class Recall : public model::SpanSource {
+ public:
+  Recall(memory::RetrievalOptions options, RecallChoice choice, uint64_t seed);
+
+  // The sets to search; they must outlive the next calls. Their order gives BlockUse::source.
+  void SetSources(std::vector<memory::RetrievalSource> sources);
+  const std::vector<memory::RetrievalSource>& sources() const { return sources_; }
+
+  kernels::SpanView Select(const model::ScoringQueries& queries) override;
+  void Attended(int layer, const kernels::SpanView& span, const double* mass, int tokens) override;
+
+  const RecallRecord& record() const { return record_; }
+  void ClearRecord() { record_ = RecallRecord(); }
+  // Whether attention that is reported now belongs to an answer, not to reading.
+  void SetAnswering(bool answering) { answering_ = answering; }
+
+ private:
+  void FetchPages(int layer);
+  BlockUse& UseOf(const memory::ChosenBlock& chosen);
+
+  memory::RetrievalOptions options_;
+  RecallChoice choice_;
+  uint64_t random_;
+  bool answering_ = false;
+  std::vector<memory::RetrievalSource> sources_;
+  RecallRecord record_;
+  // The span selected last, and what keeps its bytes alive.
+  std::vector<memory::ChosenBlock> chosen_;
+  std::vector<memory::PayloadPtr> payloads_;
+  std::vector<kernels::SpanPage> pages_;
+};
+
+}  // namespace eidetic::sdk
+
+#endif  // EIDETIC_SDK_MEMORY_BRIDGE_H_

@@ -1,0 +1,48 @@
+// From blocks that served to passages that a reader can look up (rule 5).
+#ifndef EIDETIC_SDK_PASSAGES_H_
+#define EIDETIC_SDK_PASSAGES_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "memory/archive.h"
+#include "sdk/memory_bridge.h"
+
+namespace eidetic::sdk {
+
+// A run of blocks of one document or of a session's own past that stand next to each other.
+struct Passage {
+  std::string collection;  // empty: the session's own past
+  std::string source;
+  std::string text;
+  memory::DocumentId document = 0;
+  uint64_t byte_begin = 0;
+  uint64_t byte_end = 0;
+  uint64_t token_begin = 0;
+  uint64_t token_end = 0;
+  uint32_t blocks = 0;
+  double attention = 0;  // mean share over span layers, heads and tokens of the answer
+  double score = 0;      // mean retrieval mass over selections
+};
+
+enum class PassageOrder { kByAttention, kByScore };
+
+// Where the blocks of one searched set come from, in the order of Recall's sources.
+struct PassageSource {
+  std::string collection;                    // empty: the session's own past
+  const memory::Archive* archive = nullptr;  // null: own past
+  std::string session;                       // own past: the session's name
+  // Own past: the text of tokens begin..end.
+  std::function<std::string(uint64_t token_begin, uint64_t token_end)> text;
+};
+
+// All passages of a record, best first, at most `limit` (0: all). Attention is that of the answer's
+// one-token steps; when there were none, that of reading.
+memory::Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
+                                                const std::vector<PassageSource>& sources,
+                                                size_t limit, PassageOrder order);
+
+}  // namespace eidetic::sdk
+
+#endif  // EIDETIC_SDK_PASSAGES_H_

@@ -1,0 +1,170 @@
+#include "sdk/reports.h"
+
+#include <map>
+#include <nlohmann/json.hpp>
+#include <vector>
+
+#include "model/gguf.h"
+
+namespace eidetic::sdk {
+
+using memory::Result;
+using nlohmann::json;
+
+namespace {
+
+json ConfigJson(const model::ModelConfig& config) {
+  json out = {
+      {"architecture", config.architecture},  {"name", config.name},
+      {"layers", config.layers.size()},       {"attention_layers", config.AttentionLayers()},
+      {"mamba_layers", config.MambaLayers()}, {"hidden", config.hidden},
+      {"feed_forward", config.feed_forward},  {"heads", config.heads},
+      {"kv_heads", config.kv_heads},          {"head_dim", config.head_dim},
+      {"vocabulary", config.vocabulary},      {"trained_context", config.trained_context},
+      {"rotary_base", config.rotary_base}};
+  if (config.mamba.heads > 0) {
+    out["mamba"] = {{"heads", config.mamba.heads},
+                    {"head_dim", config.mamba.head_dim},
+                    {"state", config.mamba.state},
+                    {"groups", config.mamba.groups},
+                    {"conv_width", config.mamba.conv_width}};
+  }
+  return out;
+}
+
+json DocumentJson(const memory::DocumentRecord& document) {
+  return {{"id", document.id},
+          {"source", document.source},
+          {"content_hash", document.content_hash},
+          {"bytes", document.bytes},
+          {"tokens", document.tokens},
+          {"blocks", document.committed_blocks},
+          {"complete", document.complete},
+          {"committed_tokens", document.committed_tokens}};
+}
+
+}  // namespace
+
+std::string EngineJson(const Engine& engine) {
+  json out = ConfigJson(engine.model().config());
+  out["fingerprint"] = engine.fingerprint();
+  out["weight_bytes"] = engine.model().weight_bytes();
+  out["device"] = engine.model().device();
+  out["retrieval_profile"] = {{"span_layers", engine.model().config().AttentionLayers()},
+                              {"span_blocks", 16},
+                              {"candidate_blocks", 128},
+                              {"representative_tokens", 8},
+                              {"query_offset", 1024},
+                              {"calibrated", false}};
+  return out.dump();
+}
+
+std::string ModelFileJson(const std::string& path) {
+  const auto file = model::GgufFile::Open(path);
+  json out = ConfigJson(model::ReadModelConfig(*file));
+  std::map<std::string, uint64_t> types;
+  uint64_t parameters = 0;
+  for (const model::GgufTensor& tensor : file->tensors()) {
+    types[model::GgmlTypeName(tensor.type)] += tensor.Values();
+    parameters += tensor.Values();
+  }
+  out["path"] = path;
+  out["file_bytes"] = file->size();
+  out["tensors"] = file->tensors().size();
+  out["parameters"] = parameters;
+  out["parameters_by_type"] = types;
+  for (const char* key : {"general.license", "eidetic.base.sha256"}) {
+    if (const model::GgufValue* value = file->Find(key)) {
+      if (const auto* text = std::get_if<std::string>(value)) out[key] = *text;
+    }
+  }
+  return out.dump();
+}
+
+Result<std::string> ListJson(const memory::Archive& archive, const std::string& collection) {
+  std::vector<memory::CollectionRecord> collections;
+  if (collection.empty()) {
+    EID_ASSIGN_OR_RETURN(collections, archive.Collections());
+  } else {
+    EID_ASSIGN_OR_RETURN(memory::CollectionRecord one, archive.Collection(collection));
+    collections.push_back(std::move(one));
+  }
+  json out = {{"collections", json::array()}, {"sessions", json::array()}};
+  for (const memory::CollectionRecord& record : collections) {
+    json entry = {{"name", record.name},
+                  {"fingerprint", record.layout.fingerprint},
+                  {"codec", kernels::CodecName(record.layout.codec)},
+                  {"layers", record.layout.layers},
+                  {"block_tokens", record.layout.block_tokens},
+                  {"window", record.window},
+                  {"sinks", record.sinks},
+                  {"segment", record.segment},
+                  {"read_with_span", record.read_with_span},
+                  {"documents", json::array()}};
+    EID_ASSIGN_OR_RETURN(std::vector<memory::DocumentRecord> documents,
+                         archive.Documents(record.name));
+    for (const memory::DocumentRecord& document : documents) {
+      entry["documents"].push_back(DocumentJson(document));
+    }
+    out["collections"].push_back(std::move(entry));
+  }
+  if (collection.empty()) {
+    EID_ASSIGN_OR_RETURN(std::vector<std::string> sessions, archive.Sessions());
+    for (const std::string& name : sessions) out["sessions"].push_back({{"name", name}});
+  }
+  return out.dump();
+}
+
+Result<std::string> StatsJson(const memory::Archive& archive) {
+  uint64_t document_count = 0, blocks = 0, tokens = 0, text_bytes = 0;
+  EID_ASSIGN_OR_RETURN(std::vector<memory::CollectionRecord> collections, archive.Collections());
+  for (const memory::CollectionRecord& record : collections) {
+    EID_ASSIGN_OR_RETURN(std::vector<memory::DocumentRecord> documents,
+                         archive.Documents(record.name));
+    document_count += documents.size();
+    for (const memory::DocumentRecord& document : documents) {
+      blocks += document.committed_blocks;
+      tokens += document.committed_tokens;
+      text_bytes += document.bytes;
+    }
+  }
+  EID_ASSIGN_OR_RETURN(uint64_t size, archive.SizeOnDisk());
+  EID_ASSIGN_OR_RETURN(std::vector<std::string> sessions, archive.Sessions());
+  const memory::PoolStats pool = archive.store().pool_stats();
+  json out = {{"path", archive.path()},
+              {"bytes_on_disk", size},
+              {"collections", collections.size()},
+              {"documents", document_count},
+              {"sessions", sessions.size()},
+              {"blocks", blocks},
+              {"tokens", tokens},
+              {"text_bytes", text_bytes},
+              {"bytes_per_token",
+               tokens == 0 ? 0.0 : static_cast<double>(size) / static_cast<double>(tokens)},
+              {"pool",
+               {{"hits", pool.hits},
+                {"misses", pool.misses},
+                {"bytes", pool.bytes},
+                {"budget", pool.budget}}}};
+  return out.dump();
+}
+
+std::string VerifyJson(const memory::VerifyReport& report) {
+  json out = {{"clean", report.clean()},
+              {"records", report.records},
+              {"damaged", json::array()},
+              {"collections", json::array()}};
+  for (const memory::Damage& damage : report.damage) {
+    out["damaged"].push_back(
+        {{"what", damage.what}, {"document", damage.document}, {"block", damage.block}});
+  }
+  for (const memory::CollectionDigest& digest : report.collections) {
+    out["collections"].push_back({{"name", digest.collection},
+                                  {"digest", digest.digest},
+                                  {"documents", digest.documents},
+                                  {"blocks", digest.blocks}});
+  }
+  return out.dump();
+}
+
+}  // namespace eidetic::sdk

@@ -1,0 +1,509 @@
+#include "sdk/session.h"
+
+#include <algorithm>
+#include <chrono>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+#include "sdk/chat_tokens.h"
+#include "sdk/error_wall.h"
+#include "sdk/session_record.h"
+
+namespace eidetic::sdk {
+
+using memory::Code;
+using memory::Result;
+using memory::Status;
+using Clock = std::chrono::steady_clock;
+
+namespace {
+
+constexpr uint64_t kRamPoolBytes = 256u << 20;
+constexpr int kVotes = 16;                // representatives each query token and head may vote for
+constexpr size_t kPenalisedTokens = 256;  // how far back the repetition penalty looks
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+model::AttentionMode ModelMode(SessionMode mode) {
+  switch (mode) {
+    case SessionMode::kFull:
+      return model::AttentionMode::kFull;
+    case SessionMode::kWindow:
+      return model::AttentionMode::kWindow;
+    case SessionMode::kStream:
+    case SessionMode::kRandom:
+      break;
+  }
+  return model::AttentionMode::kStream;
+}
+
+Status OutOfRange(const char* what, int value, const char* range) {
+  return Status(Code::kInvalidArgument,
+                std::string(what) + " is " + std::to_string(value) + ", must be " + range);
+}
+
+}  // namespace
+
+const char* SessionModeName(SessionMode mode) {
+  switch (mode) {
+    case SessionMode::kStream:
+      return "stream";
+    case SessionMode::kWindow:
+      return "window";
+    case SessionMode::kFull:
+      return "full";
+    case SessionMode::kRandom:
+      return "random";
+  }
+  return "unknown";
+}
+
+Status SessionOptions::Validate(const model::ModelConfig& config) const {
+  if (window < 1) return OutOfRange("window", window, "at least 1");
+  if (sinks < 0) return OutOfRange("sinks", sinks, "at least 0");
+  if (segment < 1) return OutOfRange("segment", segment, "at least 1");
+  if (span_blocks < 1) return OutOfRange("span_blocks", span_blocks, "at least 1");
+  if (candidate_blocks != 0 && candidate_blocks < span_blocks) {
+    return OutOfRange("candidate_blocks", candidate_blocks, "0 or at least span_blocks");
+  }
+  if (query_offset < 0) return OutOfRange("query_offset", query_offset, "at least 0");
+  const std::vector<int> attention = config.AttentionLayers();
+  for (int layer : span_layers) {
+    if (!std::binary_search(attention.begin(), attention.end(), layer)) {
+      return OutOfRange("a span layer", layer, "one of the model's attention layers");
+    }
+  }
+  return Status();
+}
+
+Session::Session(std::shared_ptr<const Engine> engine, SessionOptions options,
+                 std::shared_ptr<memory::Archive> archive)
+    : engine_(std::move(engine)),
+      options_(std::move(options)),
+      archive_(std::move(archive)),
+      sampler_(options_.seed) {}
+
+Session::~Session() = default;
+
+Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Engine> engine,
+                                                 const SessionOptions& options,
+                                                 std::shared_ptr<memory::Archive> archive) {
+  return BehindWall([&]() -> Result<std::unique_ptr<Session>> {
+    EID_RETURN_IF_ERROR(options.Validate(engine->model().config()));
+    if (archive != nullptr) {
+      if (options.name.empty()) {
+        return Status(Code::kInvalidArgument, "a session in an archive needs a name",
+                      "set a name, or make a session without an archive");
+      }
+      if (archive->SessionRecord(options.name).ok()) {
+        return Status(Code::kAlreadyExists,
+                      "a session named '" + options.name + "' is in '" + archive->path() + "'",
+                      "open it, or choose another name");
+      }
+    }
+    std::unique_ptr<Session> session(new Session(std::move(engine), options, std::move(archive)));
+    EID_RETURN_IF_ERROR(session->Begin());
+    return session;
+  });
+}
+
+Result<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Engine> engine,
+                                               std::shared_ptr<memory::Archive> archive,
+                                               const std::string& name) {
+  return BehindWall([&]() -> Result<std::unique_ptr<Session>> {
+    EID_ASSIGN_OR_RETURN(std::string record, archive->SessionRecord(name));
+    SessionOptions options;
+    options.name = name;
+    std::unique_ptr<Session> session(new Session(std::move(engine), options, std::move(archive)));
+    EID_RETURN_IF_ERROR(session->Restore(record));
+    return session;
+  });
+}
+
+// A fresh state at position 0.
+Status Session::Begin() {
+  if (options_.span_layers.empty()) {
+    options_.span_layers = engine_->model().config().AttentionLayers();
+  }
+  std::sort(options_.span_layers.begin(), options_.span_layers.end());
+  model::AttentionOptions attention;
+  attention.mode = ModelMode(options_.mode);
+  attention.window = options_.window;
+  attention.sinks = options_.sinks;
+  attention.query_offset = options_.query_offset;
+  attention.span_layers = options_.span_layers;
+  state_ = engine_->model().NewState(attention);
+  return OpenOwnMemory(0);
+}
+
+Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
+  memory::RetrievalOptions retrieval;
+  retrieval.k = options_.span_blocks;
+  retrieval.candidates = options_.candidate_blocks;
+  retrieval.votes = kVotes;
+  retrieval.scale = engine_->model().config().attention_scale;
+  retrieval.threads = engine_->threads();
+  recall_ = std::make_unique<Recall>(
+      retrieval,
+      options_.mode == SessionMode::kRandom ? RecallChoice::kRandom : RecallChoice::kAttention,
+      options_.seed);
+
+  const bool keeps_past = options_.HasSpan() && !options_.forget_own_past;
+  if (archive_ == nullptr && !keeps_past) return Status();
+  if (archive_ == nullptr) {
+    EID_ASSIGN_OR_RETURN(ram_store_,
+                         memory::BlockStore::Open(memory::NewRamRecordStore(), kRamPoolBytes,
+                                                  /*read_only=*/false));
+    store_ = ram_store_.get();
+  } else {
+    store_ = &archive_->store();
+  }
+  const memory::Layout layout = engine_->LayoutOf(options_.span_layers, options_.codec);
+  if (saved_lineage == 0) {
+    EID_ASSIGN_OR_RETURN(lineage_, store_->NewLineage(layout, "session/" + options_.name));
+  } else {
+    EID_ASSIGN_OR_RETURN(lineage_, store_->ResumeLineage(saved_lineage));
+  }
+  if (!keeps_past) return Status();
+
+  own_index_ = std::make_unique<memory::RepresentativeIndex>(layout, memory::IndexKind::kExact,
+                                                             engine_->threads());
+  if (saved_lineage != 0) {
+    EID_RETURN_IF_ERROR(
+        store_->ScanBlocks(saved_lineage,
+                           [&](const memory::BlockHeader& header,
+                               const std::vector<uint16_t>& representatives) -> Status {
+                             if (header.position < static_cast<uint64_t>(options_.sinks))
+                               return Status();
+                             return own_index_->Add(header, representatives);
+                           }));
+  }
+  MakeSink();
+  return Status();
+}
+
+// Evicted tokens become blocks of the session's lineage and are searchable at once. The sinks stay
+// in attention for good, so their block is kept but not searched.
+void Session::MakeSink() {
+  auto text_offset = [this](uint64_t position) {
+    return position == 0 ? 0 : text_ends_[position - 1];
+  };
+  auto append = [this](memory::Block block) -> Status {
+    block.header.lineage = lineage_->lineage();
+    if (block.header.position >= static_cast<uint64_t>(options_.sinks)) {
+      EID_RETURN_IF_ERROR(own_index_->Add(block.header, block.representatives));
+    }
+    return lineage_->Append(std::move(block));
+  };
+  sink_ = std::make_unique<BlockWriter>(lineage_->layout(), text_offset, append);
+}
+
+Status Session::Attach(std::shared_ptr<memory::Archive> archive, const std::string& collection) {
+  return BehindWall([&]() -> Status {
+    if (!options_.HasSpan()) {
+      return Status(Code::kInvalidArgument,
+                    std::string("a session in mode '") + SessionModeName(options_.mode) +
+                        "' has no span to recall into",
+                    "make the session in mode 'stream'");
+    }
+    EID_ASSIGN_OR_RETURN(memory::CollectionRecord record, archive->Collection(collection));
+    if (record.layout.fingerprint != engine_->fingerprint()) {
+      return Status(Code::kFingerprintMismatch,
+                    "collection '" + collection + "' was made by a model with fingerprint " +
+                        record.layout.fingerprint.substr(0, 12) + "..., this model has " +
+                        engine_->fingerprint().substr(0, 12) + "...",
+                    "use the model that made it, or ingest the documents again with this one");
+    }
+    for (int layer : options_.span_layers) {
+      if (record.layout.LayerIndex(layer) < 0) {
+        return Status(Code::kInvalidArgument,
+                      "span layer " + std::to_string(layer) + " was not stored in collection '" +
+                          collection + "'",
+                      "choose span layers among the stored ones, or ingest again");
+      }
+    }
+    for (const Attachment& attached : attachments_) {
+      if (attached.archive == archive && attached.collection == collection) return Status();
+    }
+    EID_ASSIGN_OR_RETURN(std::shared_ptr<const memory::RepresentativeIndex> index,
+                         archive->Index(collection, memory::IndexKind::kExact, engine_->threads()));
+    attachments_.push_back({std::move(archive), collection, std::move(index)});
+    return Status();
+  });
+}
+
+// Own past first, then the collections in order of attachment, each with its newest index: what was
+// removed meanwhile is gone from it (rule 4).
+Status Session::RefreshSources() {
+  std::vector<memory::RetrievalSource> sources;
+  if (own_index_ != nullptr) sources.push_back({own_index_.get(), store_});
+  for (Attachment& attached : attachments_) {
+    EID_ASSIGN_OR_RETURN(attached.index,
+                         attached.archive->Index(attached.collection, memory::IndexKind::kExact,
+                                                 engine_->threads()));
+    sources.push_back({attached.index.get(), &attached.archive->store()});
+  }
+  recall_->SetSources(std::move(sources));
+  return Status();
+}
+
+Status Session::CheckUsable() const {
+  if (!broken_) return Status();
+  return Status(Code::kInvalidArgument,
+                "this session was stopped by an error in the middle of a forward pass",
+                "free it; if it was saved, open it again");
+}
+
+// One segment through the model: the only place where a token meets the weights.
+void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool answering) {
+  const Clock::time_point start = Clock::now();
+  uint64_t text_end = text_ends_.empty() ? 0 : text_ends_.back();
+  for (int32_t token : segment) {
+    text_end += engine_->tokenizer().TokenBytes(token).size();
+    tokens_.push_back(token);
+    text_ends_.push_back(text_end);
+  }
+  const auto& sources = recall_->sources();
+  const bool anything_to_recall =
+      std::any_of(sources.begin(), sources.end(),
+                  [](const memory::RetrievalSource& source) { return source.index->size() > 0; });
+  model::ForwardOptions forward;
+  if (use_span && options_.HasSpan() && anything_to_recall) forward.span = recall_.get();
+  forward.sink = sink_.get();
+  forward.report_attention = true;
+  forward.logits = model::WantLogits::kLast;
+  recall_->SetAnswering(answering);
+  broken_ = true;  // until the pass is through
+  engine_->model().Forward(segment, state_.get(), forward, &logits_);
+  if (sink_ != nullptr) ThrowIfError(lineage_->Flush());
+  broken_ = false;
+  forward_seconds_ += SecondsSince(start);
+}
+
+Status Session::Append(const std::vector<int32_t>& tokens, bool use_span,
+                       const std::function<bool(const AppendProgress&)>& progress) {
+  return BehindWall([&]() -> Status {
+    EID_RETURN_IF_ERROR(CheckUsable());
+    if (tokens.empty()) {
+      return Status(Code::kInvalidArgument, "there are no tokens to read",
+                    "pass a text with at least one token");
+    }
+    const int vocabulary = engine_->tokenizer().vocabulary();
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] >= 0 && tokens[i] < vocabulary) continue;
+      return Status(Code::kInvalidArgument,
+                    "token " + std::to_string(i) + " has id " + std::to_string(tokens[i]) +
+                        ", the vocabulary has 0.." + std::to_string(vocabulary - 1));
+    }
+    EID_RETURN_IF_ERROR(RefreshSources());
+    if (use_span && !record_open_) {
+      recall_->ClearRecord();
+      record_open_ = true;
+    }
+    const Clock::time_point start = Clock::now();
+    for (size_t begin = 0; begin < tokens.size();) {
+      const size_t end = std::min(tokens.size(), begin + static_cast<size_t>(options_.segment));
+      Forward({tokens.begin() + static_cast<std::ptrdiff_t>(begin),
+               tokens.begin() + static_cast<std::ptrdiff_t>(end)},
+              use_span, /*answering=*/false);
+      begin = end;
+      if (progress && !progress({begin, tokens.size(), SecondsSince(start)})) {
+        return Status(Code::kCancelled, "reading was stopped after " + std::to_string(begin) +
+                                            " of " + std::to_string(tokens.size()) + " tokens");
+      }
+    }
+    return Status();
+  });
+}
+
+Status Session::AppendMessage(const std::string& role, const std::string& text, bool use_span,
+                              const std::function<bool(const AppendProgress&)>& progress) {
+  std::vector<int32_t> tokens;
+  Status rendered = BehindWall([&]() -> Status {
+    tokens = MessageTokens(engine_->tokenizer(), role, text, tokens_.empty(), turn_open_);
+    return Status();
+  });
+  EID_RETURN_IF_ERROR(rendered);
+  EID_RETURN_IF_ERROR(Append(tokens, use_span, progress));
+  turn_open_ = false;
+  return Status();
+}
+
+Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
+  return BehindWall([&]() -> Result<GenerateResult> {
+    EID_RETURN_IF_ERROR(CheckUsable());
+    const Clock::time_point start = Clock::now();
+    if (options.assistant_turn) {
+      EID_RETURN_IF_ERROR(
+          Append(AssistantHeaderTokens(engine_->tokenizer()), !options.memory_off, {}));
+    }
+    if (logits_.empty()) {
+      return Status(Code::kInvalidArgument, "the session has read nothing to go on from",
+                    "append a prompt first");
+    }
+    EID_RETURN_IF_ERROR(RefreshSources());
+    if (!record_open_) recall_->ClearRecord();
+    record_open_ = false;
+    if (!sampler_seeded_) {
+      sampler_ = model::Sampler(options.seed);
+      sampler_seeded_ = true;
+    }
+
+    GenerateResult result;
+    model::StreamingDetokenizer detokenizer(engine_->shared_tokenizer());
+    StopTextFilter filter(options.stop);
+    auto emit = [&](const std::string& piece) {
+      result.text += piece;
+      return piece.empty() || !options.on_text || options.on_text(piece);
+    };
+    bool go_on = true;
+    bool ended = false;
+    while (go_on && !ended && result.tokens < static_cast<size_t>(options.max_tokens)) {
+      const size_t looked_at = std::min(tokens_.size(), kPenalisedTokens);
+      const std::vector<int32_t> recent(tokens_.end() - static_cast<std::ptrdiff_t>(looked_at),
+                                        tokens_.end());
+      const int32_t token = sampler_.Sample(logits_, recent, options.sampling);
+      ended = engine_->tokenizer().IsEnd(token);
+      if (ended) break;
+      ++result.tokens;
+      if (result.tokens == 1) result.first_token_seconds = SecondsSince(start);
+      go_on = emit(filter.Push(detokenizer.Push(token)));
+      Forward({token}, !options.memory_off, /*answering=*/true);
+      if (filter.stopped()) break;
+    }
+    if (!filter.stopped() && go_on) go_on = emit(filter.Push(detokenizer.Finish()));
+    if (!filter.stopped() && go_on) go_on = emit(filter.Finish());
+    result.reason = ended              ? StopReason::kEnd
+                    : filter.stopped() ? StopReason::kText
+                    : !go_on           ? StopReason::kCaller
+                                       : StopReason::kLimit;
+    if (options.assistant_turn) {
+      turn_open_ = !ended;
+      if (ended) {
+        Forward(TurnEndTokens(engine_->tokenizer()), /*use_span=*/false, /*answering=*/false);
+      }
+    }
+    result.seconds = SecondsSince(start);
+    return result;
+  });
+}
+
+Status Session::Save() {
+  return BehindWall([&]() -> Status {
+    EID_RETURN_IF_ERROR(CheckUsable());
+    if (archive_ == nullptr) {
+      return Status(Code::kInvalidArgument, "this session lives in RAM and cannot be saved",
+                    "make it with an archive and a name");
+    }
+    return archive_->CommitSession(options_.name, lineage_.get(), Serialize());
+  });
+}
+
+std::string Session::Serialize() const {
+  SessionRecord record;
+  record.fingerprint = engine_->fingerprint();
+  record.options = options_;
+  record.lineage = lineage_->lineage();
+  for (const Attachment& attached : attachments_) {
+    if (attached.archive == archive_) record.collections.push_back(attached.collection);
+  }
+  record.tokens = tokens_;
+  record.logits = logits_;
+  record.sampler = sampler_.Serialize();
+  record.sampler_seeded = sampler_seeded_;
+  record.turn_open = turn_open_;
+  record.model_state = state_->Serialize();
+  return EncodeSessionRecord(record);
+}
+
+Status Session::Restore(const std::string& bytes) {
+  EID_ASSIGN_OR_RETURN(SessionRecord record, DecodeSessionRecord(bytes, options_.name));
+  if (record.fingerprint != engine_->fingerprint()) {
+    return Status(Code::kFingerprintMismatch,
+                  "session '" + options_.name + "' was made by a model with fingerprint " +
+                      record.fingerprint.substr(0, 12) + "..., this model has " +
+                      engine_->fingerprint().substr(0, 12) + "...",
+                  "open it with the model that made it");
+  }
+  options_ = record.options;
+  tokens_ = std::move(record.tokens);
+  logits_ = std::move(record.logits);
+  uint64_t text_end = 0;
+  for (int32_t token : tokens_) {
+    text_end += engine_->tokenizer().TokenBytes(token).size();
+    text_ends_.push_back(text_end);
+  }
+  sampler_.Restore(record.sampler);
+  sampler_seeded_ = record.sampler_seeded;
+  turn_open_ = record.turn_open;
+  state_ = engine_->model().RestoreState(record.model_state);
+  if (state_->position() != tokens_.size()) {
+    return Status(Code::kCorruption,
+                  "session '" + options_.name + "': its state stands at token " +
+                      std::to_string(state_->position()) + ", its text at " +
+                      std::to_string(tokens_.size()),
+                  "restore the archive from a backup");
+  }
+  EID_RETURN_IF_ERROR(OpenOwnMemory(record.lineage));
+  for (const std::string& collection : record.collections) {
+    EID_RETURN_IF_ERROR(Attach(archive_, collection));
+  }
+  return Status();
+}
+
+std::vector<PassageSource> Session::PassageSources() const {
+  std::vector<PassageSource> sources;
+  if (own_index_ != nullptr) {
+    PassageSource own;
+    own.session = options_.name;
+    own.text = [this](uint64_t begin, uint64_t end) {
+      return engine_->tokenizer().Decode({tokens_.begin() + static_cast<std::ptrdiff_t>(begin),
+                                          tokens_.begin() + static_cast<std::ptrdiff_t>(end)});
+    };
+    sources.push_back(std::move(own));
+  }
+  for (const Attachment& attached : attachments_) {
+    PassageSource source;
+    source.collection = attached.collection;
+    source.archive = attached.archive.get();
+    sources.push_back(std::move(source));
+  }
+  return sources;
+}
+
+Result<std::vector<Passage>> Session::Sources(size_t limit, PassageOrder order) const {
+  return BehindWall([&]() -> Result<std::vector<Passage>> {
+    return PassagesOf(recall_->record(), PassageSources(), limit, order);
+  });
+}
+
+std::string Session::InfoJson() const {
+  const RecallRecord& record = recall_->record();
+  nlohmann::json info = {
+      {"name", options_.name},
+      {"mode", SessionModeName(options_.mode)},
+      {"position", tokens_.size()},
+      {"window_begin", state_->window_begin()},
+      {"state_bytes", state_->bytes()},
+      {"memory_blocks", own_index_ != nullptr ? own_index_->size() : 0},
+      {"collections", nlohmann::json::array()},
+      {"last_answer", {{"selections", record.selections}, {"recall_seconds", record.seconds}}},
+      {"forward_seconds", forward_seconds_}};
+  for (const Attachment& attached : attachments_) {
+    info["collections"].push_back({{"name", attached.collection},
+                                   {"blocks", attached.index->size()},
+                                   {"index_bytes", attached.index->bytes()}});
+  }
+  if (store_ != nullptr) {
+    const memory::PoolStats pool = store_->pool_stats();
+    info["pool"] = {{"hits", pool.hits},
+                    {"misses", pool.misses},
+                    {"bytes", pool.bytes},
+                    {"budget", pool.budget}};
+  }
+  return info.dump();
+}
+
+}  // namespace eidetic::sdk

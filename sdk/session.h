@@ -1,0 +1,149 @@
+// A session: one stream of tokens with its window, its recurrent state and what it can recall.
+// Start here to follow a token through the system: Append and Generate call the model, the model
+// hands what leaves the window to the session's BlockWriter and asks its Recall for the span
+// (sdk/memory_bridge.h).
+#ifndef EIDETIC_SDK_SESSION_H_
+#define EIDETIC_SDK_SESSION_H_
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "memory/archive.h"
+#include "model/sampler.h"
+#include "sdk/engine.h"
+#include "sdk/memory_bridge.h"
+#include "sdk/passages.h"
+
+namespace eidetic::sdk {
+
+enum class SessionMode { kStream = 0, kWindow = 1, kFull = 2, kRandom = 3 };
+const char* SessionModeName(SessionMode mode);
+
+struct SessionOptions {
+  SessionMode mode = SessionMode::kStream;
+  int window = 1024;
+  int sinks = 32;
+  int segment = 512;
+  int span_blocks = 16;
+  int candidate_blocks = 128;  // 0: no rescoring
+  int query_offset = 1024;
+  kernels::Codec codec = kernels::Codec::kInt8;
+  bool forget_own_past = false;
+  std::vector<int> span_layers;  // empty: all attention layers
+  uint64_t seed = 0;
+  std::string name;  // needed when there is an archive
+
+  memory::Status Validate(const model::ModelConfig& config) const;
+  // Whether this session recalls anything at all.
+  bool HasSpan() const { return mode == SessionMode::kStream || mode == SessionMode::kRandom; }
+};
+
+struct AppendProgress {
+  uint64_t tokens = 0;
+  uint64_t total = 0;
+  double seconds = 0;
+};
+
+struct GenerateOptions {
+  int max_tokens = 256;
+  model::SamplingOptions sampling;
+  uint64_t seed = 0;
+  std::string stop;
+  bool memory_off = false;
+  bool assistant_turn = false;
+  std::function<bool(std::string_view text)> on_text;  // returns false to stop
+};
+
+enum class StopReason { kEnd = 0, kLimit = 1, kText = 2, kCaller = 3 };
+
+struct GenerateResult {
+  StopReason reason = StopReason::kLimit;
+  size_t tokens = 0;
+  double seconds = 0;
+  double first_token_seconds = 0;
+  std::string text;
+};
+
+// Belongs to one thread at a time. After an error in the middle of a forward pass the session
+// refuses everything but being freed; what was saved is untouched.
+class Session {
+ public:
+  // A fresh session. With an archive, `options.name` must be new there.
+  static memory::Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Engine> engine,
+                                                         const SessionOptions& options,
+                                                         std::shared_ptr<memory::Archive> archive);
+  // A saved one, with its collections attached again. kFingerprintMismatch for another model's.
+  static memory::Result<std::unique_ptr<Session>> Open(std::shared_ptr<const Engine> engine,
+                                                       std::shared_ptr<memory::Archive> archive,
+                                                       const std::string& name);
+  ~Session();
+
+  memory::Status Attach(std::shared_ptr<memory::Archive> archive, const std::string& collection);
+  // Reads tokens in segments. With `use_span` they may recall; a new answer's record begins.
+  memory::Status Append(const std::vector<int32_t>& tokens, bool use_span,
+                        const std::function<bool(const AppendProgress&)>& progress);
+  // `text` as one message of `role` by the chat template; follows on from what was said before.
+  memory::Status AppendMessage(const std::string& role, const std::string& text, bool use_span,
+                               const std::function<bool(const AppendProgress&)>& progress);
+  memory::Result<GenerateResult> Generate(const GenerateOptions& options);
+  memory::Status Save();
+
+  memory::Result<std::vector<Passage>> Sources(size_t limit, PassageOrder order) const;
+  const std::vector<float>& logits() const { return logits_; }
+  std::string InfoJson() const;
+  const SessionOptions& options() const { return options_; }
+  const Engine& engine() const { return *engine_; }
+
+ private:
+  // A collection that can be recalled from.
+  struct Attachment {
+    std::shared_ptr<memory::Archive> archive;
+    std::string collection;
+    std::shared_ptr<const memory::RepresentativeIndex> index;
+  };
+
+  Session(std::shared_ptr<const Engine> engine, SessionOptions options,
+          std::shared_ptr<memory::Archive> archive);
+  memory::Status Begin();
+  memory::Status Restore(const std::string& record);
+  std::string Serialize() const;
+  memory::Status OpenOwnMemory(memory::LineageId saved_lineage);
+  void MakeSink();
+  memory::Status RefreshSources();
+  void Forward(const std::vector<int32_t>& segment, bool use_span, bool answering);
+  memory::Status CheckUsable() const;
+  std::vector<PassageSource> PassageSources() const;
+
+  std::shared_ptr<const Engine> engine_;
+  SessionOptions options_;
+  std::shared_ptr<memory::Archive> archive_;  // null: in RAM
+  std::vector<Attachment> attachments_;
+
+  // The stream.
+  std::unique_ptr<model::ModelState> state_;
+  std::vector<int32_t> tokens_;      // everything read
+  std::vector<uint64_t> text_ends_;  // [tokens]: bytes of text up to and with each token
+  std::vector<float> logits_;        // after the last token
+  model::Sampler sampler_;
+  bool sampler_seeded_ = false;
+  bool turn_open_ = false;  // an assistant's turn that no end token closed yet
+  bool broken_ = false;
+
+  // Its own past as memory.
+  std::unique_ptr<memory::BlockStore> ram_store_;  // when there is no archive
+  memory::BlockStore* store_ = nullptr;
+  std::unique_ptr<memory::LineageWriter> lineage_;
+  std::unique_ptr<memory::RepresentativeIndex> own_index_;
+  std::unique_ptr<BlockWriter> sink_;
+  std::unique_ptr<Recall> recall_;
+  bool record_open_ = false;  // the record of the answer under way
+  double forward_seconds_ = 0;
+};
+
+}  // namespace eidetic::sdk
+
+#endif  // EIDETIC_SDK_SESSION_H_
