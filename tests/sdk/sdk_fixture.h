@@ -1,0 +1,82 @@
+// The real hybrid model, loaded once per test program, and texts to read with it.
+#ifndef EIDETIC_TESTS_SDK_SDK_FIXTURE_H_
+#define EIDETIC_TESTS_SDK_SDK_FIXTURE_H_
+
+#include <gtest/gtest.h>
+
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <utility>
+
+#include "memory/archive.h"
+#include "sdk/engine.h"
+
+namespace eidetic::sdk {
+
+// A value, or a failed test with the status's message.
+template <typename T>
+T Must(memory::Result<T> result) {
+  if (!result.ok()) {
+    ADD_FAILURE() << result.status().message();
+    throw std::runtime_error(result.status().message());
+  }
+  return std::move(result).value();
+}
+
+inline void MustOk(const memory::Status& status) {
+  ASSERT_TRUE(status.ok()) << status.message() << " (" << status.remedy() << ")";
+}
+
+class SdkTest : public ::testing::Test {
+ protected:
+  static std::shared_ptr<const Engine> HybridEngine() {
+    static std::shared_ptr<const Engine> engine = [] {
+      const char* path = std::getenv("EIDETIC_TEST_HYBRID_MODEL");
+      if (path == nullptr) {
+        throw std::runtime_error("EIDETIC_TEST_HYBRID_MODEL is not set: run scripts/test");
+      }
+      EngineOptions options;
+      options.model_path = path;
+      return Must(Engine::Create(options));
+    }();
+    return engine;
+  }
+
+  void SetUp() override {
+    folder_ = std::filesystem::temp_directory_path() /
+              ("eidetic-sdk-" + std::to_string(getpid()) + "-" +
+               ::testing::UnitTest::GetInstance()->current_test_info()->name());
+    std::filesystem::remove_all(folder_);
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  std::string ArchivePath() const { return (folder_ / "archive").string(); }
+  std::shared_ptr<memory::Archive> OpenArchive() const {
+    memory::ArchiveOptions options;
+    options.path = ArchivePath();
+    options.create = true;
+    return Must(memory::Archive::Open(options));
+  }
+
+  // The first `bytes` of the text that ships for the demo: running prose.
+  static std::string Prose(size_t bytes) {
+    std::ifstream in(EIDETIC_TEST_TEXT, std::ios::binary);
+    std::stringstream text;
+    text << in.rdbuf();
+    if (text.str().size() < bytes) throw std::runtime_error("the test's text is too short");
+    return text.str().substr(0, bytes);
+  }
+
+  std::filesystem::path folder_;
+};
+
+}  // namespace eidetic::sdk
+
+#endif  // EIDETIC_TESTS_SDK_SDK_FIXTURE_H_

@@ -1,0 +1,294 @@
+#include "sdk/session.h"
+
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstring>
+
+#include "sdk/document_reader.h"
+#include "tests/sdk/sdk_fixture.h"
+
+extern char** environ;
+
+namespace eidetic::sdk {
+namespace {
+
+using memory::Code;
+
+constexpr char kNeedle[] = " One of the special magic numbers for ancient-dragon is: 6986384. ";
+constexpr char kQuestion[] =
+    " What is the special magic number for ancient-dragon mentioned in the provided text? The "
+    "special magic number for ancient-dragon mentioned in the provided text is";
+
+// A window so small that a page of prose overflows it.
+SessionOptions SmallWindow() {
+  SessionOptions options;
+  options.window = 256;
+  options.query_offset = 256;
+  options.segment = 128;
+  return options;
+}
+
+std::vector<int32_t> Tokens(const Engine& engine, const std::string& text) {
+  return engine.tokenizer().Encode(text, /*special=*/false);
+}
+
+GenerateOptions Sampled(int tokens) {
+  GenerateOptions options;
+  options.max_tokens = tokens;
+  options.sampling.temperature = 0.9f;
+  options.sampling.top_k = 40;
+  options.seed = 7;
+  return options;
+}
+
+class SessionTest : public SdkTest {
+ protected:
+  static std::string HaystackWithNeedle() {
+    const std::string prose = Prose(6000);
+    const size_t at = prose.find(". ", 1500) + 1;
+    return prose.substr(0, at) + kNeedle + prose.substr(at);
+  }
+};
+
+TEST_F(SessionTest, StreamRecallsWhatLeftTheWindowAndSaysWhere) {
+  const auto engine = HybridEngine();
+  const std::string haystack = HaystackWithNeedle();
+  auto session = Must(Session::Create(engine, SmallWindow(), nullptr));
+  MustOk(session->Append(Tokens(*engine, haystack), /*use_span=*/false, {}));
+  MustOk(session->Append(Tokens(*engine, kQuestion), /*use_span=*/true, {}));
+  GenerateOptions greedy;
+  greedy.max_tokens = 12;
+  const GenerateResult answer = Must(session->Generate(greedy));
+  EXPECT_NE(answer.text.find("6986384"), std::string::npos) << answer.text;
+
+  const std::vector<Passage> sources = Must(session->Sources(1, PassageOrder::kByAttention));
+  ASSERT_EQ(sources.size(), 1u);
+  EXPECT_NE(sources[0].text.find("6986384"), std::string::npos) << sources[0].text;
+  const size_t needle_at = haystack.find("6986384");
+  EXPECT_LE(sources[0].byte_begin, needle_at);
+  EXPECT_GE(sources[0].byte_end, needle_at + 7);
+  EXPECT_GT(sources[0].attention, 0);
+  EXPECT_LE(sources[0].attention, 1);
+}
+
+TEST_F(SessionTest, WindowAloneForgetsWhatLeftIt) {
+  const auto engine = HybridEngine();
+  SessionOptions options = SmallWindow();
+  options.mode = SessionMode::kWindow;
+  auto session = Must(Session::Create(engine, options, nullptr));
+  MustOk(session->Append(Tokens(*engine, HaystackWithNeedle()), /*use_span=*/false, {}));
+  MustOk(session->Append(Tokens(*engine, kQuestion), /*use_span=*/true, {}));
+  GenerateOptions greedy;
+  greedy.max_tokens = 12;
+  const GenerateResult answer = Must(session->Generate(greedy));
+  EXPECT_EQ(answer.text.find("6986384"), std::string::npos) << answer.text;
+  EXPECT_TRUE(Must(session->Sources(0, PassageOrder::kByAttention)).empty());
+}
+
+// What a session says after it was opened: token ids as text, then the raw logits.
+std::string Continue(Session* session) {
+  const GenerateResult said = Must(session->Generate(Sampled(16)));
+  std::string out = said.text;
+  out.append(reinterpret_cast<const char*>(session->logits().data()),
+             session->logits().size() * sizeof(float));
+  return out;
+}
+
+// Not a test of its own: what the child process of the next test runs.
+TEST_F(SessionTest, ChildContinuesASavedSession) {
+  const char* archive_path = std::getenv("EIDETIC_TEST_CHILD_ARCHIVE");
+  if (archive_path == nullptr) {
+    SUCCEED() << "run by RestoredSessionContinuesBitForBitInANewProcess";
+    return;
+  }
+  memory::ArchiveOptions options;
+  options.path = archive_path;
+  auto session = Must(Session::Open(HybridEngine(), Must(memory::Archive::Open(options)), "talk"));
+  std::ofstream(std::getenv("EIDETIC_TEST_CHILD_OUTPUT"), std::ios::binary)
+      << Continue(session.get());
+}
+
+TEST_F(SessionTest, RestoredSessionContinuesBitForBitInANewProcess) {
+  const auto engine = HybridEngine();
+  const std::vector<int32_t> text = Tokens(*engine, Prose(4000));
+  std::string uninterrupted;
+  {
+    auto archive = OpenArchive();
+    SessionOptions options = SmallWindow();
+    options.name = "talk";
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Append(text, /*use_span=*/true, {}));
+    Must(session->Generate(Sampled(5)));
+    MustOk(session->Save());
+    uninterrupted = Continue(session.get());  // goes on after the save; never saved itself
+  }
+
+  const std::string output = (folder_ / "child-output").string();
+  setenv("EIDETIC_TEST_CHILD_ARCHIVE", ArchivePath().c_str(), 1);
+  setenv("EIDETIC_TEST_CHILD_OUTPUT", output.c_str(), 1);
+  std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  std::string filter = "--gtest_filter=SessionTest.ChildContinuesASavedSession";
+  char* arguments[] = {program.data(), filter.data(), nullptr};
+  pid_t child = 0;
+  ASSERT_EQ(posix_spawn(&child, program.c_str(), nullptr, nullptr, arguments, environ), 0);
+  int status = 0;
+  ASSERT_EQ(waitpid(child, &status, 0), child);
+  unsetenv("EIDETIC_TEST_CHILD_ARCHIVE");
+  ASSERT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+
+  std::ifstream in(output, std::ios::binary);
+  std::stringstream restored;
+  restored << in.rdbuf();
+  EXPECT_GT(uninterrupted.size(), engine->model().config().vocabulary * sizeof(float));
+  EXPECT_TRUE(restored.str() == uninterrupted);
+}
+
+TEST_F(SessionTest, WhatWasNotSavedIsAbsentAfterReopening) {
+  const auto engine = HybridEngine();
+  const std::vector<int32_t> text = Tokens(*engine, Prose(3000));
+  {
+    auto archive = OpenArchive();
+    SessionOptions options = SmallWindow();
+    options.name = "talk";
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Append(text, false, {}));
+    MustOk(session->Save());
+    MustOk(session->Append(text, false, {}));  // leaves blocks behind that nothing acknowledges
+  }
+  auto archive = OpenArchive();
+  auto session = Must(Session::Open(engine, archive, "talk"));
+  EXPECT_NE(session->InfoJson().find("\"position\":" + std::to_string(text.size())),
+            std::string::npos);
+  for (const memory::LineageRecord& lineage : Must(archive->store().Lineages())) {
+    uint64_t end = 0;
+    MustOk(archive->store().ScanBlocks(
+        lineage.id, [&](const memory::BlockHeader& header, const std::vector<uint16_t>&) {
+          end = header.position + header.tokens.size();
+          return memory::Status();
+        }));
+    EXPECT_LE(end, text.size());
+  }
+  EXPECT_TRUE(Must(archive->Verify({})).clean());
+}
+
+TEST_F(SessionTest, FreshSessionAnswersFromAnIngestedDocument) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  const std::string haystack = HaystackWithNeedle();
+  IngestOptions ingest;
+  ingest.collection = "books";
+  ingest.source = "a book.txt";
+  ingest.window = 256;
+  Must(IngestDocument(*engine, archive.get(), haystack, ingest));
+
+  SessionOptions options;
+  options.forget_own_past = true;
+  auto session = Must(Session::Create(engine, options, nullptr));
+  MustOk(session->Attach(archive, "books"));
+  MustOk(session->Append(Tokens(*engine, kQuestion + 1), /*use_span=*/true, {}));
+  GenerateOptions greedy;
+  greedy.max_tokens = 12;
+  const GenerateResult answer = Must(session->Generate(greedy));
+  EXPECT_NE(answer.text.find("6986384"), std::string::npos) << answer.text;
+  const std::vector<Passage> sources = Must(session->Sources(3, PassageOrder::kByAttention));
+  ASSERT_FALSE(sources.empty());
+  bool found = false;
+  for (const Passage& passage : sources) {
+    EXPECT_EQ(passage.collection, "books");
+    EXPECT_EQ(passage.source, "a book.txt");
+    EXPECT_EQ(passage.text,
+              haystack.substr(passage.byte_begin, passage.byte_end - passage.byte_begin));
+    found = found || passage.text.find("6986384") != std::string::npos;
+  }
+  EXPECT_TRUE(found);
+}
+
+TEST_F(SessionTest, ARemovedDocumentLeavesTheSpanOfARunningSession) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  IngestOptions ingest;
+  ingest.collection = "books";
+  ingest.source = "a book.txt";
+  ingest.window = 256;
+  const IngestResult read = Must(IngestDocument(*engine, archive.get(), Prose(2000), ingest));
+  auto session = Must(Session::Create(engine, SessionOptions(), nullptr));
+  MustOk(session->Attach(archive, "books"));
+  MustOk(session->Append(Tokens(*engine, kQuestion), true, {}));
+  EXPECT_FALSE(Must(session->Sources(0, PassageOrder::kByScore)).empty());
+  Must(session->Generate(Sampled(1)));
+
+  MustOk(archive->RemoveDocument(read.document));
+  MustOk(session->Append(Tokens(*engine, kQuestion), true, {}));
+  EXPECT_TRUE(Must(session->Sources(0, PassageOrder::kByScore)).empty());
+}
+
+TEST_F(SessionTest, MemoryOfAnotherModelIsRefusedByName) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  memory::CollectionRecord foreign;
+  foreign.name = "foreign";
+  foreign.layout = engine->LayoutOf({}, kernels::Codec::kInt8);
+  foreign.layout.fingerprint = std::string(64, 'a');
+  foreign.window = 1024;
+  foreign.sinks = 32;
+  foreign.segment = 512;
+  Must(archive->EnsureCollection(foreign));
+  auto session = Must(Session::Create(engine, SessionOptions(), nullptr));
+  const memory::Status status = session->Attach(archive, "foreign");
+  EXPECT_EQ(status.code(), Code::kFingerprintMismatch);
+  EXPECT_NE(status.message().find("aaaaaaaaaaaa"), std::string::npos) << status.message();
+  EXPECT_NE(status.message().find(engine->fingerprint().substr(0, 12)), std::string::npos);
+  IngestOptions ingest;
+  ingest.collection = "foreign";
+  ingest.source = "x";
+  EXPECT_EQ(IngestDocument(*engine, archive.get(), "some text", ingest).status().code(),
+            Code::kFingerprintMismatch);
+}
+
+TEST_F(SessionTest, BadCallsAreErrorsAndLeaveTheSessionUsable) {
+  const auto engine = HybridEngine();
+  auto session = Must(Session::Create(engine, SmallWindow(), nullptr));
+  EXPECT_EQ(session->Append({}, false, {}).code(), Code::kInvalidArgument);
+  EXPECT_EQ(session->Append({1, 2, 49152}, false, {}).code(), Code::kInvalidArgument);
+  EXPECT_EQ(session->Append({-1}, false, {}).code(), Code::kInvalidArgument);
+  EXPECT_EQ(session->Generate(Sampled(1)).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(session->Save().code(), Code::kInvalidArgument);
+  SessionOptions wrong = SmallWindow();
+  wrong.span_layers = {0};  // a Mamba layer
+  EXPECT_EQ(Session::Create(engine, wrong, nullptr).status().code(), Code::kInvalidArgument);
+  MustOk(session->Append(Tokens(*engine, "Once upon a time"), false, {}));
+  EXPECT_EQ(Must(session->Generate(Sampled(3))).tokens, 3u);
+}
+
+TEST_F(SessionTest, ACancelledAppendKeepsWholeSegments) {
+  const auto engine = HybridEngine();
+  auto session = Must(Session::Create(engine, SmallWindow(), nullptr));
+  const auto status = session->Append(Tokens(*engine, Prose(2000)), false,
+                                      [](const AppendProgress& p) { return p.tokens < 256; });
+  EXPECT_EQ(status.code(), Code::kCancelled);
+  EXPECT_NE(session->InfoJson().find("\"position\":256,"), std::string::npos);
+  EXPECT_EQ(Must(session->Generate(Sampled(2))).tokens, 2u);
+}
+
+TEST_F(SessionTest, TheStopTextEndsTheAnswerAndIsNotShown) {
+  const auto engine = HybridEngine();
+  auto session = Must(Session::Create(engine, SmallWindow(), nullptr));
+  MustOk(session->Append(Tokens(*engine, "One, two, three, four, five, six, seven,"), false, {}));
+  GenerateOptions options;
+  options.max_tokens = 32;
+  options.stop = ",";
+  std::string streamed;
+  options.on_text = [&](std::string_view piece) {
+    streamed += piece;
+    return true;
+  };
+  const GenerateResult answer = Must(session->Generate(options));
+  EXPECT_EQ(answer.reason, StopReason::kText);
+  EXPECT_EQ(answer.text.find(','), std::string::npos);
+  EXPECT_EQ(streamed, answer.text);
+}
+
+}  // namespace
+}  // namespace eidetic::sdk
