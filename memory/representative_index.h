@@ -3,6 +3,7 @@
 #define EIDETIC_MEMORY_REPRESENTATIVE_INDEX_H_
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <vector>
 
@@ -27,30 +28,44 @@ class RepresentativeIndex {
  public:
   RepresentativeIndex(Layout layout, IndexKind kind, int threads);
 
-  // representatives: fp16 [layers, kv_heads, count, head_dim], as stored.
+  // representatives: fp16 [layers, kv_heads, count, head_dim], as stored. Both forms of adding are
+  // all or nothing. kInvalidArgument when the sizes are not the layout's or a number is not finite.
   Status Add(const BlockHeader& header, const std::vector<uint16_t>& representatives);
-  // Every committed block of a lineage, from the store.
+  // Every committed block of a lineage, from the store. kAlreadyExists when blocks of it are here,
+  // kFingerprintMismatch or kInvalidArgument when it has another layout (the codec may differ), and
+  // the store's errors.
   Status AddLineage(const BlockStore& store, LineageId lineage);
+  // A lineage that is not here is no error. Ordinals are not used again.
   Status RemoveLineage(LineageId lineage);
 
   // The k best representatives of each query of one kv head. queries [query_count, head_dim];
   // ordinals and scores [query_count, k]: the block's ordinal for block(), -1 and -inf when
-  // missing.
+  // missing; a block is there once for each of its representatives among the best.
   Status Search(int layer_index, int kv_head, const float* queries, int query_count, int k,
                 int64_t* ordinals, float* scores) const;
 
+  // `ordinal` as Search or live() gave it.
   const IndexedBlock& block(int64_t ordinal) const;
-  // All live ordinals, for the random control.
+  // The ordinals of all blocks that are here, ascending.
   const std::vector<int64_t>& live() const { return live_; }
   int64_t size() const { return static_cast<int64_t>(live_.size()); }
   uint64_t bytes() const;
   const Layout& layout() const { return layout_; }
 
  private:
+  struct Staged;
+  Status CheckBlock(const BlockHeader& header, const std::vector<uint16_t>& representatives) const;
+  Status CheckLayout(const LineageRecord& record) const;
+  // Puts staged blocks into every index; takes them all out again when one fails.
+  Status AddStaged(const Staged& staged);
+  void RemoveFrom(int64_t first_ordinal);
+
   Layout layout_;
+  int64_t ids_per_block_;  // a vector's id is its block's ordinal times this, plus its own number
   std::vector<std::unique_ptr<VectorIndex>> indexes_;  // [layers, kv_heads]
-  std::vector<IndexedBlock> blocks_;                   // by ordinal
+  std::vector<IndexedBlock> blocks_;                   // by ordinal; id 0 when removed
   std::vector<int64_t> live_;
+  std::map<LineageId, int64_t> lineages_;  // blocks of each that are here
 };
 
 }  // namespace eidetic::memory

@@ -7,6 +7,11 @@
 // 2. Each (token, head) scores all keys of the candidates; a softmax over these keys, summed per
 //    block, averaged likewise; the best `k` are chosen. One choice for all heads of the layer.
 //
+// Blocks without a vote are no candidates, except when all blocks of the sources are no more than
+// `candidates`: then the first stage would choose nothing and is left out. Whatever ties is taken
+// in the order of source, lineage, position. Scores are fp32, sums double; both in a fixed order,
+// so that the number of threads and what is in the host pool never change the choice (rule 9).
+//
 // Queries come rotated by the model; keys are stored before rotation; nothing is rotated here.
 #ifndef EIDETIC_MEMORY_RETRIEVER_H_
 #define EIDETIC_MEMORY_RETRIEVER_H_
@@ -27,16 +32,16 @@ struct RetrievalSource {
 
 struct RetrievalOptions {
   int k = 16;            // blocks in the span
-  int candidates = 128;  // 0: no rescoring, the k best by representatives
+  int candidates = 128;  // at least k are taken; 0: no rescoring, the k best by representatives
   int votes = 16;        // representatives per query token and head
-  float scale = 0;       // of inner products before the softmax: the model's attention scale
+  float scale = 0;       // of inner products before the softmax: the model's attention scale; > 0
   int threads = 0;       // 0: all cores
 };
 
 struct ChosenBlock {
   int source = 0;  // index in the sources given
   IndexedBlock block;
-  double mass = 0;  // 0..1; sums to at most 1 over the choice
+  double mass = 0;  // of the stage that chose; 0..1, sums to at most 1 over the choice
 };
 
 // queries [tokens, heads, head_dim] fp32; heads is a multiple of kv_heads, query head h belongs to
@@ -49,12 +54,14 @@ struct LayerQueries {
 };
 
 // The choice, by source, lineage and position (oldest first). Empty when there is nothing to
-// choose from. kInvalidArgument when a source does not store the layer; kCorruption from the store.
+// choose from. kInvalidArgument when a source does not store the layer, an option is out of range
+// or a query is not finite; kFingerprintMismatch when the sources are of different models (rule 4);
+// kCorruption and the like from the store, and when a payload is not what the index says (rule 3).
 Status ChooseBlocks(const std::vector<RetrievalSource>& sources, const RetrievalOptions& options,
                     const LayerQueries& queries, std::vector<ChosenBlock>* chosen);
 
-// The control: k blocks drawn uniformly without replacement, in the same order. `random` is a
-// 64-bit state, advanced by the draw.
+// The control: k blocks drawn uniformly without replacement, in the same order, mass 0. `random` is
+// a 64-bit state, advanced by the draw: the same state gives the same choice.
 Status ChooseRandomBlocks(const std::vector<RetrievalSource>& sources, int k, uint64_t* random,
                           std::vector<ChosenBlock>* chosen);
 

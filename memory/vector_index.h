@@ -14,16 +14,18 @@ namespace eidetic::memory {
 class VectorIndex {
  public:
   virtual ~VectorIndex() = default;
-  // vectors [count, dim] fp16 bits, ids [count]: unique, not negative.
+  // vectors [count, dim] fp16 bits, ids [count]: unique (not checked), not negative. All or
+  // nothing: kInvalidArgument (a negative id, a number that is not finite), kOutOfMemory.
   virtual Status Add(const uint16_t* vectors, const int64_t* ids, int64_t count) = 0;
   // Removes begin <= id < end; ids that are not there are no error.
   virtual Status RemoveRange(int64_t begin, int64_t end) = 0;
-  // The k best of each query, best first. queries [query_count, dim] fp32; ids and scores
-  // [query_count, k]; missing ones are -1 and -inf.
+  // The k best of each query, best first; equal scores in order of insertion (exact) or of id
+  // (FAISS). queries [query_count, dim] fp32; ids and scores [query_count, k]; missing ones are -1
+  // and -inf. kInvalidArgument when k < 1.
   virtual Status Search(const float* queries, int64_t query_count, int k, int64_t* ids,
                         float* scores) const = 0;
-  virtual int64_t size() const = 0;
-  virtual uint64_t bytes() const = 0;
+  virtual int64_t size() const = 0;    // vectors that a search can find
+  virtual uint64_t bytes() const = 0;  // held in memory
 };
 
 enum class IndexKind { kExact, kFaiss };
@@ -33,6 +35,10 @@ std::unique_ptr<VectorIndex> NewExactIndex(int dim, int threads);
 // faiss::IndexFlatIP behind an id map, in fp32.
 std::unique_ptr<VectorIndex> NewFaissIndex(int dim);
 std::unique_ptr<VectorIndex> NewVectorIndex(IndexKind kind, int dim, int threads);
+
+// What every kind checks before it adds and before it searches.
+Status CheckVectors(const uint16_t* vectors, const int64_t* ids, int64_t count, int dim);
+Status CheckSearch(int64_t query_count, int k);
 
 }  // namespace eidetic::memory
 
