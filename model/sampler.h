@@ -1,4 +1,5 @@
-// From logits to a token: repetition penalty, temperature, top-k, top-p, min-p, a seeded draw.
+// From logits to a token: repetition penalty, top-k, temperature, top-p, min-p, a seeded draw, in
+// this order. top-p and min-p look at the probabilities that temperature and top-k left.
 #ifndef EIDETIC_MODEL_SAMPLER_H_
 #define EIDETIC_MODEL_SAMPLER_H_
 
@@ -20,11 +21,12 @@ struct SamplingOptions {
 class Sampler {
  public:
   explicit Sampler(uint64_t seed);
-  // `recent`: the tokens the repetition penalty looks at. Throws kInvalidArgument for an option out
-  // of range or logits that hold no finite number.
+  // `recent`: the tokens the repetition penalty looks at; each counts once. Logits that are not
+  // finite are never chosen. Greedy sampling draws nothing. Throws kInvalidArgument for an option
+  // out of range, an unknown recent token, or logits that hold no finite number.
   int32_t Sample(const std::vector<float>& logits, const std::vector<int32_t>& recent,
                  const SamplingOptions& options);
-  // The generator's state, to be saved with a session.
+  // The generator's state, to be saved with a session: a version byte and 32 bytes.
   std::string Serialize() const;
   void Restore(const std::string& state);  // throws kCorruption
 
