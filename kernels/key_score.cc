@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <limits>
 #include <vector>
@@ -63,15 +64,42 @@ class BestOfQueries {
   std::vector<float> thresholds_;
 };
 
-// Queries copied with rows padded to the tile's width, so that the inner loop has no remainder.
-std::vector<float> PadQueries(const float* queries, int query_count, int dim, int width) {
-  std::vector<float> padded(static_cast<size_t>(query_count) * width, 0.0f);
-  for (int q = 0; q < query_count; ++q) {
-    std::memcpy(padded.data() + static_cast<size_t>(q) * width,
-                queries + static_cast<size_t>(q) * dim, sizeof(float) * dim);
+// Queries whose rows are padded to the tile's width, so that the inner loop has no remainder; the
+// caller's own where they fit.
+class PaddedQueries {
+ public:
+  PaddedQueries(const float* queries, int query_count, int dim, int width)
+      : queries_(queries), width_(static_cast<size_t>(width)) {
+    if (width == dim) return;
+    padded_.assign(static_cast<size_t>(query_count) * width_, 0.0f);
+    for (int q = 0; q < query_count; ++q) {
+      std::memcpy(padded_.data() + static_cast<size_t>(q) * width_,
+                  queries + static_cast<size_t>(q) * dim, sizeof(float) * dim);
+    }
+    queries_ = padded_.data();
   }
-  return padded;
-}
+  const float* row(int query) const { return queries_ + static_cast<size_t>(query) * width_; }
+
+ private:
+  const float* queries_;
+  size_t width_;
+  std::vector<float> padded_;
+};
+
+// Room for one tile: on the stack, untouched, for every usual head size.
+class TileBuffer {
+ public:
+  TileBuffer(int rows, int width) {
+    const size_t numbers = static_cast<size_t>(rows) * width;
+    if (numbers > kOnStack) large_.resize(numbers);
+  }
+  float* data() { return large_.empty() ? small_ : large_.data(); }
+
+ private:
+  static constexpr size_t kOnStack = 8192;
+  alignas(64) float small_[kOnStack];
+  std::vector<float> large_;
+};
 
 // A stretch of one run that fills at most one tile.
 struct TileRange {
@@ -103,15 +131,15 @@ uint64_t LiveMask(const uint8_t* live, int rows) {
   return mask;
 }
 
-void SearchTile(const TileFunctions& functions, const TileRange& range, const float* queries,
-                int query_count, int dim, int width, float* tile, BestOfQueries* best) {
+void SearchTile(const TileFunctions& functions, const TileRange& range,
+                const PaddedQueries& queries, int query_count, int dim, int width, float* tile,
+                BestOfQueries* best) {
   functions.load_half(range.vectors, range.rows, dim, tile);
   const uint64_t live = LiveMask(range.live, range.rows);
   float scores[kTileMaxRows];
   for (int q = 0; q < query_count; ++q) {
-    const float* query = queries + static_cast<size_t>(q) * width;
     uint64_t above =
-        functions.score(query, tile, range.rows, width, best->threshold(q), scores) & live;
+        functions.score(queries.row(q), tile, range.rows, width, best->threshold(q), scores) & live;
     while (above != 0) {
       const int row = std::countr_zero(above);
       above &= above - 1;
@@ -164,6 +192,31 @@ void RowFactors(Codec codec, const uint8_t* payload, int tokens, int first_token
   }
 }
 
+// Calls `visit(query, first_token, count, scores)` for each query and each tile of one kv head's
+// rows: tiles outside, so that each is widened once for all queries.
+template <typename Visit>
+void VisitPayload(const float* queries, int query_count, Codec codec, const uint8_t* payload,
+                  int tokens, int kv_heads, int dim, int kv_head, float scale, InstructionSet set,
+                  Visit visit) {
+  const TileFunctions& functions = TileFunctionsFor(set);
+  const int width = TileWidth(dim);
+  const int tile_rows = TileRows(width);
+  const PaddedQueries padded(queries, query_count, dim, width);
+  TileBuffer tile(tile_rows, width);
+  float factors[kTileMaxRows];
+  float scores[kTileMaxRows];
+  for (int first = 0; first < tokens; first += tile_rows) {
+    const int rows = std::min(tile_rows, tokens - first);
+    LoadPayloadRows(functions, codec, payload, first, rows, kv_heads, dim, kv_head, tile.data());
+    RowFactors(codec, payload, tokens, first, rows, kv_heads, dim, kv_head, scale, factors);
+    for (int q = 0; q < query_count; ++q) {
+      functions.score(padded.row(q), tile.data(), rows, width, kNoScore, scores);
+      for (int row = 0; row < rows; ++row) scores[row] *= factors[row];
+      visit(q, first, rows, scores);
+    }
+  }
+}
+
 }  // namespace
 
 void TopKInnerProducts(const float* queries, int query_count, int dim, const VectorRun* runs,
@@ -173,7 +226,7 @@ void TopKInnerProducts(const float* queries, int query_count, int dim, const Vec
   const TileFunctions& functions = TileFunctionsFor(set);
   const int width = TileWidth(dim);
   const int tile_rows = TileRows(width);
-  const std::vector<float> padded = PadQueries(queries, query_count, dim, width);
+  const PaddedQueries padded(queries, query_count, dim, width);
   const std::vector<TileRange> tiles = CutIntoTiles(runs, run_count, dim, tile_rows);
   const int64_t tile_count = static_cast<int64_t>(tiles.size());
 
@@ -187,7 +240,7 @@ void TopKInnerProducts(const float* queries, int query_count, int dim, const Vec
   for (int part = 0; part < used; ++part) {
     float* tile = scratch.data() + static_cast<size_t>(part) * tile_rows * width;
     for (int64_t t = tile_count * part / used; t < tile_count * (part + 1) / used; ++t) {
-      SearchTile(functions, tiles[t], padded.data(), query_count, dim, width, tile, &best[part]);
+      SearchTile(functions, tiles[t], padded, query_count, dim, width, tile, &best[part]);
     }
   }
   std::vector<Scored> all;
@@ -207,43 +260,30 @@ void TopKInnerProducts(const float* queries, int query_count, int dim, const uin
 void ScorePayload(const float* queries, int query_count, Codec codec, const uint8_t* payload,
                   int tokens, int kv_heads, int dim, int kv_head, float scale, float* scores,
                   InstructionSet set) {
-  const TileFunctions& functions = TileFunctionsFor(set);
-  const int width = TileWidth(dim);
-  const int tile_rows = TileRows(width);
-  const std::vector<float> padded = PadQueries(queries, query_count, dim, width);
-  std::vector<float> tile(static_cast<size_t>(tile_rows) * width);
-  float factors[kTileMaxRows];
-  float products[kTileMaxRows];
-  for (int first = 0; first < tokens; first += tile_rows) {
-    const int rows = std::min(tile_rows, tokens - first);
-    LoadPayloadRows(functions, codec, payload, first, rows, kv_heads, dim, kv_head, tile.data());
-    RowFactors(codec, payload, tokens, first, rows, kv_heads, dim, kv_head, scale, factors);
-    for (int q = 0; q < query_count; ++q) {
-      functions.score(padded.data() + static_cast<size_t>(q) * width, tile.data(), rows, width,
-                      kNoScore, products);
-      float* to = scores + static_cast<size_t>(q) * tokens + first;
-      for (int row = 0; row < rows; ++row) to[row] = products[row] * factors[row];
-    }
-  }
+  VisitPayload(queries, query_count, codec, payload, tokens, kv_heads, dim, kv_head, scale, set,
+               [&](int query, int first, int rows, const float* part) {
+                 std::copy_n(part, rows, scores + static_cast<size_t>(query) * tokens + first);
+               });
 }
 
 void PayloadSoftmax(const float* queries, int query_count, Codec codec, const uint8_t* payload,
                     int tokens, int kv_heads, int dim, int kv_head, float scale, float* maxima,
                     float* sums, InstructionSet set) {
-  const TileFunctions& functions = TileFunctionsFor(set);
-  constexpr int kQueriesAtOnce = 64;
-  std::vector<float> scores(static_cast<size_t>(std::min(query_count, kQueriesAtOnce)) * tokens);
-  for (int first = 0; first < query_count; first += kQueriesAtOnce) {
-    const int count = std::min(kQueriesAtOnce, query_count - first);
-    ScorePayload(queries + static_cast<size_t>(first) * dim, count, codec, payload, tokens,
-                 kv_heads, dim, kv_head, scale, scores.data(), set);
-    for (int q = 0; q < count; ++q) {
-      const float* row = scores.data() + static_cast<size_t>(q) * tokens;
-      const float largest = *std::max_element(row, row + tokens);
-      maxima[first + q] = largest;
-      sums[first + q] = functions.sum_exp(row, tokens, largest);
-    }
-  }
+  const auto sum_exp = TileFunctionsFor(set).sum_exp;
+  VisitPayload(queries, query_count, codec, payload, tokens, kv_heads, dim, kv_head, scale, set,
+               [&](int query, int first, int rows, const float* part) {
+                 const float largest = *std::max_element(part, part + rows);
+                 const float sum = sum_exp(part, rows, largest);
+                 if (first == 0) {
+                   maxima[query] = largest;
+                   sums[query] = sum;
+                   return;
+                 }
+                 const float top = std::max(largest, maxima[query]);
+                 sums[query] =
+                     sums[query] * std::exp(maxima[query] - top) + sum * std::exp(largest - top);
+                 maxima[query] = top;
+               });
 }
 
 }  // namespace eidetic::kernels
