@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "memory/hash.h"
+#include "model/utf8.h"
 #include "sdk/error_wall.h"
 #include "sdk/memory_bridge.h"
-#include "sdk/utf8.h"
 
 namespace eidetic::sdk {
 
@@ -141,7 +141,7 @@ Status CheckText(std::string_view text, const std::string& source) {
                   "'" + source + "' is not text: byte " + std::to_string(zero) + " is zero",
                   "convert the document to UTF-8 text first");
   }
-  if (const size_t bad = FirstInvalidUtf8(text); bad != std::string_view::npos) {
+  if (const size_t bad = model::FindInvalidUtf8(text); bad != std::string_view::npos) {
     return Status(Code::kInvalidArgument,
                   "'" + source + "' is not UTF-8: the sequence at byte " + std::to_string(bad) +
                       " is invalid",

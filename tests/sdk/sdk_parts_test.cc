@@ -8,7 +8,6 @@
 #include "sdk/chat_tokens.h"
 #include "sdk/fingerprint.h"
 #include "sdk/session_record.h"
-#include "sdk/utf8.h"
 
 namespace eidetic::sdk {
 namespace {
@@ -112,14 +111,6 @@ TEST(CachedFileHash, FollowsTheFileAndSurvivesADamagedCache) {
   EXPECT_EQ(*CachedFileHash(file, cache), *first);
   EXPECT_EQ(CachedFileHash((folder / "absent").string(), cache).status().code(), Code::kNotFound);
   std::filesystem::remove_all(folder);
-}
-
-TEST(FirstInvalidUtf8, FindsTheFirstBadByte) {
-  EXPECT_EQ(FirstInvalidUtf8("plain"), std::string_view::npos);
-  EXPECT_EQ(FirstInvalidUtf8("na\xc3\xafve \xf0\x9f\x90\x89"), std::string_view::npos);
-  EXPECT_EQ(FirstInvalidUtf8("\x80"), 0u);
-  EXPECT_EQ(FirstInvalidUtf8("a\xf4\x90\x80\x80"), 1u);  // above U+10FFFF
-  EXPECT_EQ(FirstInvalidUtf8("ab\xe2\x82"), 2u);
 }
 
 }  // namespace
