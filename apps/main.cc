@@ -76,6 +76,8 @@ int main(int argc, char** argv) {
   add_ask_command(app, action);
   add_generate_command(app, action);
   add_memory_commands(app, action);
+  add_eval_commands(app, action);
+  add_bench_command(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {

@@ -19,7 +19,9 @@ AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& req
     session.append(request.question, {.use_span = true, .role = "user"}, progress);
     generate.assistant_turn = true;
   } else {
-    session.append(ask_prompt(request.question), {.use_span = true}, progress);
+    const bool own = request.prompt.empty();
+    session.append(own ? ask_prompt(request.question) : request.prompt, {.use_span = true},
+                   progress);
     if (generate.stop.empty()) generate.stop = ask_stop();
   }
   AskReply reply;

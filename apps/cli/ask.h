@@ -11,7 +11,8 @@ namespace eidetic::cli {
 
 struct AskRequest {
   std::string question;
-  std::vector<std::string> collections;
+  std::string prompt{};  // when not empty: read as it is, instead of ask_prompt(question)
+  std::vector<std::string> collections{};
   bool chat = false;  // by the model's chat template instead of plain continuation
   SessionOptions session;
   GenerateOptions generate;

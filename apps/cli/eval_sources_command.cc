@@ -1,0 +1,219 @@
+#include "apps/cli/eval_sources_command.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <optional>
+
+#include "apps/cli/ask.h"
+#include "apps/cli/exit_code.h"
+#include "apps/cli/interrupt.h"
+#include "apps/cli/temporary_directory.h"
+#include "apps/cli/terminal.h"
+#include "apps/cli/text_file.h"
+#include "apps/eval/haystack.h"
+#include "apps/eval/question_form.h"
+
+namespace eidetic::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kCollection = "books";
+
+struct SourcesFlags {
+  std::vector<std::string> texts;
+  std::size_t needles = 5, bytes = 333'000, sources = 3;
+  std::uint64_t seed = 1;
+  std::string form = "ask", work_dir, keep;
+  int answer_tokens = 24;
+  bool json = false;
+  ModelFlags model;
+  SpanFlags span;
+};
+
+struct Document {
+  std::string name, text;
+  std::vector<eval::Needle> needles;
+};
+
+struct Asked {
+  std::string document, key, number, answer;
+  bool right = false;
+  int rank = 0;  // of the needle's passage among the sources, from 1; 0: not there
+  double attention = 0, seconds = 0;
+};
+
+std::vector<Document> make_documents(const SourcesFlags& flags) {
+  eval::Random random(flags.seed);
+  // Drawn for all documents at once: no key stands in two of them.
+  const auto all = eval::draw_needles(random, flags.needles * flags.texts.size());
+  std::vector<Document> documents;
+  for (std::size_t i = 0; i < flags.texts.size(); ++i) {
+    Document d;
+    d.name = std::filesystem::path(flags.texts[i]).filename().string();
+    d.needles.assign(all.begin() + static_cast<std::ptrdiff_t>(i * flags.needles),
+                     all.begin() + static_cast<std::ptrdiff_t>((i + 1) * flags.needles));
+    d.text = eval::hide_needles(read_text_file(flags.texts[i]), flags.bytes, random, d.needles);
+    documents.push_back(std::move(d));
+  }
+  return documents;
+}
+
+void ingest_documents(const SourcesFlags& flags, const Engine& engine, Archive& archive,
+                      const std::vector<Document>& documents) {
+  for (const Document& d : documents) {
+    ProgressMeter meter(d.name, "tokens");
+    IngestOptions options{.collection = kCollection, .source = d.name, .text = d.text};
+    options.codec = flags.span.codec;
+    options.window = flags.span.window;
+    options.sinks = std::max(0, flags.span.sinks);
+    options.segment = flags.span.segment;
+    archive.ingest(engine, options, progress_of(meter));
+  }
+}
+
+Asked ask_for(const SourcesFlags& flags, const Engine& engine, const Archive& archive,
+              const Document& document, const eval::Needle& needle) {
+  const bool as_ask = flags.form == "ask";
+  AskRequest request;
+  request.collections = {kCollection};
+  request.session = flags.span.session_options(EID_ATTENTION_STREAM);
+  request.generate.max_tokens = flags.answer_tokens;
+  request.sources = 0;
+  if (as_ask) {
+    request.question = "What is the special magic number for " + needle.key + "?";
+  } else {
+    const eval::QuestionForm form = eval::question_form(flags.form);
+    request.chat = form.chat;
+    (form.chat ? request.question : request.prompt) = form.ask_for(needle.key);
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  const AskReply reply = ask(engine, archive, request);
+  Asked asked{document.name, needle.key, needle.number, reply.answer.text};
+  asked.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  asked.right = reply.answer.text.find(needle.number) != std::string::npos;
+  for (std::size_t i = 0; i < reply.sources.size() && asked.rank == 0; ++i) {
+    const Passage& p = reply.sources[i];
+    if (p.source == document.name && needle.bytes.overlaps(p.byte_begin, p.byte_end)) {
+      asked.rank = static_cast<int>(i) + 1;
+      asked.attention = p.attention;
+    }
+  }
+  return asked;
+}
+
+void report(const SourcesFlags& flags, const std::vector<Document>& documents,
+            const std::vector<Asked>& asked) {
+  const auto first = [&](const Asked& a) {
+    return a.rank > 0 && a.rank <= static_cast<int>(flags.sources);
+  };
+  const auto count = [&](const std::string& name, auto holds) {
+    return std::count_if(asked.begin(), asked.end(), [&](const Asked& a) {
+      return (name.empty() || a.document == name) && holds(a);
+    });
+  };
+  const auto right = [](const Asked& a) { return a.right; };
+  const auto there = [](const Asked& a) { return a.rank > 0; };
+  if (flags.json) {
+    json items = json::array();
+    for (const Asked& a : asked) {
+      items.push_back({{"document", a.document},
+                       {"key", a.key},
+                       {"number", a.number},
+                       {"answer", a.answer},
+                       {"right", a.right},
+                       {"rank", a.rank},
+                       {"attention", a.attention},
+                       {"seconds", a.seconds}});
+    }
+    print_json({{"needles", asked.size()},
+                {"documents", documents.size()},
+                {"question_form", flags.form},
+                {"seed", flags.seed},
+                {"sources", flags.sources},
+                {"among_first_sources", count("", first)},
+                {"in_span", count("", there)},
+                {"right_answers", count("", right)},
+                {"asked", items}});
+    return;
+  }
+  Table table({"document", "needles", "among first " + std::to_string(flags.sources), "in the span",
+               "right answers"},
+              {false, true, true, true, true});
+  for (const Document& d : documents) {
+    table.add({one_line(d.name, 50), std::to_string(d.needles.size()),
+               std::to_string(count(d.name, first)), std::to_string(count(d.name, there)),
+               std::to_string(count(d.name, right))});
+  }
+  table.add({"all", std::to_string(asked.size()), std::to_string(count("", first)),
+             std::to_string(count("", there)), std::to_string(count("", right))});
+  std::cout << table.text();
+}
+
+int run_sources(const SourcesFlags& flags) {
+  if (flags.form != "ask") eval::question_form(flags.form);
+  const std::vector<Document> documents = make_documents(flags);
+  const Engine engine = flags.model.load();
+  std::optional<TemporaryDirectory> directory;
+  std::string path = flags.keep;
+  if (path.empty()) path = directory.emplace(flags.work_dir) / "archive";
+  Archive archive({.path = path, .create = true});
+  ingest_documents(flags, engine, archive, documents);
+  std::vector<Asked> asked;
+  for (const Document& d : documents) {
+    for (const eval::Needle& needle : d.needles) {
+      stop_if_interrupted();
+      asked.push_back(ask_for(flags, engine, archive, d, needle));
+    }
+  }
+  report(flags, documents, asked);
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_eval_sources_command(CLI::App& eval_app, Action& action) {
+  auto flags = std::make_shared<SourcesFlags>();
+  CLI::App* c = eval_app.add_subcommand(
+      "sources", "Hide needles in several books, ask for each, see whether the passage is named");
+  c->add_option("--text", flags->texts, "The books")->required()->type_name("FILE...");
+  c->add_option("--needles", flags->needles, "Needles in each book")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--bytes", flags->bytes, "Bytes of each book to read")
+      ->check(CLI::Range(1000, 1 << 30))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--sources", flags->sources, "The passage must be among the first N")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--seed", flags->seed, "The same seed hides the same needles")
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--question-form", flags->form,
+                "ask: as `eidetic ask` does; else a form of `eval needle`, or a text with {key}")
+      ->capture_default_str()
+      ->type_name("FORM");
+  c->add_option("--answer-tokens", flags->answer_tokens, "Most tokens of an answer")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--keep-archive", flags->keep, "Use this archive and keep it for the next run")
+      ->type_name("DIR");
+  c->add_option("--work-dir", flags->work_dir, "Where the temporary archive is made")
+      ->type_name("DIR");
+  add_json_flag(*c, flags->json);
+  flags->model.add(*c);
+  flags->span.add(*c);
+  add_examples(*c,
+               "  eidetic eval sources --text books/*.txt --needles 5 --device cuda\n"
+               "  eidetic eval sources --text books/*.txt --bytes 40000 --json");
+  c->callback([flags, &action] { action = [flags] { return run_sources(*flags); }; });
+}
+
+}  // namespace eidetic::cli

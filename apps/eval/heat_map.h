@@ -1,0 +1,32 @@
+// A heat map as SVG: one panel per attention mode, lengths across, depths down.
+#ifndef EIDETIC_APPS_EVAL_HEAT_MAP_H_
+#define EIDETIC_APPS_EVAL_HEAT_MAP_H_
+
+#include <string>
+#include <vector>
+
+namespace eidetic::eval {
+
+struct HeatCell {
+  int hits = 0;
+  int samples = 0;  // 0: not measured, drawn grey
+};
+
+struct HeatPanel {
+  std::string title;
+  std::vector<std::vector<HeatCell>> cells;  // [row = depth][column = length]
+};
+
+struct HeatMap {
+  std::string title, subtitle;
+  std::vector<std::string> columns;  // "4K", "8K"
+  std::vector<std::string> rows;     // "0-25 %"
+  std::vector<HeatPanel> panels;
+};
+
+// A self-contained SVG document: no fonts, scripts or links from outside.
+std::string to_svg(const HeatMap& map);
+
+}  // namespace eidetic::eval
+
+#endif  // EIDETIC_APPS_EVAL_HEAT_MAP_H_
