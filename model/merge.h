@@ -10,11 +10,16 @@
 
 namespace eidetic::model {
 
-// Architecture `granitehybrid`, tensor names and conventions as llama.cpp has them. Tensors of the
-// base are copied as they are; in_proj and out_proj are stored as Q8_0, the rest of a mixer as F32.
-// Writes a temporary file, fsyncs and renames it. `sha256_of_file` hashes the base (hex);
-// `progress` (may be empty) gets bytes done and total and returns false to cancel. Throws Error:
-// kMismatch for another base, kCorruption, kNoSpace, kCancelled.
+// Architecture `granitehybrid`, tensor names and conventions as llama.cpp has them
+// (docs/formats/gguf-hybrid.md). Tensors of the base are copied byte for byte; those of the mixers
+// are F32: the patch's int8 rows times their fp32 scales have no smaller GGUF type that keeps the
+// logits within 1e-3 (docs/decisions/031). Equal inputs give equal bytes.
+//
+// Writes a temporary file beside the output, fsyncs and renames it; on any error, and when
+// cancelled, nothing is left. `sha256_of_file` hashes the base and the mixers (hex); `progress`
+// (may be empty) gets bytes done and total and returns false to cancel. Throws Error: kNotFound,
+// kMismatch (another base, or a config.json that contradicts it), kCorruption, kUnsupported,
+// kNoSpace, kIo, kInvalidArgument (the output is an input), kCancelled.
 void MergeModel(const std::string& base_path, const std::string& patch_dir,
                 const std::string& output_path,
                 const std::function<std::string(const std::string& path)>& sha256_of_file,
