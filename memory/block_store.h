@@ -9,8 +9,8 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "memory/block.h"
@@ -63,14 +63,17 @@ class LineageWriter {
   // Writes what is buffered without committing: readable from now on, durable with the next Commit.
   Status Flush();
   // Everything appended so far, the new length and `extra` (may be empty) become durable in one
-  // atomic batch. On failure nothing of it is there, and the same Commit may be tried again.
+  // atomic batch. On failure nothing of it is there, and the same Commit may be tried again (the
+  // RocksDB store refuses writes after a failed one: open it again and resume).
   Status Commit(RecordBatch extra = {});
 
   LineageId lineage() const { return record_.id; }
   const Layout& layout() const { return record_.layout; }
   uint64_t position() const { return position_; }  // appended so far
   uint64_t committed() const { return record_.committed_tokens; }
+  // Of the whole lineage, also before this writer.
   uint64_t blocks_appended() const { return blocks_; }
+  // Bytes of records by this writer.
   uint64_t bytes_appended() const { return bytes_; }
 
  private:
@@ -83,13 +86,14 @@ class LineageWriter {
   uint64_t position_ = 0;
   uint64_t blocks_ = 0;
   uint64_t bytes_ = 0;
+  bool marked_ = false;  // the store knows that there may be blocks past the committed length
 };
 
 // Thread-safe.
 class BlockStore {
  public:
-  // Reads the counters; unless `read_only`, sweeps uncommitted tails of lineages. `pool_bytes`: the
-  // budget of the host pool.
+  // Reads the counters; unless `read_only`, sweeps uncommitted tails of lineages and blocks of
+  // lineages that were never committed. `pool_bytes`: the budget of the host pool.
   static Result<std::unique_ptr<BlockStore>> Open(std::shared_ptr<RecordStore> records,
                                                   uint64_t pool_bytes, bool read_only);
 
@@ -112,19 +116,29 @@ class BlockStore {
       const std::function<Status(const BlockHeader& header,
                                  const std::vector<uint16_t>& representatives)>& visit) const;
   // Payloads in the order of `keys`, from the pool or the store. The first damaged or missing one
-  // is the error (names the block).
+  // is the error (names the block); kNotFound when its lineage was removed.
   Status ReadPayloads(const std::vector<PayloadKey>& keys, std::vector<PayloadPtr>* payloads) const;
+  // The header and representatives of one block; as ScanBlocks gives them.
+  Status ReadBlock(LineageId lineage, uint64_t position, BlockHeader* header,
+                   std::vector<uint16_t>* representatives) const;
   // A payload straight from the store, past the pool: for verification.
   Result<Payload> ReadPayloadUncached(const PayloadKey& key) const;
 
   PoolStats pool_stats() const;
   RecordStore& records() const { return *records_; }
+  // "block 12 (lineage 3 of document/2, position 64), layer 7, keys": for messages.
+  std::string Describe(const PayloadKey& key) const;
 
  private:
   friend class LineageWriter;
   // (the implementation's business: pool, counters, mutexes)
   struct Impl;
   BlockStore(std::shared_ptr<RecordStore> records, std::unique_ptr<Impl> impl);
+  Status SweepUncommitted();
+  Result<BlockId> NextBlockId();
+  // The same error with the block's name before it.
+  static Status Named(const Status& status, const LineageRecord& lineage, std::string_view key);
+  Status PayloadError(const PayloadKey& key, const Status& status) const;
   std::shared_ptr<RecordStore> records_;
   std::unique_ptr<Impl> impl_;
 

@@ -26,7 +26,8 @@ class Sha256 {
 
 std::string Sha256Hex(std::string_view bytes);
 
-// XXH3-64 over key, then value: the checksum at the end of every stored record (rule 3).
+// XXH3-64 of the value, seeded with XXH3-64 of the key: the checksum at the end of every stored
+// record (rule 3).
 uint64_t RecordChecksum(std::string_view key, std::string_view value);
 
 }  // namespace eidetic::memory

@@ -33,6 +33,10 @@ class RecordBatch {
   void Put(Family family, std::string key, std::string value);
   void Delete(Family family, std::string key);
   void DeleteRange(Family family, std::string begin, std::string end);
+  // All changes of `other`, after these.
+  void Append(RecordBatch other);
+  // Drops all but the first `count` changes.
+  void Truncate(size_t count);
   void Clear();
 
   const std::vector<Change>& changes() const { return changes_; }
@@ -66,18 +70,24 @@ class RecordStore {
   virtual Result<uint64_t> SizeOnDisk() const = 0;
   // Makes disk use small: merges, and drops deleted bytes. May take long.
   virtual Status Compact() = 0;
+  // The records of begin <= key < end were deleted or overwritten: gives their space back now.
+  virtual Status Reclaim(Family family, std::string_view begin, std::string_view end) = 0;
 };
 
 std::unique_ptr<RecordStore> NewRamRecordStore();
 
 struct RocksOptions {
-  std::string path;
+  std::string path;  // a folder of the archive's own: the database, and the lock of its writer
   bool create = false;
-  bool read_only = false;
-  size_t write_buffer_bytes = 16u << 20;  // per family with bulk data
-  size_t block_cache_bytes = 32u << 20;
+  bool read_only = false;                 // takes no lock; sees the archive as it is now
+  size_t write_buffer_bytes = 16u << 20;  // of the family with bulk data; the others have less
+  size_t block_cache_bytes = 32u << 20;   // indexes and filters of tables, and small records
 };
-// kNotFound, kLocked (names the holder), kNoSpace, kCorruption, kIoError.
+// kNotFound (nothing there and not `create`), kInvalidArgument (the folder holds other things:
+// nothing is touched), kLocked (names the holder), kNoSpace, kCorruption, kIoError.
+//
+// After a write that failed, every later write is refused with the same error: what follows a hole
+// must not be acknowledged (rule 2). Opening again recovers.
 Result<std::unique_ptr<RecordStore>> OpenRocksRecordStore(const RocksOptions& options);
 
 }  // namespace eidetic::memory

@@ -1,0 +1,113 @@
+// The archive's implementation, shared by its source files: archive.cc (opening, collections,
+// sessions, index), archive_documents.cc (documents and text), document_writer.cc, verify.cc.
+#ifndef EIDETIC_MEMORY_ARCHIVE_IMPL_H_
+#define EIDETIC_MEMORY_ARCHIVE_IMPL_H_
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <shared_mutex>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <vector>
+
+#include "memory/archive.h"
+#include "memory/id_counter.h"
+
+namespace eidetic::memory {
+
+class ArchiveImpl final : public Archive, public std::enable_shared_from_this<ArchiveImpl> {
+ public:
+  static Result<std::shared_ptr<Archive>> Make(std::shared_ptr<RecordStore> records,
+                                               const ArchiveOptions& options);
+
+  Result<CollectionRecord> EnsureCollection(const CollectionRecord& wanted) override;
+  Result<CollectionRecord> Collection(const std::string& name) const override;
+  Result<std::vector<CollectionRecord>> Collections() const override;
+
+  Result<std::vector<DocumentRecord>> Documents(const std::string& collection) const override;
+  Result<std::optional<DocumentRecord>> FindDocument(const std::string& collection,
+                                                     const std::string& source) const override;
+  Result<std::unique_ptr<DocumentWriter>> BeginDocument(const std::string& collection,
+                                                        const std::string& source,
+                                                        const std::string& content_hash,
+                                                        std::string_view text,
+                                                        uint64_t tokens) override;
+  Status RemoveDocument(DocumentId document) override;
+  Result<std::optional<DocumentRecord>> DocumentOfLineage(LineageId lineage) const override;
+  Result<std::string> Text(DocumentId document, uint64_t begin, uint64_t end) const override;
+
+  Result<std::shared_ptr<const RepresentativeIndex>> Index(const std::string& collection,
+                                                           IndexKind kind, int threads) override;
+
+  Status CommitSession(const std::string& name, LineageWriter* lineage,
+                       std::string record) override;
+  Result<std::string> SessionRecord(const std::string& name) const override;
+  Result<std::vector<std::string>> Sessions() const override;
+
+  Result<VerifyReport> Verify(
+      const std::function<bool(const VerifyProgress&)>& progress) const override;
+  Result<uint64_t> SizeOnDisk() const override { return records_->SizeOnDisk(); }
+  Status Compact() override { return records_->Compact(); }
+
+  BlockStore& store() override { return *store_; }
+  const BlockStore& store() const override { return *store_; }
+  const std::string& path() const override { return options_.path; }
+
+ private:
+  friend class DocumentWriterImpl;
+  ArchiveImpl(std::shared_ptr<RecordStore> records, const ArchiveOptions& options)
+      : records_(std::move(records)), options_(options) {}
+
+  Status CheckWritable() const;
+  // Makes or checks the format record.
+  Status EnsureFormat();
+  // Removes what an interrupted process left behind: texts without a document, lineages without an
+  // owner.
+  Status SweepOrphans();
+
+  Result<DocumentRecord> Document(DocumentId document) const;
+  // All documents whose keys begin with `prefix`.
+  Result<std::vector<DocumentRecord>> DocumentsAt(const std::string& prefix) const;
+  // Adds the removal of everything of a document.
+  Status RemoveChanges(const DocumentRecord& document, RecordBatch* batch) const;
+  // After that batch was written: the pool, the index and the disk follow.
+  void AfterRemoval(const DocumentRecord& document);
+  Result<std::unique_ptr<LineageWriter>> StoreNewDocument(const CollectionRecord& collection,
+                                                          std::string_view text,
+                                                          DocumentRecord* document);
+  void CollectionChanged(const std::string& collection);
+
+  std::shared_ptr<RecordStore> records_;
+  ArchiveOptions options_;
+  std::unique_ptr<BlockStore> store_;
+  std::unique_ptr<IdCounter> document_ids_;
+
+  // Exclusive: documents and collections come and go. Shared: verification, which must see them
+  // all with everything of theirs.
+  mutable std::shared_mutex catalog_mutex_;
+  // Guards writing_. Taken after catalog_mutex_.
+  std::mutex writing_mutex_;
+  std::set<DocumentId> writing_;  // documents with a writer
+
+  struct CachedIndex {
+    uint64_t epoch = 0;
+    std::weak_ptr<const RepresentativeIndex> index;
+  };
+  using IndexName = std::tuple<std::string, IndexKind, int>;
+  std::mutex index_mutex_;  // held while an index is built
+  std::map<IndexName, CachedIndex> indexes_;
+  std::mutex epoch_mutex_;
+  std::map<std::string, uint64_t> epochs_;  // by collection: changes so far
+};
+
+// The same checks for every name that becomes part of a key.
+Status CheckName(const char* kind, std::string_view name, size_t max_bytes);
+std::string DocumentOwner(DocumentId document);
+std::string SessionOwner(std::string_view name);
+
+}  // namespace eidetic::memory
+
+#endif  // EIDETIC_MEMORY_ARCHIVE_IMPL_H_

@@ -1,0 +1,357 @@
+// The only file that knows RocksDB. Why it is tuned like this: docs/decisions/020.
+#include <rocksdb/cache.h>
+#include <rocksdb/db.h>
+#include <rocksdb/filter_policy.h>
+#include <rocksdb/options.h>
+#include <rocksdb/table.h>
+#include <rocksdb/write_batch.h>
+#include <sys/stat.h>
+
+#include <array>
+#include <filesystem>
+#include <mutex>
+#include <utility>
+
+#include "memory/format.h"
+#include "memory/record_store.h"
+#include "memory/writer_lock.h"
+
+namespace eidetic::memory {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr char kDatabaseFolder[] = "db";
+constexpr char kLockFile[] = "writer.lock";
+constexpr std::array<Family, kFamilyCount> kFamilies = {
+    Family::kMeta, Family::kBlocks, Family::kEmbeddings, Family::kText, Family::kSessions};
+constexpr char kVerifyRemedy[] =
+    "run `eidetic memory verify` to see what is damaged, and ingest the named documents again";
+
+rocksdb::Slice ToSlice(std::string_view text) {
+  return {text.data(), text.size()};
+}
+std::string_view ToView(const rocksdb::Slice& slice) {
+  return {slice.data(), slice.size()};
+}
+
+Status FromRocks(const rocksdb::Status& status, const std::string& doing, const std::string& path) {
+  if (status.ok()) return {};
+  const std::string what = doing + " in " + path + ": " + status.ToString();
+  if (status.IsNoSpace()) {
+    return Status(Code::kNoSpace,
+                  "disk is full while " + doing + " to " + path +
+                      "; nothing acknowledged is lost (" + status.ToString() + ")",
+                  "free space and run again");
+  }
+  if (status.IsNotFound()) return Status(Code::kNotFound, what);
+  if (status.IsCorruption()) return Status(Code::kCorruption, what, kVerifyRemedy);
+  if (status.IsMemoryLimit()) return Status(Code::kOutOfMemory, what);
+  return Status(Code::kIoError, what);
+}
+
+struct ReadOnlyWrite {
+  Status operator()(const std::string& path) const {
+    return Status(Code::kInvalidArgument, "the archive at " + path + " was opened read-only",
+                  "open it without read_only to write");
+  }
+};
+
+class RocksRecordStore : public RecordStore {
+ public:
+  RocksRecordStore(RocksOptions options, std::unique_ptr<WriterLock> lock,
+                   std::unique_ptr<rocksdb::DB> db,
+                   std::vector<rocksdb::ColumnFamilyHandle*> handles)
+      : options_(std::move(options)),
+        lock_(std::move(lock)),
+        db_(std::move(db)),
+        handles_(std::move(handles)) {}
+
+  ~RocksRecordStore() override {
+    if (!options_.read_only) {
+      // Empties the log: what is left on disk is tables alone. A failure loses nothing, since what
+      // was acknowledged is in the log.
+      static_cast<void>(db_->Flush(rocksdb::FlushOptions(), handles_).ok());
+    }
+    for (rocksdb::ColumnFamilyHandle* handle : handles_) {
+      static_cast<void>(db_->DestroyColumnFamilyHandle(handle).ok());
+    }
+    static_cast<void>(db_->Close().ok());
+  }
+
+  Status Write(const RecordBatch& batch, bool durable) override {
+    if (options_.read_only) return ReadOnlyWrite()(options_.path);
+    std::lock_guard lock(write_mutex_);
+    if (!write_error_.ok()) return write_error_;
+    rocksdb::WriteBatch changes(batch.bytes() + 64 * batch.changes().size());
+    rocksdb::Status status;
+    for (const RecordBatch::Change& change : batch.changes()) {
+      rocksdb::ColumnFamilyHandle* handle = Handle(change.family);
+      switch (change.kind) {
+        case RecordBatch::Kind::kPut:
+          status = changes.Put(handle, change.key, change.value);
+          break;
+        case RecordBatch::Kind::kDelete:
+          status = changes.Delete(handle, change.key);
+          break;
+        case RecordBatch::Kind::kDeleteRange:
+          if (change.key < change.value) {
+            status = changes.DeleteRange(handle, change.key, change.value);
+          }
+          break;
+      }
+      if (!status.ok()) break;
+    }
+    if (status.ok()) {
+      rocksdb::WriteOptions options;
+      options.sync = durable;
+      status = db_->Write(options, &changes);
+    }
+    if (!status.ok()) {
+      write_error_ =
+          FromRocks(status, "writing " + std::to_string(batch.bytes()) + " bytes", options_.path);
+    }
+    return write_error_;
+  }
+
+  Result<std::string> Get(Family family, std::string_view key) const override {
+    std::string value;
+    const rocksdb::Status status =
+        db_->Get(ReadOptions(family), Handle(family), ToSlice(key), &value);
+    if (!status.ok()) return ReadError(status, family, key);
+    return value;
+  }
+
+  std::vector<Result<std::string>> MultiGet(Family family,
+                                            const std::vector<std::string>& keys) const override {
+    std::vector<rocksdb::Slice> slices(keys.begin(), keys.end());
+    std::vector<rocksdb::PinnableSlice> values(keys.size());
+    std::vector<rocksdb::Status> statuses(keys.size());
+    db_->MultiGet(ReadOptions(family), Handle(family), keys.size(), slices.data(), values.data(),
+                  statuses.data());
+    std::vector<Result<std::string>> results;
+    results.reserve(keys.size());
+    for (size_t i = 0; i < keys.size(); ++i) {
+      if (statuses[i].ok()) {
+        results.emplace_back(values[i].ToString());
+      } else {
+        results.emplace_back(ReadError(statuses[i], family, keys[i]));
+      }
+      values[i].Reset();
+    }
+    return results;
+  }
+
+  Status Scan(
+      Family family, std::string_view begin, std::string_view end,
+      const std::function<Status(std::string_view, std::string_view)>& visit) const override {
+    rocksdb::ReadOptions options = ReadOptions(family);
+    options.fill_cache = false;
+    options.readahead_size = 2u << 20;
+    const rocksdb::Slice bound = ToSlice(end);
+    if (!end.empty()) options.iterate_upper_bound = &bound;
+    std::unique_ptr<rocksdb::Iterator> at(db_->NewIterator(options, Handle(family)));
+    for (at->Seek(ToSlice(begin)); at->Valid(); at->Next()) {
+      EID_RETURN_IF_ERROR(visit(ToView(at->key()), ToView(at->value())));
+    }
+    return FromRocks(at->status(), std::string("scanning ") + FamilyName(family), options_.path);
+  }
+
+  Result<uint64_t> SizeOnDisk() const override {
+    uint64_t bytes = 0;
+    std::error_code error;
+    fs::recursive_directory_iterator at(options_.path, error);
+    if (error) {
+      return Status(Code::kIoError, "cannot list " + options_.path + ": " + error.message());
+    }
+    // Files come and go while the database works: one that has gone counts nothing.
+    for (; at != fs::recursive_directory_iterator(); at.increment(error)) {
+      struct stat status {};
+      if (stat(at->path().c_str(), &status) == 0 && S_ISREG(status.st_mode)) {
+        bytes += static_cast<uint64_t>(status.st_blocks) * 512;
+      }
+      if (error) break;
+    }
+    return bytes;
+  }
+
+  Status Compact() override {
+    if (options_.read_only) return ReadOnlyWrite()(options_.path);
+    for (Family family : kFamilies) EID_RETURN_IF_ERROR(Merge(family, nullptr, nullptr));
+    return {};
+  }
+
+  Status Reclaim(Family family, std::string_view begin, std::string_view end) override {
+    if (options_.read_only) return ReadOnlyWrite()(options_.path);
+    const rocksdb::Slice first = ToSlice(begin);
+    const rocksdb::Slice last = ToSlice(end);
+    return Merge(family, &first, end.empty() ? nullptr : &last);
+  }
+
+ private:
+  rocksdb::ColumnFamilyHandle* Handle(Family family) const {
+    return handles_[static_cast<size_t>(family)];
+  }
+
+  static rocksdb::ReadOptions ReadOptions(Family family) {
+    rocksdb::ReadOptions options;
+    options.verify_checksums = true;
+    // Payloads have a pool of their own, above; here they would only push out table indexes.
+    options.fill_cache = family == Family::kMeta;
+    return options;
+  }
+
+  Status ReadError(const rocksdb::Status& status, Family family, std::string_view key) const {
+    return FromRocks(
+        status, std::string("reading ") + FamilyName(family) + " record " + format::Printable(key),
+        options_.path);
+  }
+
+  Status Merge(Family family, const rocksdb::Slice* begin, const rocksdb::Slice* end) {
+    rocksdb::CompactRangeOptions options;
+    options.exclusive_manual_compaction = false;
+    return FromRocks(db_->CompactRange(options, Handle(family), begin, end),
+                     std::string("merging ") + FamilyName(family), options_.path);
+  }
+
+  RocksOptions options_;
+  std::unique_ptr<WriterLock> lock_;  // outlives the database
+  std::unique_ptr<rocksdb::DB> db_;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles_;
+  std::mutex write_mutex_;
+  Status write_error_;  // of the first failed write; guarded by write_mutex_
+};
+
+rocksdb::ColumnFamilyOptions FamilyOptions(Family family, const RocksOptions& options,
+                                           const std::shared_ptr<rocksdb::Cache>& cache) {
+  rocksdb::BlockBasedTableOptions table;
+  table.block_cache = cache;
+  table.cache_index_and_filter_blocks = true;
+  table.pin_l0_filter_and_index_blocks_in_cache = true;
+  table.filter_policy.reset(rocksdb::NewBloomFilterPolicy(10));
+  table.format_version = 5;
+  table.checksum = rocksdb::kXXH3;
+
+  rocksdb::ColumnFamilyOptions family_options;
+  family_options.compression = rocksdb::kNoCompression;
+  family_options.write_buffer_size = options.write_buffer_bytes / 4;
+  family_options.max_write_buffer_number = 2;
+  family_options.level_compaction_dynamic_level_bytes = true;
+  switch (family) {
+    case Family::kMeta:
+      break;
+    case Family::kBlocks:
+      family_options.write_buffer_size = options.write_buffer_bytes;
+      break;
+    case Family::kEmbeddings:
+      table.block_size = 64u << 10;
+      break;
+    case Family::kText:
+      family_options.compression = rocksdb::kZSTD;
+      table.block_size = 64u << 10;
+      break;
+    case Family::kSessions:
+      // Large values that are overwritten at every commit: kept in blob files of their own, which
+      // are dropped as a whole when their last value has been overwritten.
+      family_options.enable_blob_files = true;
+      family_options.min_blob_size = 4096;
+      family_options.enable_blob_garbage_collection = true;
+      family_options.level0_file_num_compaction_trigger = 2;
+      break;
+  }
+  family_options.table_factory.reset(rocksdb::NewBlockBasedTableFactory(table));
+  return family_options;
+}
+
+rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
+  rocksdb::DBOptions db;
+  db.create_if_missing = options.create && !options.read_only;
+  db.create_missing_column_families = db.create_if_missing;
+  db.max_open_files = 256;
+  db.max_background_jobs = 2;
+  db.max_total_wal_size = 64u << 20;
+  db.bytes_per_sync = 1u << 20;
+  db.wal_bytes_per_sync = 1u << 20;
+  db.manifest_preallocation_size = 64u << 10;
+  db.keep_log_file_num = 2;
+  db.max_log_file_size = 1u << 20;
+  db.info_log_level = rocksdb::WARN_LEVEL;
+  db.stats_dump_period_sec = 0;
+  db.stats_persist_period_sec = 0;
+  return db;
+}
+
+bool IsDatabase(const fs::path& folder) {
+  std::error_code error;
+  return fs::exists(folder / kDatabaseFolder / "CURRENT", error);
+}
+
+// The folder is there, has nothing of others in it, or the reason why it cannot be used.
+Status PrepareFolder(const RocksOptions& options) {
+  const fs::path folder = options.path;
+  std::error_code error;
+  if (IsDatabase(folder)) return {};
+  const bool exists = fs::exists(folder, error);
+  if (exists && !fs::is_directory(folder, error)) {
+    return Status(Code::kInvalidArgument, options.path + " is a file, not an archive's folder");
+  }
+  if (exists) {
+    fs::directory_iterator at(folder, error);
+    if (error) {
+      return Status(Code::kIoError, "cannot list " + options.path + ": " + error.message());
+    }
+    for (const fs::directory_entry& entry : at) {
+      const std::string name = entry.path().filename().string();
+      // Both are left behind when the making of an archive is interrupted.
+      if (name == kDatabaseFolder || name == kLockFile) continue;
+      return Status(Code::kInvalidArgument,
+                    options.path + " is no archive: it holds other files, such as " + name,
+                    "give the path of an archive, or of a folder that is empty or does not exist");
+    }
+  }
+  if (!options.create || options.read_only) {
+    return Status(Code::kNotFound, "there is no archive at " + options.path,
+                  "check the path, or ingest a document to make one");
+  }
+  fs::create_directories(folder, error);
+  if (error) {
+    return Status(error == std::errc::no_space_on_device ? Code::kNoSpace : Code::kIoError,
+                  "cannot make the folder " + options.path + ": " + error.message());
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<RecordStore>> OpenRocksRecordStore(const RocksOptions& options) {
+  if (options.path.empty()) {
+    return Status(Code::kInvalidArgument, "the path of the archive is empty");
+  }
+  EID_RETURN_IF_ERROR(PrepareFolder(options));
+  std::unique_ptr<WriterLock> lock;
+  if (!options.read_only) {
+    EID_ASSIGN_OR_RETURN(lock, WriterLock::Acquire((fs::path(options.path) / kLockFile).string()));
+  }
+
+  auto cache = rocksdb::NewLRUCache(options.block_cache_bytes);
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (Family family : kFamilies) {
+    const std::string name =
+        family == Family::kMeta ? rocksdb::kDefaultColumnFamilyName : FamilyName(family);
+    descriptors.emplace_back(name, FamilyOptions(family, options, cache));
+  }
+  const std::string database = (fs::path(options.path) / kDatabaseFolder).string();
+  rocksdb::DB* opened = nullptr;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+  const rocksdb::Status status =
+      options.read_only
+          ? rocksdb::DB::OpenForReadOnly(DatabaseOptions(options), database, descriptors, &handles,
+                                         &opened)
+          : rocksdb::DB::Open(DatabaseOptions(options), database, descriptors, &handles, &opened);
+  std::unique_ptr<rocksdb::DB> db(opened);
+  EID_RETURN_IF_ERROR(FromRocks(status, "opening the database", options.path));
+  return std::unique_ptr<RecordStore>(std::make_unique<RocksRecordStore>(
+      options, std::move(lock), std::move(db), std::move(handles)));
+}
+
+}  // namespace eidetic::memory
