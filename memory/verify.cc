@@ -34,12 +34,13 @@ struct Contents {
 };
 
 std::string Hashable(const Layout& layout) {
-  std::string text = layout.fingerprint + "/" + kernels::CodecName(layout.codec);
+  std::string text = layout.fingerprint;
+  text.append("/").append(kernels::CodecName(layout.codec));
   for (int number :
        {layout.kv_heads, layout.head_dim, layout.block_tokens, layout.representative_tokens}) {
-    text += "/" + std::to_string(number);
+    text.append("/").append(std::to_string(number));
   }
-  for (int layer : layout.layers) text += "," + std::to_string(layer);
+  for (int layer : layout.layers) text.append(",").append(std::to_string(layer));
   return text;
 }
 
