@@ -36,7 +36,7 @@ class BestOfQueries {
         counts_(query_count, 0),
         thresholds_(query_count, kNoScore) {}
 
-  float threshold(int query) const { return thresholds_[query]; }
+  const float* thresholds() const { return thresholds_.data(); }
 
   void Offer(int query, float score, int64_t row) {
     Scored* heap = kept_.data() + static_cast<size_t>(query) * k_;
@@ -101,60 +101,100 @@ class TileBuffer {
   std::vector<float> large_;
 };
 
-// A stretch of one run that fills at most one tile.
-struct TileRange {
-  const uint16_t* vectors;
+// A stretch of one run: at most kVectorsAtOnce vectors.
+struct Stretch {
+  const uint16_t* groups;
   const uint8_t* live;
   int64_t first_row;
-  int rows;
+  int count;
 };
 
-std::vector<TileRange> CutIntoTiles(const VectorRun* runs, int run_count, int dim, int tile_rows) {
-  std::vector<TileRange> tiles;
+std::vector<Stretch> CutRuns(const VectorRun* runs, int run_count, int dim) {
+  std::vector<Stretch> stretches;
   int64_t base = 0;
   for (int r = 0; r < run_count; ++r) {
-    for (int64_t at = 0; at < runs[r].count; at += tile_rows) {
-      const int rows = static_cast<int>(std::min<int64_t>(tile_rows, runs[r].count - at));
-      tiles.push_back({runs[r].vectors + at * dim,
-                       runs[r].live == nullptr ? nullptr : runs[r].live + at, base + at, rows});
+    const VectorRun& run = runs[r];
+    for (int64_t at = 0; at < run.count; at += kVectorsAtOnce) {
+      stretches.push_back({run.groups + at * dim, run.live == nullptr ? nullptr : run.live + at,
+                           base + at,
+                           static_cast<int>(std::min<int64_t>(kVectorsAtOnce, run.count - at))});
     }
-    base += runs[r].count;
+    base += run.count;
   }
-  return tiles;
+  return stretches;
 }
 
-// A bit for each live row of a tile.
-uint64_t LiveMask(const uint8_t* live, int rows) {
-  if (live == nullptr) return ~uint64_t{0};
-  uint64_t mask = 0;
-  for (int row = 0; row < rows; ++row) mask |= static_cast<uint64_t>(live[row] != 0) << row;
+// A bit for each vector that may be found.
+uint64_t FindableMask(const Stretch& stretch) {
+  uint64_t mask = stretch.count < 64 ? (uint64_t{1} << stretch.count) - 1 : ~uint64_t{0};
+  if (stretch.live == nullptr) return mask;
+  for (int i = 0; i < stretch.count; ++i) {
+    if (stretch.live[i] == 0) mask &= ~(uint64_t{1} << i);
+  }
   return mask;
 }
 
-void SearchTile(const TileFunctions& functions, const TileRange& range,
-                const PaddedQueries& queries, int query_count, int dim, int width, float* tile,
-                BestOfQueries* best) {
-  functions.load_half(range.vectors, range.rows, dim, tile);
-  const uint64_t live = LiveMask(range.live, range.rows);
-  float scores[kTileMaxRows];
-  for (int q = 0; q < query_count; ++q) {
-    uint64_t above =
-        functions.score(queries.row(q), tile, range.rows, width, best->threshold(q), scores) & live;
-    while (above != 0) {
-      const int row = std::countr_zero(above);
-      above &= above - 1;
-      best->Offer(q, scores[row], range.first_row + row);
+// One thread's share of a search.
+class Searcher {
+ public:
+  Searcher(const TileFunctions& functions, const float* queries, int query_count, int dim, int k)
+      : functions_(functions),
+        queries_(queries),
+        query_count_(query_count),
+        dim_(dim),
+        best_(query_count, k) {
+    if (query_count > kQueriesAtOnce) widened_.resize(static_cast<size_t>(kVectorsAtOnce) * dim);
+  }
+
+  const BestOfQueries& best() const { return best_; }
+
+  // Few queries widen the halves as they go; many queries share numbers widened once.
+  void Search(const Stretch& stretch) {
+    const int groups = (stretch.count + kGroupVectors - 1) / kGroupVectors;
+    if (widened_.empty()) {
+      SearchWith(functions_.score_half_groups, stretch.groups, groups, stretch);
+      return;
+    }
+    HalfToFloat(stretch.groups, static_cast<size_t>(groups) * dim_ * kGroupVectors,
+                widened_.data());
+    SearchWith(functions_.score_float_groups, widened_.data(), groups, stretch);
+  }
+
+ private:
+  template <typename Number>
+  void SearchWith(ScoreGroups<Number> score, const Number* groups, int group_count,
+                  const Stretch& stretch) {
+    const uint64_t findable = FindableMask(stretch);
+    float scores[kQueriesAtOnce * kVectorsAtOnce];
+    uint64_t masks[kQueriesAtOnce];
+    for (int q = 0; q < query_count_; q += kQueriesAtOnce) {
+      const int count = std::min(kQueriesAtOnce, query_count_ - q);
+      score(queries_ + static_cast<size_t>(q) * dim_, count, dim_, groups, group_count,
+            best_.thresholds() + q, scores, masks);
+      for (int i = 0; i < count; ++i) {
+        for (uint64_t above = masks[i] & findable; above != 0; above &= above - 1) {
+          const int vector = std::countr_zero(above);
+          best_.Offer(q + i, scores[i * kVectorsAtOnce + vector], stretch.first_row + vector);
+        }
+      }
     }
   }
-}
+
+  const TileFunctions& functions_;
+  const float* queries_;
+  int query_count_;
+  int dim_;
+  BestOfQueries best_;
+  std::vector<float> widened_;
+};
 
 // The k best of one query out of what the threads kept.
-void Merge(const std::vector<BestOfQueries>& parts, int query, int k, std::vector<Scored>* all,
+void Merge(const std::vector<Searcher>& parts, int query, int k, std::vector<Scored>* all,
            int64_t* rows, float* scores) {
   all->clear();
-  for (const BestOfQueries& part : parts) {
-    const Scored* kept = part.kept(query);
-    all->insert(all->end(), kept, kept + part.count(query));
+  for (const Searcher& part : parts) {
+    const Scored* kept = part.best().kept(query);
+    all->insert(all->end(), kept, kept + part.best().count(query));
   }
   std::sort(all->begin(), all->end(), Before);
   for (int i = 0; i < k; ++i) {
@@ -171,25 +211,26 @@ void LoadPayloadRows(const TileFunctions& functions, Codec codec, const uint8_t*
   const size_t stride = number * kv_heads * dim;
   const uint8_t* from = payload + stride * first_token + number * kv_head * dim;
   if (codec == Codec::kFp16) {
-    functions.load_half_strided(from, stride, rows, dim, tile);
+    functions.load_half(from, stride, rows, dim, tile);
   } else {
-    functions.load_int8_strided(from, stride, rows, dim, tile);
+    functions.load_int8(from, stride, rows, dim, tile);
   }
 }
 
 // What to multiply each row's inner products with: the attention scale, and int8's own.
 void RowFactors(Codec codec, const uint8_t* payload, int tokens, int first_token, int rows,
                 int kv_heads, int dim, int kv_head, float scale, float* factors) {
+  std::fill_n(factors, rows, scale);
+  if (codec != Codec::kInt8) return;
+  uint16_t halves[kTileMaxRows];
   const uint8_t* scales = payload + static_cast<size_t>(tokens) * kv_heads * dim;
   for (int row = 0; row < rows; ++row) {
-    factors[row] = scale;
-    if (codec == Codec::kInt8) {
-      const size_t at = static_cast<size_t>(first_token + row) * kv_heads + kv_head;
-      uint16_t half;
-      std::memcpy(&half, scales + sizeof(half) * at, sizeof(half));
-      factors[row] *= HalfToFloat(half);
-    }
+    const size_t at = static_cast<size_t>(first_token + row) * kv_heads + kv_head;
+    std::memcpy(&halves[row], scales + sizeof(uint16_t) * at, sizeof(uint16_t));
   }
+  float widened[kTileMaxRows];
+  HalfToFloat(halves, static_cast<size_t>(rows), widened);
+  for (int row = 0; row < rows; ++row) factors[row] *= widened[row];
 }
 
 // Calls `visit(query, first_token, count, scores)` for each query and each tile of one kv head's
@@ -203,15 +244,14 @@ void VisitPayload(const float* queries, int query_count, Codec codec, const uint
   const int tile_rows = TileRows(width);
   const PaddedQueries padded(queries, query_count, dim, width);
   TileBuffer tile(tile_rows, width);
-  float factors[kTileMaxRows];
+  float factors[kTileMaxRows] = {};
   float scores[kTileMaxRows];
   for (int first = 0; first < tokens; first += tile_rows) {
     const int rows = std::min(tile_rows, tokens - first);
     LoadPayloadRows(functions, codec, payload, first, rows, kv_heads, dim, kv_head, tile.data());
     RowFactors(codec, payload, tokens, first, rows, kv_heads, dim, kv_head, scale, factors);
     for (int q = 0; q < query_count; ++q) {
-      functions.score(padded.row(q), tile.data(), rows, width, kNoScore, scores);
-      for (int row = 0; row < rows; ++row) scores[row] *= factors[row];
+      functions.score_tile(padded.row(q), tile.data(), rows, width, factors, scores);
       visit(q, first, rows, scores);
     }
   }
@@ -219,42 +259,39 @@ void VisitPayload(const float* queries, int query_count, Codec codec, const uint
 
 }  // namespace
 
+void PutIntoGroups(const uint16_t* vectors, int64_t count, int dim, int64_t first,
+                   uint16_t* groups) {
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t at = first + i;
+    uint16_t* to = groups + at / kGroupVectors * kGroupVectors * dim + at % kGroupVectors;
+    const uint16_t* from = vectors + i * dim;
+    for (int d = 0; d < dim; ++d) to[d * kGroupVectors] = from[d];
+  }
+}
+
 void TopKInnerProducts(const float* queries, int query_count, int dim, const VectorRun* runs,
                        int run_count, int k, int threads, int64_t* rows, float* scores,
                        InstructionSet set) {
   if (query_count <= 0 || k <= 0) return;
-  const TileFunctions& functions = TileFunctionsFor(set);
-  const int width = TileWidth(dim);
-  const int tile_rows = TileRows(width);
-  const PaddedQueries padded(queries, query_count, dim, width);
-  const std::vector<TileRange> tiles = CutIntoTiles(runs, run_count, dim, tile_rows);
-  const int64_t tile_count = static_cast<int64_t>(tiles.size());
-
-  const double work = static_cast<double>(tile_count) * tile_rows * width * query_count;
+  const std::vector<Stretch> stretches = CutRuns(runs, run_count, dim);
+  const int64_t count = static_cast<int64_t>(stretches.size());
+  const double work = static_cast<double>(count) * kVectorsAtOnce * dim * query_count;
   const int worth = static_cast<int>(std::min(work / kWorkPerThread, 1024.0));
-  const int used = std::max(1, std::min({threads, worth, static_cast<int>(tile_count)}));
+  const int used = std::max(1, std::min({threads, worth, static_cast<int>(count)}));
   // All memory is had before the threads start: an exception must not leave a parallel region.
-  std::vector<BestOfQueries> best(used, BestOfQueries(query_count, k));
-  std::vector<float> scratch(static_cast<size_t>(used) * tile_rows * width);
+  std::vector<Searcher> parts(used, Searcher(TileFunctionsFor(set), queries, query_count, dim, k));
 #pragma omp parallel for num_threads(used) schedule(static, 1) if (used > 1)
   for (int part = 0; part < used; ++part) {
-    float* tile = scratch.data() + static_cast<size_t>(part) * tile_rows * width;
-    for (int64_t t = tile_count * part / used; t < tile_count * (part + 1) / used; ++t) {
-      SearchTile(functions, tiles[t], padded, query_count, dim, width, tile, &best[part]);
+    for (int64_t s = count * part / used; s < count * (part + 1) / used; ++s) {
+      parts[part].Search(stretches[s]);
     }
   }
   std::vector<Scored> all;
   all.reserve(static_cast<size_t>(used) * k);
   for (int q = 0; q < query_count; ++q) {
-    Merge(best, q, k, &all, rows + static_cast<size_t>(q) * k, scores + static_cast<size_t>(q) * k);
+    Merge(parts, q, k, &all, rows + static_cast<size_t>(q) * k,
+          scores + static_cast<size_t>(q) * k);
   }
-}
-
-void TopKInnerProducts(const float* queries, int query_count, int dim, const uint16_t* vectors,
-                       int64_t vector_count, const uint8_t* live, int k, int threads, int64_t* rows,
-                       float* scores) {
-  const VectorRun run = {vectors, live, vector_count};
-  TopKInnerProducts(queries, query_count, dim, &run, 1, k, threads, rows, scores);
 }
 
 void ScorePayload(const float* queries, int query_count, Codec codec, const uint8_t* payload,
@@ -269,16 +306,15 @@ void ScorePayload(const float* queries, int query_count, Codec codec, const uint
 void PayloadSoftmax(const float* queries, int query_count, Codec codec, const uint8_t* payload,
                     int tokens, int kv_heads, int dim, int kv_head, float scale, float* maxima,
                     float* sums, InstructionSet set) {
-  const auto sum_exp = TileFunctionsFor(set).sum_exp;
+  const auto softmax_part = TileFunctionsFor(set).softmax_part;
   VisitPayload(queries, query_count, codec, payload, tokens, kv_heads, dim, kv_head, scale, set,
                [&](int query, int first, int rows, const float* part) {
-                 const float largest = *std::max_element(part, part + rows);
-                 const float sum = sum_exp(part, rows, largest);
                  if (first == 0) {
-                   maxima[query] = largest;
-                   sums[query] = sum;
+                   softmax_part(part, rows, &maxima[query], &sums[query]);
                    return;
                  }
+                 float largest, sum;
+                 softmax_part(part, rows, &largest, &sum);
                  const float top = std::max(largest, maxima[query]);
                  sums[query] =
                      sums[query] * std::exp(maxima[query] - top) + sum * std::exp(largest - top);

@@ -14,23 +14,28 @@
 
 namespace eidetic::kernels {
 
-// The `k` best inner products of each query with fp16 vectors, best first; equal scores in order
-// of row. queries [query_count, dim] fp32, vectors [vector_count, dim] fp16 (IEEE bits), `live` one
-// byte a vector (0: skip) or null. rows and scores [query_count, k]; missing ones are -1 and -inf.
-// Fans out over at most `threads` threads.
-void TopKInnerProducts(const float* queries, int query_count, int dim, const uint16_t* vectors,
-                       int64_t vector_count, const uint8_t* live, int k, int threads, int64_t* rows,
-                       float* scores);
+// An index keeps its vectors in groups of sixteen, [groups, dim, 16]: number d of vector v stands
+// at groups[(v / 16 * dim + d) * 16 + v % 16]. So many numbers hold `count` vectors:
+inline size_t GroupedSize(int64_t count, int dim) {
+  return static_cast<size_t>((count + 15) / 16 * 16) * static_cast<size_t>(dim);
+}
 
-// A run of vectors: `vectors` [count, dim], `live` one byte each or null.
+// Puts `vectors` [count, dim] into groups as the vectors first, first + 1, ... The rest of the last
+// group is left as it is; it must be made of numbers (zeros will do).
+void PutIntoGroups(const uint16_t* vectors, int64_t count, int dim, int64_t first,
+                   uint16_t* groups);
+
+// A run of fp16 vectors in groups. `live` has one byte a vector (0: skip) or is null.
 struct VectorRun {
-  const uint16_t* vectors = nullptr;
+  const uint16_t* groups = nullptr;
   const uint8_t* live = nullptr;
   int64_t count = 0;
 };
 
-// The same over vectors that lie in several runs; rows count through all of them. `set` must be
-// supported: tests compare them, everyone else leaves it alone.
+// The `k` best inner products of each query with the vectors of all runs, best first; equal scores
+// in order of row. Rows count through the runs. queries [query_count, dim] fp32; rows and scores
+// [query_count, k]; missing ones are -1 and -inf. Fans out over at most `threads` threads. `set`
+// must be supported: tests compare them, everyone else leaves it alone.
 void TopKInnerProducts(const float* queries, int query_count, int dim, const VectorRun* runs,
                        int run_count, int k, int threads, int64_t* rows, float* scores,
                        InstructionSet set = BestInstructionSet());

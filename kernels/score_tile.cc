@@ -1,5 +1,6 @@
 #include "kernels/score_tile.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -8,7 +9,7 @@
 namespace eidetic::kernels {
 namespace {
 
-void LoadHalfStrided(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile) {
+void LoadHalf(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile) {
   const int width = TileWidth(dim);
   for (int row = 0; row < rows; ++row) {
     const uint8_t* from = vectors + stride * static_cast<size_t>(row);
@@ -23,12 +24,7 @@ void LoadHalfStrided(const uint8_t* vectors, size_t stride, int rows, int dim, f
   ZeroPadRows(rows, width, tile);
 }
 
-void LoadHalf(const uint16_t* vectors, int rows, int dim, float* tile) {
-  LoadHalfStrided(reinterpret_cast<const uint8_t*>(vectors), sizeof(uint16_t) * dim, rows, dim,
-                  tile);
-}
-
-void LoadInt8Strided(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile) {
+void LoadInt8(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile) {
   const int width = TileWidth(dim);
   for (int row = 0; row < rows; ++row) {
     const uint8_t* from = vectors + stride * static_cast<size_t>(row);
@@ -39,9 +35,8 @@ void LoadInt8Strided(const uint8_t* vectors, size_t stride, int rows, int dim, f
   ZeroPadRows(rows, width, tile);
 }
 
-uint64_t Score(const float* query, const float* tile, int rows, int width, float threshold,
+void ScoreTile(const float* query, const float* tile, int rows, int width, const float* factors,
                float* scores) {
-  uint64_t above = 0;
   for (int row = 0; row < rows; ++row) {
     const float* vector = tile + static_cast<size_t>(row) * width;
     float partial[kTileLanes] = {};
@@ -53,24 +48,52 @@ uint64_t Score(const float* query, const float* tile, int rows, int width, float
     for (int half = kTileLanes / 2; half > 0; half /= 2) {
       for (int lane = 0; lane < half; ++lane) partial[lane] += partial[lane + half];
     }
-    scores[row] = partial[0];
-    if (partial[0] > threshold) above |= uint64_t{1} << row;
+    scores[row] = partial[0] * factors[row];
   }
-  return above;
 }
 
-float SumExp(const float* scores, int count, float maximum) {
-  float sum = 0.0f;
-  for (int i = 0; i < count; ++i) {
-    const float below = scores[i] - maximum;
-    if (below > -87.0f) sum += std::exp(below);
+float Widen(uint16_t half) {
+  return HalfToFloat(half);
+}
+float Widen(float number) {
+  return number;
+}
+
+template <typename Number>
+void ScoreGroupsOf(const float* queries, int query_count, int dim, const Number* groups,
+                   int group_count, const float* thresholds, float* scores, uint64_t* masks) {
+  for (int q = 0; q < query_count; ++q) {
+    masks[q] = 0;
+    for (int g = 0; g < group_count; ++g) {
+      const Number* group = groups + static_cast<size_t>(g) * dim * kGroupVectors;
+      float* sums = scores + q * kVectorsAtOnce + g * kGroupVectors;
+      for (int v = 0; v < kGroupVectors; ++v) sums[v] = 0.0f;
+      for (int d = 0; d < dim; ++d) {
+        const float query = queries[static_cast<size_t>(q) * dim + d];
+        for (int v = 0; v < kGroupVectors; ++v) {
+          sums[v] += query * Widen(group[d * kGroupVectors + v]);
+        }
+      }
+      for (int v = 0; v < kGroupVectors; ++v) {
+        masks[q] |= static_cast<uint64_t>(sums[v] > thresholds[q]) << (g * kGroupVectors + v);
+      }
+    }
   }
-  return sum;
+}
+
+void SoftmaxPart(const float* scores, int count, float* largest, float* sum) {
+  *largest = *std::max_element(scores, scores + count);
+  *sum = 0.0f;
+  for (int i = 0; i < count; ++i) {
+    const float below = scores[i] - *largest;
+    if (below > -87.0f) *sum += std::exp(below);
+  }
 }
 
 }  // namespace
 
-const TileFunctions kPortableTile = {LoadHalf, LoadHalfStrided, LoadInt8Strided, Score, SumExp};
+const TileFunctions kPortableTile = {
+    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile, SoftmaxPart};
 
 const TileFunctions& TileFunctionsFor(InstructionSet set) {
 #if defined(__x86_64__)

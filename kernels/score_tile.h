@@ -1,11 +1,15 @@
-// The inner loops of key_score.h, one table per instruction set. A tile is a few dozen vectors
-// widened to fp32 and padded with zeros, [rows, width]; it stays in the first cache while every
-// query is scored against it.
+// The inner loops of key_score.h, one table per instruction set. Two layouts of keys, two loops:
 //
-// An inner product is summed in one fixed order whatever the batch, the tile or the threads:
-// sixteen partial sums, partial[l] = sum over j of query[16 j + l] * row[16 j + l], in order of j,
-// then halves added to halves (l and l + 8, l and l + 4, ...). So AVX2 and AVX-512 give the same
-// bits; the portable code does too, up to the rounding that fused multiply-add saves.
+// Groups (what an index keeps, made for searching): sixteen vectors side by side, [dim, 16], so
+// that one vector instruction advances sixteen inner products and nothing is summed across lanes.
+// Each product is summed in order of the dimensions.
+//
+// Tiles (payloads as they are stored): rows widened to fp32 and padded with zeros, [rows, width].
+// Sixteen partial sums, partial[l] = sum over j of query[16 j + l] * row[16 j + l] in order of j,
+// then halves added to halves (l and l + 8, l and l + 4, ...).
+//
+// Either order is the same whatever the batch and the threads. AVX2 and AVX-512 give the same bits;
+// the portable code does too, up to the rounding that fused multiply-add saves.
 #ifndef EIDETIC_KERNELS_SCORE_TILE_H_
 #define EIDETIC_KERNELS_SCORE_TILE_H_
 
@@ -17,8 +21,14 @@
 
 namespace eidetic::kernels {
 
-inline constexpr int kTileLanes = 16;    // partial sums; width and rows are multiples of it
-inline constexpr int kTileMaxRows = 64;  // one bit each in a 64-bit mask
+inline constexpr int kGroupVectors = 16;
+inline constexpr int kGroupsAtOnce = 4;
+inline constexpr int kQueriesAtOnce = 4;
+// Vectors in kGroupsAtOnce groups: one bit each in a 64-bit mask.
+inline constexpr int kVectorsAtOnce = kGroupVectors * kGroupsAtOnce;
+
+inline constexpr int kTileLanes = 16;  // partial sums; width and rows are multiples of it
+inline constexpr int kTileMaxRows = 64;
 
 // Numbers in a padded row of `dim`.
 inline int TileWidth(int dim) {
@@ -38,20 +48,28 @@ inline void ZeroPadRows(int rows, int width, float* tile) {
               static_cast<size_t>(padded - rows) * width * sizeof(float));
 }
 
+// Scores 1..4 queries [query_count, dim] with 1..4 groups [group_count, dim, 16] of fp16 or fp32.
+// scores [query_count, kVectorsAtOnce]; masks [query_count]: a bit for each vector whose score is
+// above the query's threshold.
+template <typename Number>
+using ScoreGroups = void (*)(const float* queries, int query_count, int dim, const Number* groups,
+                             int group_count, const float* thresholds, float* scores,
+                             uint64_t* masks);
+
 struct TileFunctions {
-  // Widens `rows` fp16 vectors [rows, dim] into a tile and zeroes rows up to the next multiple of
-  // 16.
-  void (*load_half)(const uint16_t* vectors, int rows, int dim, float* tile);
-  // The same for rows that start `stride` bytes apart, unaligned: fp16 and int8 (without scales).
-  void (*load_half_strided)(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile);
-  void (*load_int8_strided)(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile);
-  // scores [rows rounded up to 16]: one padded query with every row of the tile. Returns a bit for
-  // each row below `rows` whose score is above `threshold`.
-  uint64_t (*score)(const float* query, const float* tile, int rows, int width, float threshold,
-                    float* scores);
-  // The sum of exp(scores[i] - maximum) over `count` scores, none above `maximum`. Relative error
-  // below 1e-6; what is below e^-87 counts as 0.
-  float (*sum_exp)(const float* scores, int count, float maximum);
+  ScoreGroups<uint16_t> score_half_groups;
+  ScoreGroups<float> score_float_groups;
+  // Widens `rows` rows that start `stride` bytes apart, unaligned, into a tile: fp16, or int8
+  // without its scales. Zeroes rows up to the next multiple of 16.
+  void (*load_half)(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile);
+  void (*load_int8)(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile);
+  // scores [rows rounded up to 16]: one padded query with every row of the tile, each product times
+  // its factor [rows rounded up to 16].
+  void (*score_tile)(const float* query, const float* tile, int rows, int width,
+                     const float* factors, float* scores);
+  // The largest of `count` scores and the sum of exp(scores[i] - largest). Relative error below
+  // 1e-6; what is below e^-87 counts as 0.
+  void (*softmax_part)(const float* scores, int count, float* largest, float* sum);
 };
 
 // `set` must be supported.

@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include <cmath>
 #include <cstring>
 #include <initializer_list>
 
@@ -13,8 +14,7 @@
 namespace eidetic::kernels {
 namespace {
 
-EID_AVX2 void LoadHalfStrided(const uint8_t* vectors, size_t stride, int rows, int dim,
-                              float* tile) {
+EID_AVX2 void LoadHalf(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile) {
   const int width = TileWidth(dim);
   for (int row = 0; row < rows; ++row) {
     const uint8_t* from = vectors + stride * static_cast<size_t>(row);
@@ -34,13 +34,7 @@ EID_AVX2 void LoadHalfStrided(const uint8_t* vectors, size_t stride, int rows, i
   ZeroPadRows(rows, width, tile);
 }
 
-void LoadHalf(const uint16_t* vectors, int rows, int dim, float* tile) {
-  LoadHalfStrided(reinterpret_cast<const uint8_t*>(vectors), sizeof(uint16_t) * dim, rows, dim,
-                  tile);
-}
-
-EID_AVX2 void LoadInt8Strided(const uint8_t* vectors, size_t stride, int rows, int dim,
-                              float* tile) {
+EID_AVX2 void LoadInt8(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile) {
   const int width = TileWidth(dim);
   for (int row = 0; row < rows; ++row) {
     const uint8_t* from = vectors + stride * static_cast<size_t>(row);
@@ -80,12 +74,10 @@ EID_AVX2 inline __m256 FourRows(const float* query, const float* rows, int width
                        _mm256_shuffle_ps(four01, four23, 0xee));
 }
 
-EID_AVX2 uint64_t Score(const float* query, const float* tile, int rows, int width, float threshold,
-                        float* scores) {
-  const __m256 limit = _mm256_set1_ps(threshold);
+EID_AVX2 void ScoreTile(const float* query, const float* tile, int rows, int width,
+                        const float* factors, float* scores) {
   // Scores leave the fold as rows 0, 2, 4, 6, 1, 3, 5, 7.
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-  uint64_t above = 0;
   for (int row = 0; row < rows; row += 8) {
     const float* at = tile + static_cast<size_t>(row) * width;
     const __m256 first = FourRows(query, at, width);
@@ -94,11 +86,61 @@ EID_AVX2 uint64_t Score(const float* query, const float* tile, int rows, int wid
         _mm256_permutevar8x32_ps(_mm256_add_ps(_mm256_shuffle_ps(first, second, 0x88),
                                                _mm256_shuffle_ps(first, second, 0xdd)),
                                  order);
-    _mm256_storeu_ps(scores + row, sums);
-    const int mask = _mm256_movemask_ps(_mm256_cmp_ps(sums, limit, _CMP_GT_OQ));
-    above |= static_cast<uint64_t>(static_cast<uint32_t>(mask)) << row;
+    _mm256_storeu_ps(scores + row, _mm256_mul_ps(sums, _mm256_loadu_ps(factors + row)));
   }
-  return rows < 64 ? above & ((uint64_t{1} << rows) - 1) : above;
+}
+
+EID_AVX2 inline __m256 LoadEight(const uint16_t* halves) {
+  return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(halves)));
+}
+EID_AVX2 inline __m256 LoadEight(const float* numbers) {
+  return _mm256_loadu_ps(numbers);
+}
+
+// One group against Q queries: 2 Q sums in registers.
+template <int Q, typename Number>
+EID_AVX2 inline void ScoreGroup(const float* queries, int dim, const Number* group,
+                                __m256 (&sums)[Q][2]) {
+  for (int q = 0; q < Q; ++q) sums[q][0] = sums[q][1] = _mm256_setzero_ps();
+  for (int d = 0; d < dim; ++d) {
+    const __m256 low = LoadEight(group + d * kGroupVectors);
+    const __m256 high = LoadEight(group + d * kGroupVectors + 8);
+    for (int q = 0; q < Q; ++q) {
+      const __m256 query = _mm256_broadcast_ss(queries + static_cast<size_t>(q) * dim + d);
+      sums[q][0] = _mm256_fmadd_ps(query, low, sums[q][0]);
+      sums[q][1] = _mm256_fmadd_ps(query, high, sums[q][1]);
+    }
+  }
+}
+
+template <int Q, typename Number>
+EID_AVX2 void ScoreGroupsOfQueries(const float* queries, int dim, const Number* groups,
+                                   int group_count, const float* thresholds, float* scores,
+                                   uint64_t* masks) {
+  for (int q = 0; q < Q; ++q) masks[q] = 0;
+  for (int g = 0; g < group_count; ++g) {
+    __m256 sums[Q][2];
+    ScoreGroup<Q>(queries, dim, groups + static_cast<size_t>(g) * dim * kGroupVectors, sums);
+    for (int q = 0; q < Q; ++q) {
+      const __m256 limit = _mm256_set1_ps(thresholds[q]);
+      for (int half = 0; half < 2; ++half) {
+        const int at = g * kGroupVectors + half * 8;
+        _mm256_storeu_ps(scores + q * kVectorsAtOnce + at, sums[q][half]);
+        const int above = _mm256_movemask_ps(_mm256_cmp_ps(sums[q][half], limit, _CMP_GT_OQ));
+        masks[q] |= static_cast<uint64_t>(static_cast<uint32_t>(above)) << at;
+      }
+    }
+  }
+}
+
+template <typename Number>
+void ScoreGroupsOf(const float* queries, int query_count, int dim, const Number* groups,
+                   int group_count, const float* thresholds, float* scores, uint64_t* masks) {
+  const auto score = query_count == 1   ? ScoreGroupsOfQueries<1, Number>
+                     : query_count == 2 ? ScoreGroupsOfQueries<2, Number>
+                     : query_count == 3 ? ScoreGroupsOfQueries<3, Number>
+                                        : ScoreGroupsOfQueries<4, Number>;
+  score(queries, dim, groups, group_count, thresholds, scores, masks);
 }
 
 // exp(x) for x in [-87, 0]: 2^n e^r with |r| <= ln 2 / 2, e^r by its series.
@@ -116,30 +158,36 @@ EID_AVX2 inline __m256 Exp(__m256 x) {
   return _mm256_mul_ps(sum, _mm256_castsi256_ps(power));
 }
 
-EID_AVX2 float SumExp(const float* scores, int count, float maximum) {
-  const __m256 top = _mm256_set1_ps(maximum);
+EID_AVX2 void SoftmaxPart(const float* scores, int count, float* largest, float* sum) {
+  // Eight at a time; the last few stand among numbers that change nothing.
+  float last[8];
+  const int whole = count / 8 * 8;
+  for (int i = 0; i < 8; ++i) last[i] = whole + i < count ? scores[whole + i] : -INFINITY;
+  const bool rest = whole < count;
+  __m256 top = rest ? _mm256_loadu_ps(last) : _mm256_set1_ps(-INFINITY);
+  for (int i = 0; i < whole; i += 8) top = _mm256_max_ps(top, _mm256_loadu_ps(scores + i));
+  top = _mm256_max_ps(top, _mm256_permute2f128_ps(top, top, 1));
+  top = _mm256_max_ps(top, _mm256_shuffle_ps(top, top, 0x4e));
+  top = _mm256_max_ps(top, _mm256_shuffle_ps(top, top, 0xb1));
+  *largest = _mm256_cvtss_f32(top);
+
   const __m256 floor = _mm256_set1_ps(-87.0f);
-  __m256 sum = _mm256_setzero_ps();
+  __m256 sums = _mm256_setzero_ps();
   for (int i = 0; i < count; i += 8) {
-    float last[8];
-    const float* from = scores + i;
-    if (count - i < 8) {
-      for (int j = 0; j < 8; ++j) last[j] = j < count - i ? from[j] : maximum - 1000.0f;
-      from = last;
-    }
-    const __m256 x = _mm256_sub_ps(_mm256_loadu_ps(from), top);
+    const __m256 x = _mm256_sub_ps(_mm256_loadu_ps(i < whole ? scores + i : last), top);
     const __m256 counted = _mm256_cmp_ps(x, floor, _CMP_GT_OQ);
-    sum = _mm256_add_ps(sum, _mm256_and_ps(counted, Exp(_mm256_max_ps(x, floor))));
+    sums = _mm256_add_ps(sums, _mm256_and_ps(counted, Exp(_mm256_max_ps(x, floor))));
   }
-  float lanes[8];
-  _mm256_storeu_ps(lanes, sum);
-  return ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) +
-         ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+  sums = _mm256_add_ps(sums, _mm256_permute2f128_ps(sums, sums, 1));
+  sums = _mm256_add_ps(sums, _mm256_shuffle_ps(sums, sums, 0x4e));
+  sums = _mm256_add_ps(sums, _mm256_shuffle_ps(sums, sums, 0xb1));
+  *sum = _mm256_cvtss_f32(sums);
 }
 
 }  // namespace
 
-const TileFunctions kAvx2Tile = {LoadHalf, LoadHalfStrided, LoadInt8Strided, Score, SumExp};
+const TileFunctions kAvx2Tile = {
+    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile, SoftmaxPart};
 
 }  // namespace eidetic::kernels
 

@@ -17,7 +17,7 @@ namespace {
 constexpr int64_t kChunkVectors = 8192;
 
 struct Chunk {
-  std::vector<uint16_t> vectors;  // [count, dim]
+  std::vector<uint16_t> groups;  // [count rounded up to groups, dim], as key_score.h lays it out
   std::vector<int64_t> ids;
   std::vector<uint8_t> live;
   int64_t dead = 0;
@@ -53,7 +53,7 @@ void ExactIndex::Append(const uint16_t* vectors, const int64_t* ids, int64_t cou
   for (int64_t done = 0; done < count;) {
     if (chunks_.empty() || static_cast<int64_t>(chunks_.back().ids.size()) == kChunkVectors) {
       Chunk chunk;
-      chunk.vectors.reserve(static_cast<size_t>(kChunkVectors * dim_));
+      chunk.groups.reserve(kernels::GroupedSize(kChunkVectors, dim_));
       chunk.ids.reserve(kChunkVectors);
       chunk.live.reserve(kChunkVectors);
       chunks_.push_back(std::move(chunk));
@@ -62,7 +62,9 @@ void ExactIndex::Append(const uint16_t* vectors, const int64_t* ids, int64_t cou
     const int64_t room = kChunkVectors - static_cast<int64_t>(chunk.ids.size());
     const int64_t now = std::min(room, count - done);
     // Within what was reserved: cannot fail halfway.
-    chunk.vectors.insert(chunk.vectors.end(), vectors + done * dim_, vectors + (done + now) * dim_);
+    const int64_t held = static_cast<int64_t>(chunk.ids.size());
+    chunk.groups.resize(kernels::GroupedSize(held + now, dim_));
+    kernels::PutIntoGroups(vectors + done * dim_, now, dim_, held, chunk.groups.data());
     chunk.ids.insert(chunk.ids.end(), ids + done, ids + done + now);
     chunk.live.insert(chunk.live.end(), static_cast<size_t>(now), uint8_t{1});
     total_ += now;
@@ -80,7 +82,7 @@ Status ExactIndex::Add(const uint16_t* vectors, const int64_t* ids, int64_t coun
       Chunk& last = chunks_.back();
       const int64_t in_last = static_cast<int64_t>(last.ids.size());
       const int64_t cut = std::min(in_last, total_ - before);
-      last.vectors.resize(static_cast<size_t>((in_last - cut) * dim_));
+      last.groups.resize(kernels::GroupedSize(in_last - cut, dim_));
       last.ids.resize(static_cast<size_t>(in_last - cut));
       last.live.resize(static_cast<size_t>(in_last - cut));
       total_ -= cut;
@@ -117,8 +119,9 @@ void ExactIndex::DropDead() {
       if (from.live[i] == 0) continue;
       Chunk& to = chunks_[static_cast<size_t>(kept / kChunkVectors)];
       const size_t at = static_cast<size_t>(kept % kChunkVectors);
-      std::copy_n(from.vectors.begin() + static_cast<int64_t>(i) * dim_, dim_,
-                  to.vectors.begin() + static_cast<int64_t>(at) * dim_);
+      uint16_t* source = from.groups.data() + i / 16 * 16 * static_cast<size_t>(dim_) + i % 16;
+      uint16_t* target = to.groups.data() + at / 16 * 16 * static_cast<size_t>(dim_) + at % 16;
+      for (int d = 0; d < dim_; ++d) target[d * 16] = source[d * 16];
       to.ids[at] = from.ids[i];
       to.live[at] = 1;
       ++kept;
@@ -129,7 +132,7 @@ void ExactIndex::DropDead() {
   if (!chunks_.empty()) {
     const size_t last =
         static_cast<size_t>(kept - (static_cast<int64_t>(chunks_.size()) - 1) * kChunkVectors);
-    chunks_.back().vectors.resize(last * static_cast<size_t>(dim_));
+    chunks_.back().groups.resize(kernels::GroupedSize(static_cast<int64_t>(last), dim_));
     chunks_.back().ids.resize(last);
     chunks_.back().live.resize(last);
   }
@@ -143,7 +146,7 @@ Status ExactIndex::Search(const float* queries, int64_t query_count, int k, int6
   std::vector<kernels::VectorRun> runs;
   runs.reserve(chunks_.size());
   for (const Chunk& chunk : chunks_) {
-    runs.push_back({chunk.vectors.data(), chunk.dead > 0 ? chunk.live.data() : nullptr,
+    runs.push_back({chunk.groups.data(), chunk.dead > 0 ? chunk.live.data() : nullptr,
                     static_cast<int64_t>(chunk.ids.size())});
   }
   kernels::TopKInnerProducts(queries, static_cast<int>(query_count), dim_, runs.data(),

@@ -263,9 +263,9 @@ Status Choice::Vote(std::vector<Ranked>* voted) const {
 // A payload that passed the store's checksum and still is not what the index says is damage too.
 Status Choice::CheckPayload(const Ranked& ranked, const Payload& payload) const {
   const Layout& its = sources_[static_cast<size_t>(ranked.source)].index->layout();
-  if (payload.tokens == ranked.block->tokens && payload.codec == its.codec &&
+  if (payload.tokens == ranked.block->tokens &&
       payload.bytes.size() ==
-          kernels::PayloadBytes(its.codec, payload.tokens, its.kv_heads, its.head_dim)) {
+          kernels::PayloadBytes(payload.codec, payload.tokens, its.kv_heads, its.head_dim)) {
     return Status();
   }
   return Status(Code::kCorruption,

@@ -49,6 +49,13 @@ std::vector<uint16_t> Halves(const std::vector<float>& numbers) {
   return halves;
 }
 
+std::vector<uint16_t> Grouped(const std::vector<uint16_t>& vectors, int dim) {
+  const int64_t count = static_cast<int64_t>(vectors.size()) / dim;
+  std::vector<uint16_t> groups(GroupedSize(count, dim), 0);
+  PutIntoGroups(vectors.data(), count, dim, 0, groups.data());
+  return groups;
+}
+
 struct Best {
   std::vector<int64_t> rows;
   std::vector<float> scores;
@@ -102,6 +109,7 @@ TEST(TopKInnerProducts, EqualsSortingAllScoresOnEverySetWithTiesByRow) {
         RandomWholeNumbers(static_cast<size_t>(c.queries) * c.dim, c.largest, 1);
     const std::vector<uint16_t> vectors =
         Halves(RandomWholeNumbers(static_cast<size_t>(c.rows) * c.dim, c.largest, 2));
+    const std::vector<uint16_t> groups = Grouped(vectors, c.dim);
     std::vector<uint8_t> live(c.rows);
     std::mt19937 random(3);
     for (uint8_t& alive : live) alive = random() % 3 != 0 ? 255 : 0;
@@ -111,8 +119,8 @@ TEST(TopKInnerProducts, EqualsSortingAllScoresOnEverySetWithTiesByRow) {
       for (const InstructionSet set : SupportedSets()) {
         for (const int threads : {1, 2, 5}) {
           const Best best =
-              Search(queries, c.dim, {{vectors.data(), masked ? live.data() : nullptr, c.rows}},
-                     c.k, threads, set);
+              Search(queries, c.dim, {{groups.data(), masked ? live.data() : nullptr, c.rows}}, c.k,
+                     threads, set);
           ASSERT_EQ(wanted.rows, best.rows)
               << InstructionSetName(set) << " dim " << c.dim << " threads " << threads;
           ASSERT_EQ(wanted.scores, best.scores) << InstructionSetName(set) << " dim " << c.dim;
@@ -123,20 +131,21 @@ TEST(TopKInnerProducts, EqualsSortingAllScoresOnEverySetWithTiesByRow) {
 }
 
 // |error| of a sum of n products in fp32 is at most n units of roundoff times the sum of their
-// sizes; with sixteen partial sums n is dim / 16 + 4 additions and one product.
+// sizes.
 double ScoreBound(const float* query, const uint16_t* vector, int dim) {
   double sizes = 0;
   for (int d = 0; d < dim; ++d) sizes += std::fabs(query[d] * HalfToFloat(vector[d]));
-  return (dim / 16 + 6) * 0x1p-24 * sizes;
+  return (dim + 2) * 0x1p-24 * sizes;
 }
 
 TEST(TopKInnerProducts, ScoresOfRealNumbersAreWithinFp32Rounding) {
   constexpr int kDim = 64, kQueries = 9, kRows = 3000, kBest = 16;
   const std::vector<float> queries = RandomNumbers(kQueries * kDim, 4);
   const std::vector<uint16_t> vectors = Halves(RandomNumbers(kRows * kDim, 5));
+  const std::vector<uint16_t> groups = Grouped(vectors, kDim);
   const Best all = SlowSearch(queries, kDim, vectors, {}, kRows);
   for (const InstructionSet set : SupportedSets()) {
-    const Best best = Search(queries, kDim, {{vectors.data(), nullptr, kRows}}, kBest, 1, set);
+    const Best best = Search(queries, kDim, {{groups.data(), nullptr, kRows}}, kBest, 1, set);
     for (int q = 0; q < kQueries; ++q) {
       for (int i = 0; i < kBest; ++i) {
         // The i-th best score is the i-th best score, and belongs to the row it names.
@@ -154,24 +163,31 @@ TEST(TopKInnerProducts, BitsDependNeitherOnThreadsNorOnBatchNorOnRuns) {
   constexpr int kDim = 64, kQueries = 60, kRows = 5000, kBest = 16;
   const std::vector<float> queries = RandomNumbers(kQueries * kDim, 6);
   const std::vector<uint16_t> vectors = Halves(RandomNumbers(kRows * kDim, 7));
+  const std::vector<uint16_t> groups = Grouped(vectors, kDim);
+  const auto part = [&](int first, int count) {
+    return Grouped({vectors.begin() + first * kDim, vectors.begin() + (first + count) * kDim},
+                   kDim);
+  };
+  const std::vector<uint16_t> one_vector = part(0, 1), many_vectors = part(1, 4000),
+                              rest = part(4001, 999);
   for (const InstructionSet set : SupportedSets()) {
-    const Best one = Search(queries, kDim, {{vectors.data(), nullptr, kRows}}, kBest, 1, set);
+    const Best one = Search(queries, kDim, {{groups.data(), nullptr, kRows}}, kBest, 1, set);
     for (const int threads : {2, 3, 8}) {
       const Best many =
-          Search(queries, kDim, {{vectors.data(), nullptr, kRows}}, kBest, threads, set);
+          Search(queries, kDim, {{groups.data(), nullptr, kRows}}, kBest, threads, set);
       ASSERT_EQ(one.rows, many.rows);
       ASSERT_EQ(one.scores, many.scores);
     }
-    const std::vector<VectorRun> runs = {{vectors.data(), nullptr, 1},
-                                         {vectors.data() + kDim, nullptr, 0},
-                                         {vectors.data() + kDim, nullptr, 4000},
-                                         {vectors.data() + 4001 * kDim, nullptr, 999}};
+    const std::vector<VectorRun> runs = {{one_vector.data(), nullptr, 1},
+                                         {nullptr, nullptr, 0},
+                                         {many_vectors.data(), nullptr, 4000},
+                                         {rest.data(), nullptr, 999}};
     const Best split = Search(queries, kDim, runs, kBest, 2, set);
     ASSERT_EQ(one.rows, split.rows);
     ASSERT_EQ(one.scores, split.scores);
     for (int q = 0; q < kQueries; ++q) {
       const std::vector<float> alone(queries.begin() + q * kDim, queries.begin() + (q + 1) * kDim);
-      const Best single = Search(alone, kDim, {{vectors.data(), nullptr, kRows}}, kBest, 2, set);
+      const Best single = Search(alone, kDim, {{groups.data(), nullptr, kRows}}, kBest, 2, set);
       ASSERT_TRUE(
           std::equal(single.scores.begin(), single.scores.end(), one.scores.begin() + q * kBest));
     }
@@ -183,7 +199,8 @@ TEST(TopKInnerProducts, Avx2AndAvx512GiveTheSameBits) {
   for (const int dim : {1, 40, 64, 128}) {
     const std::vector<float> queries = RandomNumbers(static_cast<size_t>(5) * dim, 8);
     const std::vector<uint16_t> vectors = Halves(RandomNumbers(static_cast<size_t>(999) * dim, 9));
-    const std::vector<VectorRun> runs = {{vectors.data(), nullptr, 999}};
+    const std::vector<uint16_t> groups = Grouped(vectors, dim);
+    const std::vector<VectorRun> runs = {{groups.data(), nullptr, 999}};
     const Best narrow = Search(queries, dim, runs, 20, 1, InstructionSet::kAvx2);
     const Best wide = Search(queries, dim, runs, 20, 1, InstructionSet::kAvx512);
     EXPECT_EQ(narrow.rows, wide.rows);
@@ -193,7 +210,7 @@ TEST(TopKInnerProducts, Avx2AndAvx512GiveTheSameBits) {
 
 TEST(TopKInnerProducts, WithoutVectorsOrWithoutLiveOnesEverythingIsMissing) {
   const std::vector<float> queries = RandomNumbers(2 * 8, 10);
-  const std::vector<uint16_t> vectors = Halves(RandomNumbers(3 * 8, 11));
+  const std::vector<uint16_t> vectors = Grouped(Halves(RandomNumbers(3 * 8, 11)), 8);
   const std::vector<uint8_t> live(3, 0);
   const std::vector<VectorRun> cases[] = {{}, {{vectors.data(), live.data(), 3}}};
   for (const std::vector<VectorRun>& runs : cases) {
@@ -215,7 +232,7 @@ TEST(TopKInnerProducts, SubnormalVectorsAreScoredAtTheirValue) {
 }
 
 TEST(TopKInnerProducts, AScoreThatIsNotANumberIsNeverAmongTheBest) {
-  const std::vector<uint16_t> vectors = Halves({1, 2, 3, 4});
+  const std::vector<uint16_t> vectors = Grouped(Halves({1, 2, 3, 4}), 1);
   const std::vector<float> query = {std::numeric_limits<float>::quiet_NaN()};
   for (const InstructionSet set : SupportedSets()) {
     const Best best = Search(query, 1, {{vectors.data(), nullptr, 4}}, 2, 1, set);
@@ -297,17 +314,52 @@ TEST(PayloadSoftmax, IsTheLargestScoreAndTheSumOfExponentialsBelowIt) {
   }
 }
 
-TEST(SumExp, HoldsItsErrorOverTheWholeRange) {
+TEST(SoftmaxPart, HoldsItsErrorOverTheWholeRange) {
   for (const InstructionSet set : SupportedSets()) {
     const TileFunctions& functions = TileFunctionsFor(set);
+    float largest, sum;
     for (float x = 0.0f; x > -86.9f; x -= 0.0371f) {
-      const float score = x + 3.0f;
-      const double wanted = std::exp(static_cast<double>(score) - 3.0);
-      ASSERT_NEAR(wanted, functions.sum_exp(&score, 1, 3.0f), 1e-6 * wanted)
-          << InstructionSetName(set) << " at " << x;
+      const float scores[] = {x + 3.0f, 3.0f, x + 3.0f};
+      const double wanted = 2 * std::exp(static_cast<double>(scores[0]) - 3.0);
+      functions.softmax_part(scores, 3, &largest, &sum);
+      ASSERT_EQ(3.0f, largest);
+      // The 1 of the largest score rounds the sum to 2^-23.
+      ASSERT_NEAR(1 + wanted, sum, 1e-6 * wanted + 0x1p-23) << InstructionSetName(set) << x;
     }
     const float far_below[] = {-1e30f, kNoScore, 0.0f};
-    EXPECT_EQ(1.0f, functions.sum_exp(far_below, 3, 0.0f)) << InstructionSetName(set);
+    functions.softmax_part(far_below, 3, &largest, &sum);
+    EXPECT_EQ(0.0f, largest);
+    EXPECT_EQ(1.0f, sum) << InstructionSetName(set);
+  }
+}
+
+TEST(SoftmaxPart, CountsEveryScoreOfEveryLength) {
+  for (const InstructionSet set : SupportedSets()) {
+    for (int count = 1; count <= kTileMaxRows; ++count) {
+      for (int at = 0; at < count; ++at) {
+        std::vector<float> scores(count, 1.0f);
+        scores[at] = 2.0f;
+        float largest, sum;
+        TileFunctionsFor(set).softmax_part(scores.data(), count, &largest, &sum);
+        ASSERT_EQ(2.0f, largest);
+        ASSERT_NEAR(1 + (count - 1) * std::exp(-1.0), sum, 2e-6 * count);
+      }
+    }
+  }
+}
+
+TEST(PutIntoGroups, PlacesEveryNumberWhereTheLayoutSaysAndNothingElse) {
+  constexpr int kDim = 5;
+  std::vector<uint16_t> groups(GroupedSize(40, kDim), 0xffff);
+  std::vector<uint16_t> vectors(21 * kDim);
+  std::iota(vectors.begin(), vectors.end(), uint16_t{0});
+  PutIntoGroups(vectors.data(), 21, kDim, 13, groups.data());
+  ASSERT_EQ(48u * kDim, groups.size());
+  for (int v = 0; v < 48; ++v) {
+    for (int d = 0; d < kDim; ++d) {
+      const int wanted = v >= 13 && v < 34 ? (v - 13) * kDim + d : 0xffff;
+      ASSERT_EQ(wanted, groups[(v / 16 * kDim + d) * 16 + v % 16]) << v << " " << d;
+    }
   }
 }
 
