@@ -2,7 +2,8 @@
 // before main(); the environment (ASAN_OPTIONS and so on) still overrides them.
 //
 // Leaks are looked for at the end of every program, with nothing suppressed. An allocation that is
-// too large must fail as it does without sanitizers (std::bad_alloc), since damaged files ask for it.
+// too large must fail as it does without sanitizers (std::bad_alloc), since damaged files ask for
+// it.
 extern "C" {
 
 const char* __asan_default_options() {
