@@ -58,9 +58,9 @@ class RamRecordStore : public RecordStore {
     {
       std::shared_lock lock(mutex_);
       const Records& records = families_[static_cast<size_t>(family)];
+      if (!end.empty() && end <= begin) return {};
       auto last = end.empty() ? records.end() : records.lower_bound(end);
       for (auto at = records.lower_bound(begin); at != last; ++at) {
-        if (!end.empty() && !(at->first < end)) break;
         snapshot.emplace_back(at->first, at->second);
       }
     }
