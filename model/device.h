@@ -1,0 +1,22 @@
+// Where tensors live: "cpu", "cuda" or "cuda:N".
+#ifndef EIDETIC_MODEL_DEVICE_H_
+#define EIDETIC_MODEL_DEVICE_H_
+
+#include <c10/core/Device.h>
+
+#include <string>
+
+namespace eidetic::model {
+
+// Parses the name and makes the device usable. For CUDA this opens libtorch_cuda.so (it is not
+// linked, so that one build serves machines with and without a GPU) and must happen before anything
+// else asks LibTorch about CUDA. Products stay in full fp32: TF32 is switched off.
+// Throws Error: kInvalidArgument for another name, kUnsupported without the library or a GPU.
+c10::Device OpenDevice(const std::string& name);
+
+// Threads of LibTorch's CPU operators, for the whole process; 0: one per core.
+void SetComputeThreads(int threads);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_DEVICE_H_

@@ -1,0 +1,213 @@
+#include "model/hybrid_model.h"
+
+#include <ATen/core/Tensor.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
+#include <c10/core/DeviceGuard.h>
+#include <c10/core/InferenceMode.h>
+
+#include <cstdio>
+
+#include "model/attention.h"
+#include "model/device.h"
+#include "model/error.h"
+#include "model/feed_forward.h"
+#include "model/mamba2.h"
+#include "model/state.h"
+#include "model/weights.h"
+
+namespace eidetic::model {
+namespace {
+
+// Changes whenever the same weights and tokens would give other keys or logits.
+constexpr int kGraphVersion = 1;
+
+// The shortest text that reads back as the same double.
+std::string Exact(double value) {
+  char text[40];
+  std::snprintf(text, sizeof(text), "%.17g", value);
+  return text;
+}
+
+class TorchHybridModel final : public HybridModel {
+ public:
+  TorchHybridModel(ModelConfig config, ModelWeights weights, c10::Device device, std::string name)
+      : config_(std::move(config)),
+        weights_(std::move(weights)),
+        device_(device),
+        device_name_(std::move(name)),
+        graph_(DescribeGraph()) {}
+
+  const ModelConfig& config() const override { return config_; }
+  const std::string& device() const override { return device_name_; }
+  uint64_t weight_bytes() const override { return weights_.bytes; }
+  std::string FingerprintBytes() const override { return graph_; }
+
+  std::unique_ptr<ModelState> NewState(const AttentionOptions& options) const override {
+    CheckAttentionOptions(options, config_);
+    const c10::InferenceMode inference;
+    const c10::OptionalDeviceGuard guard(device_);
+    return std::make_unique<StreamState>(config_, options, graph_, device_);
+  }
+
+  std::unique_ptr<ModelState> RestoreState(const std::string& bytes) const override {
+    const c10::InferenceMode inference;
+    const c10::OptionalDeviceGuard guard(device_);
+    return StreamState::Restore(bytes, config_, graph_, device_);
+  }
+
+  void Forward(const std::vector<int32_t>& tokens, ModelState* state, const ForwardOptions& options,
+               std::vector<float>* logits) const override {
+    StreamState& stream = Own(state);
+    CheckTokens(tokens);
+    if (options.logits != WantLogits::kNone && logits == nullptr) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "logits were asked for and there is no place for them");
+    }
+    const c10::InferenceMode inference;
+    const c10::OptionalDeviceGuard guard(device_);
+    stream.SetBroken(true);
+    at::Tensor hidden = Embed(tokens);  // [L, D]
+    RunLayers(stream, options, hidden);
+    if (options.logits != WantLogits::kNone) WriteLogits(hidden, options.logits, logits);
+    stream.Advance(tokens, options.sink);
+    stream.SetBroken(false);
+  }
+
+  void Flush(ModelState* state, BlockSink* sink) const override {
+    StreamState& stream = Own(state);
+    const c10::InferenceMode inference;
+    const c10::OptionalDeviceGuard guard(device_);
+    stream.Flush(sink);
+  }
+
+ private:
+  StreamState& Own(ModelState* state) const {
+    auto* stream = dynamic_cast<StreamState*>(state);
+    if (stream == nullptr) throw Error(ErrorCode::kInvalidArgument, "there is no state");
+    if (stream->graph() != graph_ || stream->device() != device_) {
+      throw Error(ErrorCode::kMismatch, "the state is of another model or device",
+                  "Use the model that made the state.");
+    }
+    if (stream->broken()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "the state cannot go on: a forward pass on it failed at position " +
+                      std::to_string(stream->position()),
+                  "Restore the state saved before.");
+    }
+    if (stream->flushed()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "the state cannot go on: it was flushed at position " +
+                      std::to_string(stream->position()),
+                  "Begin a new state.");
+    }
+    return *stream;
+  }
+
+  void CheckTokens(const std::vector<int32_t>& tokens) const {
+    if (tokens.empty()) {
+      throw Error(ErrorCode::kInvalidArgument, "a segment of 0 tokens cannot be read",
+                  "Pass one token or more.");
+    }
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] < 0 || tokens[i] >= config_.vocabulary) {
+        throw Error(ErrorCode::kInvalidArgument,
+                    "token " + std::to_string(i) + " of the segment is " +
+                        std::to_string(tokens[i]) + ", outside the vocabulary of " +
+                        std::to_string(config_.vocabulary),
+                    "Encode the text with this model's tokenizer.");
+      }
+    }
+  }
+
+  at::Tensor Embed(const std::vector<int32_t>& tokens) const {
+    at::Tensor ids = at::empty({static_cast<int64_t>(tokens.size())}, at::kInt);
+    std::copy(tokens.begin(), tokens.end(), ids.mutable_data_ptr<int32_t>());
+    at::Tensor hidden = at::embedding(weights_.embedding, ids.to(device_));
+    if (config_.embedding_scale != 1) hidden.mul_(config_.embedding_scale);
+    return hidden;
+  }
+
+  // hidden [L, D], changed in place.
+  void RunLayers(StreamState& stream, const ForwardOptions& options, at::Tensor& hidden) const {
+    const int64_t tokens = hidden.size(0);
+    stream.Reserve(tokens);
+    AttentionPass pass(config_, stream.options(), &stream.window(), &stream.rotary(),
+                       static_cast<int64_t>(stream.position()), tokens);
+    pass.span = options.span;
+    pass.report_attention = options.report_attention;
+    const double epsilon = config_.norm_epsilon, scale = config_.residual_scale;
+    for (size_t i = 0; i < weights_.layers.size(); ++i) {
+      const LayerWeights& layer = weights_.layers[i];
+      if (layer.kind == LayerKind::kAttention) {
+        const at::Tensor qkv =
+            Linear(RmsNorm(hidden, layer.attention.norm, epsilon), layer.attention.qkv);
+        AddLinear(pass.Attend(qkv, static_cast<int>(i), layer.index), layer.attention.output, scale,
+                  hidden);
+      } else {
+        const at::Tensor mixed =
+            Mamba2Mix(layer.mamba, config_.mamba, epsilon,
+                      RmsNorm(hidden, layer.mamba.norm, epsilon), stream.Mamba(layer.index));
+        AddLinear(mixed, layer.mamba.output, scale, hidden);
+      }
+      FeedForward(layer.feed_forward, epsilon, scale, hidden);
+    }
+  }
+
+  void WriteLogits(const at::Tensor& hidden, WantLogits want, std::vector<float>* logits) const {
+    const int64_t rows = want == WantLogits::kAll ? hidden.size(0) : 1;
+    const at::Tensor last = hidden.narrow(0, hidden.size(0) - rows, rows);
+    at::Tensor values = Linear(RmsNorm(last, weights_.norm, config_.norm_epsilon), weights_.output);
+    if (config_.logit_scale != 1) values.div_(config_.logit_scale);
+    logits->resize(static_cast<size_t>(values.numel()));
+    at::from_blob(logits->data(), values.sizes(), at::kFloat).copy_(values);
+  }
+
+  std::string DescribeGraph() const {
+    std::string text = "eidetic-graph " + std::to_string(kGraphVersion) + "; " +
+                       config_.architecture + "; layers ";
+    for (LayerKind kind : config_.layers) text += kind == LayerKind::kAttention ? 'a' : 'm';
+    const auto add = [&](const char* name, const std::string& value) {
+      text += std::string("; ") + name + " " + value;
+    };
+    add("vocabulary", std::to_string(config_.vocabulary));
+    add("hidden", std::to_string(config_.hidden));
+    add("feed_forward", std::to_string(config_.feed_forward));
+    add("heads", std::to_string(config_.heads) + "/" + std::to_string(config_.kv_heads) + "x" +
+                     std::to_string(config_.head_dim));
+    add("rotary",
+        "interleaved " + std::to_string(config_.rotary_dims) + " " + Exact(config_.rotary_base));
+    add("epsilon", Exact(config_.norm_epsilon));
+    add("scales", Exact(config_.attention_scale) + " " + Exact(config_.embedding_scale) + " " +
+                      Exact(config_.residual_scale) + " " + Exact(config_.logit_scale));
+    const MambaConfig& mamba = config_.mamba;
+    if (mamba.heads > 0) {
+      add("mamba2", std::to_string(mamba.heads) + "x" + std::to_string(mamba.head_dim) + " state " +
+                        std::to_string(mamba.state) + " groups " + std::to_string(mamba.groups) +
+                        " conv " + std::to_string(mamba.conv_width));
+    }
+    return text;
+  }
+
+  ModelConfig config_;
+  ModelWeights weights_;
+  c10::Device device_;
+  std::string device_name_;
+  std::string graph_;
+};
+
+}  // namespace
+
+std::shared_ptr<const HybridModel> HybridModel::Load(std::shared_ptr<const GgufFile> file,
+                                                     const LoadOptions& options) {
+  const c10::Device device = OpenDevice(options.device);
+  SetComputeThreads(options.threads);
+  const c10::InferenceMode inference;
+  ModelConfig config = ReadModelConfig(*file);
+  ModelWeights weights = LoadWeights(*file, config, device);
+  return std::make_shared<TorchHybridModel>(std::move(config), std::move(weights), device,
+                                            options.device);
+}
+
+}  // namespace eidetic::model

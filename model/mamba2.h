@@ -1,0 +1,45 @@
+// The Mamba-2 mixer: a selective state space model with one decay per head.
+//
+// Per token t and head h, with group g = h / (H / G):
+//   z, xBC, dt = in_proj(u);  xBC = silu(causal depthwise convolution(xBC))
+//   dt = softplus(dt + bias);  S_t = exp(dt A_h) S_{t-1} + dt x_t B_t^T;  y_t = S_t C_t + D_h x_t
+//   out = out_proj(weight * rms_per_group(y * silu(z)))
+// Dao and Gu, "Transformers are SSMs", 2024. State and scan are fp32 throughout.
+#ifndef EIDETIC_MODEL_MAMBA2_H_
+#define EIDETIC_MODEL_MAMBA2_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+#include "model/config.h"
+#include "model/weights.h"
+
+namespace eidetic::model {
+
+// One layer's state; views that the functions below write to in place.
+struct Mamba2State {
+  at::Tensor ssm;   // [H, P, N]
+  at::Tensor conv;  // [W - 1, C]: the last inputs of the convolution, zero before the stream began
+};
+
+// Reads the segment's tokens; returns what out_proj takes: [L, I]. `u` [L, D], already normed.
+at::Tensor Mamba2Mix(const Mamba2Weights& weights, const MambaConfig& config, double epsilon,
+                     const at::Tensor& u, const Mamba2State& state);
+
+// The scan alone. x [L, H, P], dt [L, H] (after softplus), decay [H] (A, negative), b and c
+// [L, G, N]; state [H, P, N], read and replaced. Returns S_t C_t for each token: [L, H, P].
+//
+// Chunked: within `chunk` tokens as masked matrix products, between chunks through their states.
+// The chunk's length changes rounding only.
+at::Tensor Mamba2Scan(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& decay,
+                      const at::Tensor& b, const at::Tensor& c, const at::Tensor& state,
+                      int64_t chunk);
+
+// The same for one token, without matrices of the chunk's size.
+at::Tensor Mamba2Step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& decay,
+                      const at::Tensor& b, const at::Tensor& c, const at::Tensor& state);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_MAMBA2_H_

@@ -1,0 +1,174 @@
+#include "model/weights.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <cmath>
+#include <string>
+
+#include "model/error.h"
+
+namespace eidetic::model {
+namespace {
+
+using Shape = std::vector<uint64_t>;
+
+// Reads tensors of one file and counts what they take.
+class Reader {
+ public:
+  Reader(const GgufFile& file, c10::Device device) : file_(file), device_(device) {}
+
+  at::Tensor Read(const std::string& name, const Shape& shape) {
+    at::Tensor host = at::empty(Sizes(shape), at::kFloat);
+    ReadInto(name, shape, host);
+    return Place(host);
+  }
+
+  // Several matrices with the same number of inputs, one under the other.
+  at::Tensor ReadRows(const std::vector<std::pair<std::string, uint64_t>>& names_and_rows,
+                      uint64_t inputs) {
+    uint64_t rows = 0;
+    for (const auto& part : names_and_rows) rows += part.second;
+    at::Tensor host = at::empty(Sizes({rows, inputs}), at::kFloat);
+    int64_t row = 0;
+    for (const auto& [name, count] : names_and_rows) {
+      ReadInto(name, {count, inputs}, host.narrow(0, row, static_cast<int64_t>(count)));
+      row += static_cast<int64_t>(count);
+    }
+    return Place(host);
+  }
+
+  at::Tensor Place(const at::Tensor& host) {
+    bytes_ += static_cast<uint64_t>(host.numel()) * sizeof(float);
+    return host.to(device_);
+  }
+
+  // As Read, left on the CPU and not counted: for tensors that are still rearranged.
+  at::Tensor ReadOnHost(const std::string& name, const Shape& shape) {
+    at::Tensor host = at::empty(Sizes(shape), at::kFloat);
+    ReadInto(name, shape, host);
+    return host;
+  }
+
+  void Refuse(const std::string& name, const char* what) const {
+    if (file_.FindTensor(name) == nullptr) return;
+    throw Error(ErrorCode::kUnsupported,
+                file_.path() + " has the tensor '" + name + "': " + what + " is not supported",
+                "Use a model without it.");
+  }
+
+  bool Has(const std::string& name) const { return file_.FindTensor(name) != nullptr; }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  static std::vector<int64_t> Sizes(const Shape& shape) {
+    return std::vector<int64_t>(shape.begin(), shape.end());
+  }
+
+  void ReadInto(const std::string& name, const Shape& shape, const at::Tensor& host) const {
+    const GgufTensor& tensor = file_.Tensor(name, shape);
+    float* values = host.mutable_data_ptr<float>();
+    file_.ReadTensor(tensor, values);
+    const int64_t count = host.numel();
+    for (int64_t i = 0; i < count; ++i) {
+      if (!std::isfinite(values[i])) {
+        throw Error(ErrorCode::kCorruption,
+                    file_.path() + ": tensor '" + name + "' holds a number that is not finite at " +
+                        std::to_string(i),
+                    "The file is damaged or was made wrongly: fetch it again.");
+      }
+    }
+  }
+
+  const GgufFile& file_;
+  c10::Device device_;
+  uint64_t bytes_ = 0;
+};
+
+AttentionWeights LoadAttention(Reader& reader, const std::string& block, const ModelConfig& c) {
+  const uint64_t hidden = c.hidden;
+  const uint64_t query = static_cast<uint64_t>(c.heads) * c.head_dim;
+  const uint64_t key = static_cast<uint64_t>(c.kv_heads) * c.head_dim;
+  for (const char* name : {"attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"}) {
+    reader.Refuse(block + name, "a bias of attention");
+  }
+  AttentionWeights weights;
+  weights.norm = reader.Read(block + "attn_norm.weight", {hidden});
+  weights.qkv = reader.ReadRows({{block + "attn_q.weight", query},
+                                 {block + "attn_k.weight", key},
+                                 {block + "attn_v.weight", key}},
+                                hidden);
+  weights.output = reader.Read(block + "attn_output.weight", {hidden, query});
+  return weights;
+}
+
+Mamba2Weights LoadMamba(Reader& reader, const std::string& block, const ModelConfig& c) {
+  const uint64_t hidden = c.hidden;
+  const uint64_t inner = c.mamba.Inner();
+  const uint64_t channels = c.mamba.ConvChannels();
+  const uint64_t heads = c.mamba.heads;
+  const uint64_t groups = c.mamba.groups;
+  const uint64_t width = c.mamba.conv_width;
+  reader.Refuse(block + "ssm_in.bias", "a bias of the Mamba projections");
+  reader.Refuse(block + "ssm_out.bias", "a bias of the Mamba projections");
+  Mamba2Weights weights;
+  weights.norm = reader.Read(block + "attn_norm.weight", {hidden});
+  weights.in_proj = reader.Read(block + "ssm_in.weight", {inner + channels + heads, hidden});
+  const at::Tensor conv = reader.ReadOnHost(block + "ssm_conv1d.weight", {channels, width});
+  weights.conv = reader.Place(conv.t().contiguous());
+  weights.conv_bias = reader.Has(block + "ssm_conv1d.bias")
+                          ? reader.Read(block + "ssm_conv1d.bias", {channels})
+                          : reader.Place(at::zeros({static_cast<int64_t>(channels)}, at::kFloat));
+  weights.dt_bias = reader.Read(block + "ssm_dt.bias", {heads});
+  weights.decay = reader.Read(block + "ssm_a", {heads, 1}).flatten();
+  weights.skip = reader.Read(block + "ssm_d", {heads, 1});
+  weights.gated_norm = reader.Read(block + "ssm_norm.weight", {groups, inner / groups});
+  weights.output = reader.Read(block + "ssm_out.weight", {hidden, inner});
+  return weights;
+}
+
+FeedForwardWeights LoadFeedForward(Reader& reader, const std::string& block, const ModelConfig& c) {
+  const uint64_t hidden = c.hidden, inner = c.feed_forward;
+  for (const char* name : {"ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"}) {
+    reader.Refuse(block + name, "a bias of the feed-forward layer");
+  }
+  reader.Refuse(block + "ffn_gate_inp.weight", "a mixture of experts");
+  FeedForwardWeights weights;
+  weights.norm = reader.Read(block + "ffn_norm.weight", {hidden});
+  weights.gate_up = reader.ReadRows(
+      {{block + "ffn_gate.weight", inner}, {block + "ffn_up.weight", inner}}, hidden);
+  weights.down = reader.Read(block + "ffn_down.weight", {hidden, inner});
+  return weights;
+}
+
+}  // namespace
+
+ModelWeights LoadWeights(const GgufFile& file, const ModelConfig& config, c10::Device device) {
+  Reader reader(file, device);
+  reader.Refuse("rope_freqs.weight", "rotary scaling by factors");
+  const uint64_t hidden = config.hidden, vocabulary = config.vocabulary;
+  ModelWeights weights;
+  weights.embedding = reader.Read("token_embd.weight", {vocabulary, hidden});
+  int attention_layers = 0, mamba_layers = 0;
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const std::string block = "blk." + std::to_string(i) + ".";
+    LayerWeights layer;
+    layer.kind = config.layers[i];
+    if (layer.kind == LayerKind::kAttention) {
+      layer.index = attention_layers++;
+      layer.attention = LoadAttention(reader, block, config);
+    } else {
+      layer.index = mamba_layers++;
+      layer.mamba = LoadMamba(reader, block, config);
+    }
+    layer.feed_forward = LoadFeedForward(reader, block, config);
+    weights.layers.push_back(std::move(layer));
+  }
+  weights.norm = reader.Read("output_norm.weight", {hidden});
+  weights.output = config.tied_embeddings ? weights.embedding
+                                          : reader.Read("output.weight", {vocabulary, hidden});
+  weights.bytes = reader.bytes();
+  return weights;
+}
+
+}  // namespace eidetic::model

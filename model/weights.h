@@ -1,0 +1,65 @@
+// A model's parameters as tensors of one device, fp32, in the layout that the layers compute with.
+#ifndef EIDETIC_MODEL_WEIGHTS_H_
+#define EIDETIC_MODEL_WEIGHTS_H_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/config.h"
+#include "model/gguf.h"
+
+namespace eidetic::model {
+
+// Matrices are [outputs, inputs]. D: hidden, H: heads, K: kv heads, d: head_dim, F: feed_forward.
+struct AttentionWeights {
+  at::Tensor norm;    // [D]
+  at::Tensor qkv;     // [(H + 2 K) d, D]; rows of q and k in the file's order: interleaved rotary
+  at::Tensor output;  // [D, H d]
+};
+
+// I: inner size, C: convolution channels, H: heads, G: groups, W: convolution width.
+struct Mamba2Weights {
+  at::Tensor norm;        // [D]
+  at::Tensor in_proj;     // [I + C + H, D]: rows z, then x, B, C (the convolved ones), then dt
+  at::Tensor conv;        // [W, C]: oldest input first
+  at::Tensor conv_bias;   // [C]
+  at::Tensor dt_bias;     // [H]
+  at::Tensor decay;       // [H]: A = -exp(A_log)
+  at::Tensor skip;        // [H, 1]: D
+  at::Tensor gated_norm;  // [G, I / G]
+  at::Tensor output;      // [D, I]
+};
+
+struct FeedForwardWeights {
+  at::Tensor norm;     // [D]
+  at::Tensor gate_up;  // [2 F, D]: gate rows first
+  at::Tensor down;     // [D, F]
+};
+
+struct LayerWeights {
+  LayerKind kind = LayerKind::kAttention;
+  int index = 0;  // among the layers of its kind
+  AttentionWeights attention;
+  Mamba2Weights mamba;
+  FeedForwardWeights feed_forward;
+};
+
+struct ModelWeights {
+  at::Tensor embedding;  // [vocabulary, D]
+  std::vector<LayerWeights> layers;
+  at::Tensor norm;    // [D]
+  at::Tensor output;  // [vocabulary, D]; the embedding itself when tied
+  uint64_t bytes = 0;
+};
+
+// Dequantises every tensor the configuration calls for. Throws Error: kCorruption when one is
+// missing, has another shape or holds a number that is not finite; kUnsupported for tensors that
+// would change the computation in a way this build does not know (biases, rotary factors).
+ModelWeights LoadWeights(const GgufFile& file, const ModelConfig& config, c10::Device device);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_WEIGHTS_H_
