@@ -3,6 +3,8 @@
 #include <exception>
 #include <iostream>
 #include <new>
+#include <string>
+#include <vector>
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
@@ -55,7 +57,12 @@ int usage_error(const CLI::App& app, const CLI::ParseError& error) {
     at = chosen.front();
     command += " " + at->get_name();
   }
-  print_error(error.what(), "see: " + command + " --help");
+  // CLI11 misses the subcommand before it looks at what stands in its place.
+  const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
+  const bool unknown = error.get_name() == "RequiredError" && !rest.empty() &&
+                       !rest.front().empty() && rest.front()[0] != '-';
+  print_error(unknown ? "'" + rest.front() + "' is no command of " + command : error.what(),
+              "see: " + command + " --help");
   return kExitUsage;
 }
 

@@ -1,6 +1,7 @@
 // eidetic ingest FILE... --into COLLECTION
 #include <CLI/CLI.hpp>
 #include <iostream>
+#include <optional>
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
@@ -43,6 +44,14 @@ struct Tally {
   double seconds = 0;
   int code = kExitOk;
 
+  void add(const eid_ingest_result& result) {
+    unchanged += result.outcome == EID_INGEST_UNCHANGED;
+    tokens += result.tokens;
+    tokens_read += result.tokens_read;
+    blocks += result.blocks;
+    bytes += result.bytes;
+    seconds += result.seconds;
+  }
   void fail(int with) {
     ++failed;
     code = code == kExitOk || code == with ? with : static_cast<int>(kExitRuntime);
@@ -120,30 +129,34 @@ void report_error(const std::string& source, const Error& error, bool json) {
   print_error(error.what(), error.remedy());
 }
 
-void ingest_file(const std::string& path, const IngestFlags& flags, Engine& engine,
-                 Archive& archive, Tally& tally) {
-  const std::string source = flags.name.empty() ? path : flags.name;
+// The file's text, or nothing after a report of why there is none.
+std::optional<std::string> read_or_report(const std::string& path, const std::string& source,
+                                          const IngestFlags& flags, Tally& tally) {
+  try {
+    return read_text_file(path);
+  } catch (const Error& error) {
+    report_error(source, error, flags.json);
+    tally.fail(exit_code(error.status()));
+    return std::nullopt;
+  }
+}
+
+void ingest_text(const std::string& source, const std::string& text, const IngestFlags& flags,
+                 const Engine& engine, Archive& archive, Tally& tally) {
   ProgressMeter meter(source, "tokens");
   CommitReporter reporter(source, meter, flags.json);
-  ++tally.files;
+  if (flags.json) print_json({{"event", "started"}, {"source", source}, {"bytes", text.size()}});
+  IngestOptions options{.collection = flags.collection, .source = source, .text = text};
+  options.codec = flags.codec;
+  options.window = flags.window;
+  options.sinks = flags.sinks;
+  options.segment = flags.segment;
+  options.commit_seconds = flags.commit_seconds;
   try {
-    const std::string text = read_text_file(path);
-    if (flags.json) print_json({{"event", "started"}, {"source", source}, {"bytes", text.size()}});
-    IngestOptions options{.collection = flags.collection, .source = source, .text = text};
-    options.codec = flags.codec;
-    options.window = flags.window;
-    options.sinks = flags.sinks;
-    options.segment = flags.segment;
-    options.commit_seconds = flags.commit_seconds;
     const eid_ingest_result result = archive.ingest(engine, options, std::ref(reporter));
     meter.clear();
     report_done(source, result, flags.json);
-    tally.unchanged += result.outcome == EID_INGEST_UNCHANGED;
-    tally.tokens += result.tokens;
-    tally.tokens_read += result.tokens_read;
-    tally.blocks += result.blocks;
-    tally.bytes += result.bytes;
-    tally.seconds += result.seconds;
+    tally.add(result);
   } catch (const Error& error) {
     meter.clear();
     if (error.status() == EID_CANCELLED) {
@@ -195,13 +208,19 @@ int run_ingest(const IngestFlags& flags) {
   Tally tally;
   // The archive first: a lock or a wrong path shows before the model is loaded.
   Archive archive = flags.archive.open_to_write(/*create=*/true);
-  Engine engine = flags.model.load();
+  std::optional<Engine> engine;
   for (const std::string& file : flags.files) {
     if (interrupted()) {
       tally.code = kExitInterrupted;
       break;
     }
-    ingest_file(file, flags, engine, archive, tally);
+    ++tally.files;
+    const std::string source = flags.name.empty() ? file : flags.name;
+    const std::optional<std::string> text = read_or_report(file, source, flags, tally);
+    if (!text) continue;
+    // Loaded for the first file that can be read: a wrong path shows at once.
+    if (!engine) engine = flags.model.load();
+    ingest_text(source, *text, flags, *engine, archive, tally);
     if (is_final(tally.code)) break;
   }
   report_summary(tally, flags.json);

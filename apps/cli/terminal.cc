@@ -30,6 +30,15 @@ std::string padded(std::string_view text, std::size_t width, bool right) {
   return right ? fill + std::string(text) : std::string(text) + fill;
 }
 
+// The end of a path says more than its beginning.
+std::string last_characters(std::string_view text, std::size_t width) {
+  const std::string whole = one_line(text, text.size() + 2);
+  if (characters(whole) <= width) return whole;
+  std::size_t from = whole.size();
+  for (std::size_t left = width - 1; left > 0;) left -= (whole[--from] & 0xC0) != 0x80;
+  return "…" + whole.substr(from);
+}
+
 int terminal_width() {
   winsize size{};
   if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
@@ -159,7 +168,7 @@ ProgressMeter::~ProgressMeter() {
 }
 
 void ProgressMeter::clear() {
-  if (drawn_) std::cerr << "\r\033[K" << std::flush;
+  if (drawn_) std::cerr << "\r\033[K\033[A\033[K" << std::flush;
   drawn_ = false;
 }
 
@@ -186,8 +195,12 @@ std::string ProgressMeter::details(const eid_progress& progress) const {
   if (progress.total > 0) {
     text << fixed(100.0 * static_cast<double>(progress.done) / static_cast<double>(progress.total),
                   0)
-         << " %  " << with_commas(progress.done) << "/" << with_commas(progress.total) << " "
-         << unit_;
+         << " %";
+    // A narrow terminal keeps its room for the bar.
+    if (!terminal_ || terminal_width() >= 110) {
+      text << "  " << with_commas(progress.done) << "/" << with_commas(progress.total) << " "
+           << unit_;
+    }
   } else {
     text << stage_ << "  " << with_commas(progress.done) << " " << unit_;
   }
@@ -204,21 +217,23 @@ std::string ProgressMeter::details(const eid_progress& progress) const {
   return text.str();
 }
 
+// The label stands on a line of its own above the bar, so that a long path leaves the figures room.
 void ProgressMeter::draw_bar(const eid_progress& progress) {
+  const auto columns = static_cast<std::size_t>(terminal_width() - 1);
+  if (!drawn_) std::cerr << last_characters(label_, columns) << "\n";
   const std::string right = details(progress);
-  const int columns = terminal_width() - 1;
-  std::string label = one_line(label_, 32);
-  const int room = columns - static_cast<int>(characters(label) + characters(right)) - 6;
-  std::string line = label + "  ";
-  if (progress.total > 0 && room >= 8) {
-    const int cells = std::min(room, 30);
+  std::string line;
+  const std::size_t taken = characters(right) + 4;
+  if (progress.total > 0 && taken + 8 <= columns) {
+    const std::size_t cells = std::min<std::size_t>(columns - taken, 30);
     const double share =
         std::min(1.0, static_cast<double>(progress.done) / static_cast<double>(progress.total));
-    const int full = static_cast<int>(share * cells);
-    line += "[" + std::string(full, '#') + std::string(cells - full, '-') + "]  ";
+    const auto full = static_cast<std::size_t>(share * static_cast<double>(cells));
+    line = "[" + std::string(full, '#') + std::string(cells - full, '-') + "]  ";
   }
   line += right;
-  std::cerr << "\r\033[K" << one_line(line, static_cast<std::size_t>(columns)) << std::flush;
+  if (line.size() > columns) line.resize(columns);  // figures are ASCII
+  std::cerr << "\r\033[K" << line << std::flush;
   drawn_ = true;
 }
 

@@ -84,20 +84,18 @@ std::size_t first_invalid_utf8(std::string_view text) {
   return std::string_view::npos;
 }
 
-void check_text(std::string_view text, const std::string& name) {
+void check_text(std::string_view text, const std::string& name, eid_status status) {
   if (text.empty()) {
-    throw Error(EID_INVALID_ARGUMENT, "'" + name + "' is empty: there is nothing to read",
-                "give a file with text in it");
+    throw Error(status, name + " is empty: there is nothing to read", "give some text");
   }
   const std::string_view mark = text.substr(0, 2);
   if (mark == "\xFF\xFE" || mark == "\xFE\xFF") {
-    throw Error(EID_INVALID_ARGUMENT, "'" + name + "' begins with a UTF-16 mark, not UTF-8 text",
+    throw Error(status, name + " begins with a UTF-16 mark, not UTF-8 text",
                 "convert it: iconv -f UTF-16 -t UTF-8");
   }
   const std::size_t nul = text.find('\0');
   if (nul != std::string_view::npos) {
-    throw Error(EID_INVALID_ARGUMENT,
-                "'" + name + "' is binary, not text: byte " + std::to_string(nul) + " is NUL",
+    throw Error(status, name + " is binary, not text: byte " + std::to_string(nul) + " is NUL",
                 "eidetic reads UTF-8 text; extract the text of the document first");
   }
   const std::size_t bad = first_invalid_utf8(text);
@@ -105,8 +103,7 @@ void check_text(std::string_view text, const std::string& name) {
     char hex[8];
     std::snprintf(hex, sizeof hex, "0x%02X",
                   static_cast<unsigned>(static_cast<unsigned char>(text[bad])));
-    throw Error(EID_INVALID_ARGUMENT,
-                "'" + name + "' is not UTF-8: byte " + std::to_string(bad) + " is " + hex,
+    throw Error(status, name + " is not UTF-8: byte " + std::to_string(bad) + " is " + hex,
                 "convert it, for example: iconv -f ISO-8859-1 -t UTF-8");
   }
 }
@@ -125,7 +122,7 @@ std::string read_text_file(const std::string& path) {
                 "name the files in it, for example " + path + "/*.txt");
   }
   std::string text = read_all(file.descriptor, path);
-  check_text(text, path);
+  check_text(text, "'" + path + "'", EID_UNSUPPORTED);
   return text;
 }
 

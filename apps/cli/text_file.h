@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "eidetic/eidetic.h"
+
 namespace eidetic::cli {
 
 // The offset of the first byte that is not part of valid UTF-8 (overlong forms, surrogates and
@@ -16,8 +18,10 @@ std::size_t first_invalid_utf8(std::string_view text);
 // UTF-16), or not UTF-8 (with the offset of the first bad byte).
 std::string read_text_file(const std::string& path);
 
-// Checks that `text` is text; `name` is for the message.
-void check_text(std::string_view text, const std::string& name);
+// Checks that `text` is text: not empty, no NUL, UTF-8. `name` is for the message; the error has
+// `status`, which tells a wrong argument from a wrong file.
+void check_text(std::string_view text, const std::string& name,
+                eid_status status = EID_INVALID_ARGUMENT);
 
 // All of standard input, unchecked.
 std::string read_standard_input();

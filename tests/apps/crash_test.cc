@@ -1,0 +1,126 @@
+// kill -9 at seeded moments during ingest: what was acknowledged is there, the archive is clean,
+// and the end is the same as if nothing had happened (rules 2 and 9).
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <random>
+#include <thread>
+
+#include "tests/apps/program.h"
+
+namespace eidetic::apps {
+namespace {
+
+using nlohmann::json;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kKills = 20;
+constexpr int kSeed = 20261124;
+constexpr std::size_t kTextBytes = 26'000;  // about 6,000 tokens
+
+class Crash : public ProgramTest {
+ protected:
+  std::vector<std::string> IngestArguments(const std::string& file, const std::string& archive) {
+    // Small segments and commits at every one of them: many places to die at.
+    return {"ingest",    file,      "--into",      "stories",          "--archive",
+            archive,     "--model", HybridModel(), "--commit-seconds", "0.01",
+            "--segment", "64",      "--json"};
+  }
+
+  static json VerifyClean(const std::string& archive) {
+    const Outcome outcome = RunProgram({"memory", "verify", "--archive", archive, "--json"});
+    EXPECT_EQ(outcome.code, 0) << outcome.out << outcome.err;
+    const json report = json::parse(outcome.out);
+    EXPECT_TRUE(report.at("clean")) << report;
+    return report;
+  }
+
+  static json Document(const std::string& archive) {
+    const json list = RunJson({"memory", "list", "--archive", archive, "--json"});
+    for (const json& collection : list.at("collections")) {
+      for (const json& document : collection.at("documents")) return document;
+    }
+    return nullptr;
+  }
+
+  static std::string Digest(const json& report) { return report.at("collections")[0].at("digest"); }
+
+  // Starts an ingest and kills it `delay` after it began to read. Returns the acknowledged tokens,
+  // or nothing when it ended before the kill.
+  std::optional<std::uint64_t> KillAfter(const std::string& file, const std::string& archive,
+                                         std::chrono::microseconds delay) {
+    Program program(IngestArguments(file, archive));
+    std::string line;
+    if (!program.ReadLine(&line)) {
+      ADD_FAILURE() << "ingest said nothing: " << program.Wait().err;
+      return std::nullopt;
+    }
+    EXPECT_EQ(json::parse(line).at("event"), "started");
+    std::this_thread::sleep_for(delay);
+    program.Signal(SIGKILL);
+    const Outcome outcome = program.Wait();
+    if (outcome.signal != SIGKILL) {
+      EXPECT_EQ(outcome.code, 0) << outcome.err;
+      return std::nullopt;
+    }
+    // A line that the kill cut in two was never an acknowledgement.
+    const std::string whole = outcome.out.substr(0, outcome.out.rfind('\n') + 1);
+    std::uint64_t acknowledged = 0;
+    for (const json& event : JsonLines(whole)) {
+      if (event.at("event") == "committed") acknowledged = event.at("tokens");
+    }
+    return acknowledged;
+  }
+};
+
+TEST_F(Crash, KilledIngestKeepsWhatItAcknowledgedAndEndsWithTheSameDigest) {
+  const std::string file = Write("story.txt", Prose(kTextBytes));
+  const std::string reference = Path("reference");
+  const auto begin = Clock::now();
+  ASSERT_EQ(RunProgram(IngestArguments(file, reference)).code, 0);
+  const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
+  const std::string digest = Digest(VerifyClean(reference));
+  const std::uint64_t tokens = Document(reference).at("tokens");
+
+  std::mt19937_64 random(kSeed);
+  // Moments that let the kills fall all over the document, in three lives of it or so.
+  std::uniform_real_distribution<double> moment(0, 6 * seconds / kKills);
+  int kills = 0, lives = 0;
+  std::uint64_t most = 0;
+  while (kills < kKills) {
+    const std::string archive = Path("archive" + std::to_string(lives++));
+    std::uint64_t kept = 0;
+    bool complete = false;
+    while (!complete && kills < kKills) {
+      const auto delay = std::chrono::microseconds(static_cast<long>(1e6 * moment(random)));
+      const auto acknowledged = KillAfter(file, archive, delay);
+      if (HasFailure()) return;
+      complete = !acknowledged.has_value();
+      if (complete) break;
+      ++kills;
+      VerifyClean(archive);
+      const json document = Document(archive);
+      const std::uint64_t there = document.is_null() ? 0 : document.value("committed_tokens", 0u);
+      // What this run acknowledged, and what earlier runs had, is there; nothing is invented.
+      EXPECT_GE(there, std::max(kept, *acknowledged)) << "after kill " << kills;
+      EXPECT_LE(there, tokens);
+      kept = there;
+      most = std::max(most, kept);
+    }
+    const Outcome last = RunProgram(IngestArguments(file, archive));
+    EXPECT_EQ(last.code, 0) << last.err;
+    EXPECT_EQ(Digest(VerifyClean(archive)), digest) << "in life " << lives;
+    EXPECT_EQ(Document(archive).at("tokens"), tokens);
+  }
+  // The kills met documents that were partly there.
+  EXPECT_GT(most, tokens / 10);
+  RecordProperty("kills", kills);
+  RecordProperty("lives", lives);
+}
+
+}  // namespace
+}  // namespace eidetic::apps

@@ -1,0 +1,253 @@
+// ingest, ask, generate and memory with the real hybrid model.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include "tests/apps/program.h"
+
+namespace eidetic::apps {
+namespace {
+
+using nlohmann::json;
+
+class Commands : public ProgramTest {
+ protected:
+  Outcome Ingest(const std::vector<std::string>& files, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {"ingest"};
+    arguments.insert(arguments.end(), files.begin(), files.end());
+    arguments.insert(arguments.end(), {"--into", "stories", "--archive", Path("archive"), "--model",
+                                       HybridModel(), "--json"});
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunProgram(arguments);
+  }
+  // The `done` event of an ingest of one file that must succeed.
+  json Done(const std::string& file, const std::vector<std::string>& more = {}) {
+    const Outcome outcome = Ingest({file}, more);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    for (const json& line : JsonLines(outcome.out)) {
+      if (line.at("event") == "done") return line;
+    }
+    ADD_FAILURE() << "no done event in " << outcome.out;
+    return {};
+  }
+  json Verify() { return RunJson({"memory", "verify", "--archive", Path("archive"), "--json"}); }
+  json List() { return RunJson({"memory", "list", "--archive", Path("archive"), "--json"}); }
+};
+
+TEST_F(Commands, IngestAddsSkipsWhatIsUnchangedAndReplacesWhatChanged) {
+  const std::string file = Write("story.txt", Prose(3000));
+  const json added = Done(file);
+  EXPECT_EQ(added.at("outcome"), "added");
+  EXPECT_EQ(added.at("tokens"), added.at("tokens_read"));
+  const json first = Verify();
+  EXPECT_TRUE(first.at("clean"));
+
+  const json unchanged = Done(file);
+  EXPECT_EQ(unchanged.at("outcome"), "unchanged");
+  EXPECT_EQ(unchanged.at("tokens_read"), 0);
+  EXPECT_EQ(unchanged.at("tokens"), added.at("tokens"));
+  EXPECT_EQ(Verify().at("collections")[0].at("digest"), first.at("collections")[0].at("digest"));
+
+  Write("story.txt", Prose(2000));
+  const json replaced = Done(file);
+  EXPECT_EQ(replaced.at("outcome"), "replaced");
+  EXPECT_LT(replaced.at("tokens"), added.at("tokens"));
+  const json list = List();
+  ASSERT_EQ(list.at("collections").size(), 1u);
+  ASSERT_EQ(list.at("collections")[0].at("documents").size(), 1u);
+  const json document = list.at("collections")[0].at("documents")[0];
+  EXPECT_EQ(document.at("source"), file);
+  EXPECT_EQ(document.at("tokens"), replaced.at("tokens"));
+  EXPECT_TRUE(document.at("complete"));
+  EXPECT_TRUE(Verify().at("clean"));
+  EXPECT_NE(Verify().at("collections")[0].at("digest"), first.at("collections")[0].at("digest"));
+}
+
+TEST_F(Commands, AFileThatFailsDoesNotKeepTheOthersOut) {
+  const Outcome outcome = Ingest(
+      {Write("binary", std::string("a\0b", 3)), Write("story.txt", Prose(800)), Path("nowhere")});
+  EXPECT_EQ(outcome.code, 1);
+  const json summary = JsonLines(outcome.out).back();
+  EXPECT_EQ(summary.at("event"), "summary");
+  EXPECT_EQ(summary.at("files"), 3);
+  EXPECT_EQ(summary.at("failed"), 2);
+  EXPECT_GT(summary.at("tokens"), 100);
+}
+
+TEST_F(Commands, AskAnswersFromTheArchiveAndNamesTheSource) {
+  const std::string before = Prose(5200),
+                    needle = " One of the special magic numbers for ancient-dragon is: 6986384.";
+  const std::string half = before.substr(0, before.find(". ", 1500) + 1);
+  const std::string text = half + needle + before.substr(half.size());
+  const std::string file = Write("story.txt", text);
+  Done(file);
+  const std::string question =
+      "What is the special magic number for ancient-dragon mentioned in the provided text?";
+  const json reply = RunJson({"ask", question, "--from", "stories", "--archive", Path("archive"),
+                              "--model", HybridModel(), "--json"});
+  EXPECT_NE(reply.at("answer").get<std::string>().find("6986384"), std::string::npos) << reply;
+  ASSERT_FALSE(reply.at("sources").empty());
+  double attention = 0;
+  bool named = false;
+  for (const json& source : reply.at("sources")) {
+    EXPECT_EQ(source.at("source"), file);
+    EXPECT_LT(source.at("byte_begin"), source.at("byte_end"));
+    EXPECT_LE(source.at("byte_end"), text.size());
+    attention += source.at("attention").get<double>();
+    const auto at = half.size() + needle.size() - 2;  // within the number
+    named = named || (source.at("byte_begin") <= at && at < source.at("byte_end"));
+  }
+  EXPECT_TRUE(named) << reply;
+  EXPECT_GT(attention, 0);
+  EXPECT_LE(attention, 1);
+
+  // For people: the answer, then the passages.
+  const Outcome shown = RunProgram(
+      {"ask", question, "--archive", Path("archive"), "--model", HybridModel(), "--sources", "2"});
+  EXPECT_EQ(shown.code, 0) << shown.err;
+  EXPECT_NE(shown.out.find("6986384"), std::string::npos) << shown.out;
+  EXPECT_NE(shown.out.find("\n[1] " + file + " bytes "), std::string::npos) << shown.out;
+  EXPECT_EQ(shown.out.find("\n[3]"), std::string::npos) << shown.out;
+
+  const json found =
+      RunJson({"memory", "search", "special magic number for ancient-dragon", "--archive",
+               Path("archive"), "--model", HybridModel(), "--limit", "3", "--json"});
+  EXPECT_FALSE(found.at("passages").empty());
+  EXPECT_LE(found.at("passages").size(), 3u);
+
+  const json stats = RunJson({"memory", "stats", "--archive", Path("archive"), "--json"});
+  EXPECT_GT(stats.at("blocks"), 10);
+  EXPECT_GT(stats.at("bytes_on_disk"), 1000);
+
+  EXPECT_EQ(RunProgram({"ask", question, "--from", "poems", "--archive", Path("archive"), "--model",
+                        HybridModel()})
+                .code,
+            3);
+}
+
+TEST_F(Commands, MemoryOfAnotherModelIsRefused) {
+  Done(Write("story.txt", Prose(800)));
+  const Outcome ask = RunProgram(
+      {"ask", "Who?", "--from", "stories", "--archive", Path("archive"), "--model", BaseModel()});
+  EXPECT_EQ(ask.code, 5) << ask.err;
+  const Outcome ingest = RunProgram({"ingest", Write("more.txt", Prose(900)), "--into", "stories",
+                                     "--archive", Path("archive"), "--model", BaseModel()});
+  EXPECT_EQ(ingest.code, 5) << ingest.err;
+  EXPECT_TRUE(Verify().at("clean"));
+}
+
+TEST_F(Commands, ALockedArchiveNamesItsHolderAndCanStillBeRead) {
+  Done(Write("story.txt", Prose(800)));
+  Program holder({"ingest", Write("long.txt", Prose(40000)), "--into", "stories", "--archive",
+                  Path("archive"), "--model", HybridModel(), "--json"});
+  std::string line;
+  ASSERT_TRUE(holder.ReadLine(&line)) << holder.Wait().err;
+  const Outcome refused = Ingest({Write("more.txt", Prose(900))});
+  EXPECT_EQ(refused.code, 6) << refused.err;
+  EXPECT_NE(refused.err.find(std::to_string(holder.id())), std::string::npos) << refused.err;
+  EXPECT_GE(List().at("collections")[0].at("documents").size(), 1u);
+  holder.Signal(SIGKILL);
+  EXPECT_EQ(holder.Wait().signal, SIGKILL);
+  // A dead holder's lock is no lock.
+  EXPECT_EQ(Done(Path("more.txt")).at("outcome"), "added");
+}
+
+TEST_F(Commands, CtrlCKeepsWhatWasCommittedAndTheNextRunGoesOn) {
+  const std::string file = Write("story.txt", Prose(16000));
+  Program program({"ingest", file, "--into", "stories", "--archive", Path("archive"), "--model",
+                   HybridModel(), "--json", "--commit-seconds", "0.05"});
+  std::string line;
+  json event;
+  do {
+    ASSERT_TRUE(program.ReadLine(&line));
+    event = json::parse(line);
+  } while (event.at("event") != "committed");
+  program.Signal(SIGINT);
+  const Outcome stopped = program.Wait();
+  EXPECT_EQ(stopped.code, 130) << stopped.err;
+  EXPECT_NE(stopped.err.find("committed and kept"), std::string::npos) << stopped.err;
+
+  const json document = List().at("collections")[0].at("documents")[0];
+  EXPECT_FALSE(document.at("complete"));
+  EXPECT_GE(document.at("committed_tokens"), event.at("tokens"));
+  EXPECT_TRUE(Verify().at("clean"));
+
+  const json resumed = Done(file);
+  EXPECT_EQ(resumed.at("outcome"), "resumed");
+  EXPECT_LT(resumed.at("tokens_read"), resumed.at("tokens"));
+}
+
+TEST_F(Commands, AMegabyteInOneLineIsReadAndCanBeStopped) {
+  std::string text;
+  const std::string words = Prose(20000);
+  while (text.size() < 1'000'000) text += words;
+  for (char& c : text) c = c == '\n' ? ' ' : c;
+  const std::string file = Write("line.txt", text.substr(0, text.rfind(' ', 1'000'000)));
+  Program program({"ingest", file, "--into", "stories", "--archive", Path("archive"), "--model",
+                   HybridModel(), "--json", "--commit-seconds", "0.05", "--window", "64"});
+  std::string line;
+  json event;
+  do {
+    ASSERT_TRUE(program.ReadLine(&line)) << program.Wait().err;
+    event = json::parse(line);
+  } while (event.at("event") != "committed" || event.at("tokens") < 1024);
+  EXPECT_GT(event.at("total"), 200'000);
+  program.Signal(SIGINT);
+  EXPECT_EQ(program.Wait().code, 130);
+  EXPECT_TRUE(Verify().at("clean"));
+}
+
+TEST_F(Commands, GenerateIsSeededAndAKeptSessionGoesOnInANewProcess) {
+  const std::vector<std::string> model = {"--model", HybridModel(), "--json"};
+  const auto generate = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), "generate");
+    arguments.insert(arguments.end(), model.begin(), model.end());
+    return RunJson(arguments).at("text").get<std::string>();
+  };
+  const std::vector<std::string> sampled = {
+      "--prompt", "Once upon a time", "--max-tokens", "12", "--temperature", "1", "--seed", "7"};
+  EXPECT_EQ(generate(sampled), generate(sampled));
+
+  const std::string start = Prose(600);
+  const std::string at_once = generate({"--prompt", start + " He", "--max-tokens", "8"});
+  const std::vector<std::string> kept = {"--session", "diary", "--archive", Path("archive")};
+  Outcome first =
+      RunProgram({"generate", "--prompt", start, "--max-tokens", "1", "--session", "diary",
+                  "--archive", Path("archive"), "--model", HybridModel(), "--json"});
+  ASSERT_EQ(first.code, 0) << first.err;
+  const json before = json::parse(first.out).at("session");
+  const json after =
+      RunJson({"generate", "--prompt", " He", "--max-tokens", "8", "--session", "diary",
+               "--archive", Path("archive"), "--model", HybridModel(), "--json"})
+          .at("session");
+  EXPECT_GT(after.at("position"), before.at("position"));
+  EXPECT_FALSE(at_once.empty());
+  ASSERT_EQ(List().at("sessions").size(), 1u);
+  EXPECT_EQ(List().at("sessions")[0].at("name"), "diary");
+}
+
+TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
+  const std::string file = Write("story.txt", Prose(12000));
+  const std::vector<std::string> arguments = {
+      "ingest",  file,          "--into", "stories",          "--archive", Path("archive"),
+      "--model", HybridModel(), "--json", "--commit-seconds", "0.01"};
+  // The disk takes a megabyte more; the hybrid writes about 4 KB a token.
+  const Outcome full = RunProgram(arguments, {{"LD_PRELOAD", EIDETIC_FULL_DISK_PATH},
+                                              {"EIDETIC_TEST_DISK_BYTES", "1500000"},
+                                              {"EIDETIC_TEST_DISK_FOLDER", Path("archive")}});
+  EXPECT_EQ(full.code, 7) << full.err;
+  std::uint64_t acknowledged = 0;
+  for (const json& line : JsonLines(full.out)) {
+    if (line.at("event") == "committed") acknowledged = line.at("tokens");
+  }
+  EXPECT_GT(acknowledged, 0u);
+  EXPECT_TRUE(Verify().at("clean"));
+  const json document = List().at("collections")[0].at("documents")[0];
+  EXPECT_GE(document.at("committed_tokens"), acknowledged);
+
+  const json resumed = Done(file);
+  EXPECT_EQ(resumed.at("outcome"), "resumed");
+  EXPECT_TRUE(Verify().at("clean"));
+}
+
+}  // namespace
+}  // namespace eidetic::apps

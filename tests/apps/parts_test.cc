@@ -1,0 +1,139 @@
+// The pieces of the command line that need no library: text checks, haystacks, heat maps, numbers.
+#include <gtest/gtest.h>
+
+#include <set>
+
+#include "apps/cli/exit_code.h"
+#include "apps/cli/terminal.h"
+#include "apps/cli/text_file.h"
+#include "apps/eval/haystack.h"
+#include "apps/eval/heat_map.h"
+#include "apps/eval/question_form.h"
+#include "tests/model/model_files.h"
+
+namespace eidetic {
+namespace {
+
+TEST(TextFile, FindsTheFirstByteThatIsNotUtf8) {
+  const auto at = [](std::string_view text) { return cli::first_invalid_utf8(text); };
+  EXPECT_EQ(at(""), std::string_view::npos);
+  EXPECT_EQ(at("plain, é, 漢字, \xF0\x9F\x98\x80"), std::string_view::npos);
+  EXPECT_EQ(at("ab\xFF"), 2u);
+  EXPECT_EQ(at("ab\x80"), 2u);                                // a continuation without its lead
+  EXPECT_EQ(at("a\xC0\xAF"), 1u);                             // overlong
+  EXPECT_EQ(at("a\xE0\x80\xAF"), 1u);                         // overlong
+  EXPECT_EQ(at("a\xED\xA0\x80"), 1u);                         // a surrogate
+  EXPECT_EQ(at("a\xF4\x90\x80\x80"), 1u);                     // over U+10FFFF
+  EXPECT_EQ(at("abc\xE6\xBC"), 3u);                           // cut at the end
+  EXPECT_EQ(at("\xF4\x8F\xBF\xBF"), std::string_view::npos);  // U+10FFFF
+}
+
+TEST(Haystack, PiecesJoinToTheTextAndBeginAtWhiteSpace) {
+  const std::string text = model::ReadFile(EIDETIC_TEST_TEXT);
+  std::string joined;
+  std::size_t sentences = 0;
+  for (const eval::TextPiece& piece : eval::split_text(text)) {
+    if (!joined.empty()) {
+      EXPECT_TRUE(std::isspace(static_cast<unsigned char>(piece.text[0])));
+      EXPECT_FALSE(std::isspace(static_cast<unsigned char>(joined.back())));
+    }
+    joined += piece.text;
+    sentences += piece.sentence;
+  }
+  EXPECT_EQ(joined, text);
+  EXPECT_GT(sentences, 400u);
+}
+
+TEST(Haystack, HiddenNumbersStandWhereTheRangesSay) {
+  const std::string text = model::ReadFile(EIDETIC_TEST_TEXT);
+  eval::Random random(5);
+  std::vector<eval::Needle> needles = eval::draw_needles(random, 6);
+  const std::string hidden = eval::hide_needles(text, 30'000, random, needles);
+  std::string plain = hidden;
+  for (auto needle = needles.rbegin(); needle != needles.rend(); ++needle) {
+    EXPECT_EQ(hidden.substr(needle->bytes.begin, needle->bytes.end - needle->bytes.begin),
+              needle->number);
+    plain.erase(plain.find(needle->sentence()), needle->sentence().size());
+  }
+  // The document is the text's beginning, cut at the end of a sentence.
+  EXPECT_EQ(plain, text.substr(0, plain.size()));
+  EXPECT_LE(plain.size(), 30'000u);
+  EXPECT_GT(plain.size(), 29'000u);
+  EXPECT_EQ(std::string(".!?\"").find(plain.back()) == std::string::npos &&
+                !plain.ends_with("\xE2\x80\x9D"),
+            false);
+}
+
+TEST(Haystack, NeedlesHaveDifferentKeysAndSevenDigits) {
+  eval::Random random(1);
+  std::set<std::string> keys;
+  for (const eval::Needle& needle : eval::draw_needles(random, 64)) {
+    EXPECT_TRUE(keys.insert(needle.key).second);
+    EXPECT_EQ(needle.number.size(), 7u);
+  }
+}
+
+TEST(Random, SeedsGiveTheSameNumbersEverywhere) {
+  eval::Random random(1);
+  // SplitMix64 of seed 1, from its reference implementation.
+  EXPECT_EQ(random.next(), 10451216379200822465ull);
+  eval::Random other(2);
+  EXPECT_NE(random.next(), other.next());
+  for (int i = 0; i < 1000; ++i) {
+    const double x = other.unit();
+    EXPECT_GE(x, 0);
+    EXPECT_LT(x, 1);
+  }
+}
+
+TEST(QuestionForm, PutsTheKeyIntoNamedAndOwnForms) {
+  for (const eval::QuestionForm& form : eval::question_forms()) {
+    EXPECT_NE(form.ask_for("misty-valley").find("misty-valley"), std::string::npos) << form.name;
+    EXPECT_EQ(form.ask_for("misty-valley").find("{key}"), std::string::npos) << form.name;
+  }
+  EXPECT_EQ(eval::question_form("And {key}?").ask_for("misty-valley"), "And misty-valley?");
+  EXPECT_THROW(eval::question_form("haiku"), Error);
+}
+
+TEST(HeatMap, ShowsEveryCellAndEscapesNames) {
+  eval::HeatMap map;
+  map.title = "a <b> & c";
+  map.columns = {"4K", "8K"};
+  map.rows = {"0-50 %", "50-100 %"};
+  map.panels = {{"stream", {{{3, 4}, {4, 4}}, {{0, 4}, {0, 0}}}}};
+  const std::string svg = eval::to_svg(map);
+  for (const char* text :
+       {">3/4<", ">4/4<", ">0/4<", ">-<", ">stream<", ">8K<", "a &lt;b&gt; &amp; c"}) {
+    EXPECT_NE(svg.find(text), std::string::npos) << text;
+  }
+  EXPECT_EQ(svg.find("<b>"), std::string::npos);
+}
+
+TEST(Numbers, ReadWell) {
+  EXPECT_EQ(cli::with_commas(0), "0");
+  EXPECT_EQ(cli::with_commas(999), "999");
+  EXPECT_EQ(cli::with_commas(1234567), "1,234,567");
+  EXPECT_EQ(cli::human_bytes(999), "999 B");
+  EXPECT_EQ(cli::human_bytes(4800), "4.8 KB");
+  EXPECT_EQ(cli::human_bytes(999'999), "1.0 MB");
+  EXPECT_EQ(cli::human_seconds(0.42), "0.42 s");
+  EXPECT_EQ(cli::human_seconds(65), "1:05");
+  EXPECT_EQ(cli::human_seconds(7390), "2:03:10");
+  EXPECT_EQ(cli::one_line("  two\nlines\tand \033[31m ", 80), "two lines and ?[31m");
+  EXPECT_EQ(cli::one_line("abcdef", 4), "abc…");
+}
+
+TEST(ExitCode, EveryStatusHasADocumentedCode) {
+  for (int status = EID_OK; status <= EID_INTERNAL; ++status) {
+    const cli::ExitCode code = cli::exit_code(static_cast<eid_status>(status));
+    bool documented = false;
+    for (const cli::ExitCodeMeaning& entry : cli::kExitCodes) {
+      documented = documented || entry.code == code;
+    }
+    EXPECT_TRUE(documented) << status;
+    EXPECT_EQ(code == cli::kExitOk, status == EID_OK);
+  }
+}
+
+}  // namespace
+}  // namespace eidetic
