@@ -18,9 +18,11 @@ endforeach()
 add_library(eidetic_torch INTERFACE)
 target_include_directories(eidetic_torch SYSTEM INTERFACE
   "${EIDETIC_TORCH_ROOT}/torch/include" "${EIDETIC_TORCH_ROOT}/torch/include/torch/csrc/api/include")
-# One OpenMP runtime in the process: torch's own (the same soname as the system's, first in the link).
-target_link_libraries(eidetic_torch INTERFACE "${EIDETIC_TORCH_LIB}/libgomp.so.1" eidetic_torch_cpu
-                      eidetic_c10)
+target_link_libraries(eidetic_torch INTERFACE OpenMP::OpenMP_CXX eidetic_torch_cpu eidetic_c10)
 target_link_options(eidetic_torch INTERFACE "-Wl,-rpath-link,${EIDETIC_TORCH_LIB}"
                     "-Wl,-rpath-link,${EIDETIC_TORCH_ROOT}/nvidia/cu13/lib")
+# One OpenMP runtime in the process: torch's own, also for our kernels and for FAISS. It has the
+# soname of the system's, so whichever is loaded first serves all.
+set_target_properties(OpenMP::OpenMP_CXX PROPERTIES
+  INTERFACE_LINK_LIBRARIES "${EIDETIC_TORCH_LIB}/libgomp.so.1" INTERFACE_LINK_OPTIONS "")
 set(CMAKE_BUILD_RPATH "${EIDETIC_TORCH_LIB}")
