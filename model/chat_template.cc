@@ -1,6 +1,7 @@
 // Renders chats without a Jinja engine (docs/decisions/030): the file's template is read and
 // compared with the one shape that this build knows, ChatML's, and refused when it is anything
 // else.
+#include <algorithm>
 #include <optional>
 
 #include "model/error.h"
@@ -17,9 +18,9 @@ struct ChatMl {
   std::string default_system;  // put before a first message that is none of the system
 };
 
-// A statement {% %}, an output {{ }} or text between them.
+// A statement {% %} or an output {{ }}.
 struct Part {
-  enum Kind { kStatement, kOutput, kText } kind;
+  enum Kind { kStatement, kOutput } kind;
   std::string content;  // spaces outside of string literals removed; literals in single quotes
 };
 
@@ -64,32 +65,47 @@ std::optional<std::string> Normalised(std::string_view code) {
   return normal;
 }
 
-// The template in parts; nothing when it is not well formed or uses what is not understood here.
+// Whether text between two parts prints nothing: a dash strips all space on its side, trim_blocks a
+// newline behind a statement, lstrip_blocks the indent before one.
+bool PrintsNothing(std::string_view text, bool stripped, bool after_statement,
+                   bool before_statement) {
+  if (!stripped && after_statement && text.starts_with('\n')) text.remove_prefix(1);
+  for (const char character : text) {
+    const bool indent = character == ' ' || character == '\t';
+    if (!(stripped ? IsSpace(character) : before_statement && indent)) return false;
+  }
+  return true;
+}
+
+// The template in parts; nothing when it is not well formed, prints text of its own, or uses what
+// is not understood here.
 std::optional<std::vector<Part>> Parts(std::string_view source) {
   std::vector<Part> parts;
-  while (!source.empty()) {
+  bool stripped = false, after_statement = false;
+  for (;;) {
     const size_t open = std::min(source.find("{%"), source.find("{{"));
     const std::string_view text = source.substr(0, open);
-    for (const char character : text) {
-      // Newlines between blocks vanish by trim_blocks; any other text would be printed.
-      if (character != '\n') return std::nullopt;
+    if (open == std::string_view::npos) {
+      const bool nothing = PrintsNothing(text, stripped, after_statement, false);
+      return nothing ? std::optional(std::move(parts)) : std::nullopt;
     }
-    if (open == std::string_view::npos) break;
     const bool statement = source[open + 1] == '%';
     const size_t close = source.find(statement ? "%}" : "}}", open + 2);
     if (close == std::string_view::npos) return std::nullopt;
-    if (!statement && !text.empty()) return std::nullopt;
     std::string_view code = source.substr(open + 2, close - open - 2);
-    if (code.starts_with('-')) code.remove_prefix(1);
-    if (code.ends_with('-')) code.remove_suffix(1);
+    if (code.starts_with('-')) {
+      code.remove_prefix(1);
+      stripped = true;
+    }
+    if (!PrintsNothing(text, stripped, after_statement, statement)) return std::nullopt;
+    stripped = code.ends_with('-');
+    if (stripped) code.remove_suffix(1);
     std::optional<std::string> normal = Normalised(code);
     if (!normal) return std::nullopt;
     parts.push_back({statement ? Part::kStatement : Part::kOutput, std::move(*normal)});
+    after_statement = statement;
     source.remove_prefix(close + 2);
-    // An output's newline is printed; a statement's is not.
-    if (!statement && source.starts_with('\n')) return std::nullopt;
   }
-  return parts;
 }
 
 // Steps over parts that are as expected.

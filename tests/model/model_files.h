@@ -1,0 +1,81 @@
+// Where tests find models, and files of their own.
+#ifndef EIDETIC_TESTS_MODEL_MODEL_FILES_H_
+#define EIDETIC_TESTS_MODEL_MODEL_FILES_H_
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+
+namespace eidetic::model {
+
+// The path in environment variable `variable`, or `name` in the folder that EIDETIC_MODELS names. A
+// test that needs a model and does not find it fails.
+inline std::string ModelPath(const char* variable, const char* name) {
+  std::string path;
+  if (const char* value = std::getenv(variable)) {
+    path = value;
+  } else if (const char* folder = std::getenv("EIDETIC_MODELS")) {
+    path = std::string(folder) + "/" + name;
+  } else {
+    throw std::runtime_error(std::string("neither ") + variable +
+                             " nor EIDETIC_MODELS is set: run scripts/test");
+  }
+  if (!std::filesystem::exists(path)) {
+    throw std::runtime_error("this test needs " + path + ", which is not there: run scripts/test");
+  }
+  return path;
+}
+
+inline std::string BaseModelPath() {
+  return ModelPath("EIDETIC_TEST_BASE_MODEL", "SmolLM2-135M-Instruct.Q4_1.gguf");
+}
+
+inline std::string HybridModelPath() {
+  return ModelPath("EIDETIC_TEST_HYBRID_MODEL", "smol-hybrid-135m.gguf");
+}
+
+inline std::string ReadFile(const std::string& path) {
+  std::ifstream in(path, std::ios::binary);
+  if (!in) throw std::runtime_error("cannot read " + path);
+  std::stringstream bytes;
+  bytes << in.rdbuf();
+  return bytes.str();
+}
+
+inline void WriteFile(const std::string& path, const std::string& bytes) {
+  std::ofstream out(path, std::ios::binary | std::ios::trunc);
+  out.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+  if (!out.flush()) throw std::runtime_error("cannot write " + path);
+}
+
+// An empty folder that goes with the object.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "eidetic-test-XXXXXX").string();
+    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make " + name);
+    path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+
+  std::string operator/(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_TESTS_MODEL_MODEL_FILES_H_
