@@ -1,0 +1,173 @@
+// The C++ interface over libeidetic.so, with the real hybrid model.
+#include "eidetic/eidetic.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "tests/model/model_files.h"
+
+namespace eidetic {
+namespace {
+
+class Interface : public ::testing::Test {
+ protected:
+  // Loaded once for the program: the tests share it.
+  static const Engine& SharedEngine() {
+    static const Engine engine({.model_path = model::HybridModelPath()});
+    return engine;
+  }
+  static std::string Prose(std::size_t bytes) {
+    return model::ReadFile(EIDETIC_TEST_TEXT).substr(0, bytes);
+  }
+  std::string Path(const std::string& name) const { return folder_.path() + "/" + name; }
+  Archive NewArchive() const { return Archive({.path = Path("archive"), .create = true}); }
+
+ private:
+  model::TemporaryFolder folder_;
+};
+
+TEST_F(Interface, ErrorsCarryStatusMessageAndRemedy) {
+  const std::string path = Path("nowhere");
+  try {
+    Archive archive({.path = path, .read_only = true});
+    FAIL() << "an archive was opened where there is none";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.status(), EID_NOT_FOUND);
+    EXPECT_NE(std::string(error.what()).find(path), std::string::npos) << error.what();
+    EXPECT_FALSE(error.remedy().empty());
+  }
+}
+
+TEST_F(Interface, ANameWithANulByteIsRefusedInsteadOfCut) {
+  try {
+    Archive archive({.path = std::string("a\0b", 3), .create = true});
+    FAIL() << "the path was cut";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.status(), EID_INVALID_ARGUMENT);
+  }
+}
+
+TEST_F(Interface, TextSurvivesTokensAndBack) {
+  const std::string text = Prose(5000);
+  const auto tokens = SharedEngine().tokenize(text);
+  EXPECT_GT(tokens.size(), 900u);
+  EXPECT_LT(tokens.size(), 2500u);
+  // 5,000 bytes may cut a character: the rest must be the same.
+  const std::string back = SharedEngine().detokenize(tokens);
+  EXPECT_EQ(back.substr(0, 4990), text.substr(0, 4990));
+  EXPECT_TRUE(SharedEngine().tokenize("").empty());
+}
+
+TEST_F(Interface, GreedyAnswersBeginWithTheLikeliestToken) {
+  Session session(SharedEngine());
+  session.append(Prose(400));
+  const std::vector<float> logits = session.logits();
+  const auto best = std::max_element(logits.begin(), logits.end()) - logits.begin();
+  std::string streamed;
+  const Answer answer = session.generate({.max_tokens = 1}, [&](std::string_view piece) {
+    streamed += piece;
+    return true;
+  });
+  EXPECT_EQ(answer.tokens, 1u);
+  EXPECT_EQ(answer.reason, EID_STOP_LIMIT);
+  EXPECT_EQ(answer.text, streamed);
+  EXPECT_EQ(answer.text, SharedEngine().detokenize({static_cast<std::int32_t>(best)}));
+}
+
+TEST_F(Interface, ACallbackThatReturnsFalseStopsTheAnswer) {
+  Session session(SharedEngine());
+  session.append(Prose(400));
+  int pieces = 0;
+  const Answer answer =
+      session.generate({.max_tokens = 50}, [&](std::string_view) { return ++pieces < 3; });
+  EXPECT_EQ(answer.reason, EID_STOP_CALLER);
+  EXPECT_EQ(pieces, 3);
+}
+
+struct Surprise {};
+
+TEST_F(Interface, AnExceptionOfACallbackStopsTheCallAndComesOutOfIt) {
+  Session session(SharedEngine());
+  EXPECT_THROW(
+      session.append(Prose(400), {}, [](const eid_progress&) -> bool { throw Surprise(); }),
+      Surprise);
+  session.append(Prose(100));
+  EXPECT_THROW(
+      session.generate({.max_tokens = 50}, [](std::string_view) -> bool { throw Surprise(); }),
+      Surprise);
+  // The session is as usable as after any other stop.
+  EXPECT_EQ(session.generate({.max_tokens = 2}).tokens, 2u);
+}
+
+TEST_F(Interface, AStoppedIngestKeepsWhatWasCommittedAndGoesOn) {
+  Archive archive = NewArchive();
+  const std::string text = Prose(9000);
+  IngestOptions options{.collection = "stories", .source = "story", .text = text};
+  options.segment = 128;
+  options.commit_seconds = 0.001;
+  std::uint64_t committed = 0;
+  try {
+    archive.ingest(SharedEngine(), options, [&](const eid_progress& progress) {
+      committed = progress.committed;
+      return committed == 0;
+    });
+    FAIL() << "the ingest was not stopped";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.status(), EID_CANCELLED);
+  }
+  EXPECT_GT(committed, 0u);
+  EXPECT_TRUE(archive.verify().clean);
+  const eid_ingest_result result = archive.ingest(SharedEngine(), options);
+  EXPECT_EQ(result.outcome, EID_INGEST_RESUMED);
+  EXPECT_LE(result.tokens_read, result.tokens - committed);
+}
+
+TEST_F(Interface, ASessionOutlivesItsEngineAndItsArchive) {
+  auto engine = std::make_unique<Engine>(EngineOptions{.model_path = model::HybridModelPath()});
+  auto archive = std::make_unique<Archive>(ArchiveOptions{.path = Path("archive"), .create = true});
+  const std::string text = Prose(1500);
+  archive->ingest(*engine, {.collection = "stories", .source = "story", .text = text});
+  Session session(*engine);
+  session.attach(*archive, "stories");
+  engine.reset();
+  archive.reset();
+  session.append("To Sherlock Holmes she is always", {.use_span = true});
+  EXPECT_EQ(session.generate({.max_tokens = 3}).tokens, 3u);
+  ASSERT_FALSE(session.sources().empty());
+  const Passage passage = session.sources(1).at(0);
+  EXPECT_EQ(passage.source, "story");
+  EXPECT_EQ(passage.collection, "stories");
+  EXPECT_EQ(passage.text, text.substr(passage.byte_begin, passage.byte_end - passage.byte_begin));
+}
+
+TEST_F(Interface, ASavedSessionGoesOnWithTheSameLogits) {
+  const std::string text = Prose(3000);
+  std::vector<float> expected;
+  {
+    Archive archive = NewArchive();
+    Session session(SharedEngine(), {.window = 256}, archive, "diary");
+    session.append(text);
+    session.save();
+    expected = session.logits();
+  }
+  Archive archive = NewArchive();
+  Session session = Session::open(SharedEngine(), archive, "diary");
+  EXPECT_EQ(session.logits(), expected);
+  EXPECT_THROW(Session::open(SharedEngine(), archive, "nobody"), Error);
+}
+
+TEST_F(Interface, VerifyReportsInsteadOfThrowing) {
+  Archive archive = NewArchive();
+  const Verification empty = archive.verify();
+  EXPECT_TRUE(empty.clean);
+  EXPECT_NE(empty.report.find("\"clean\""), std::string::npos) << empty.report;
+  EXPECT_NE(archive.list().find("\"collections\""), std::string::npos);
+  EXPECT_NE(archive.stats().find("\"bytes_on_disk\""), std::string::npos);
+}
+
+}  // namespace
+}  // namespace eidetic
