@@ -229,7 +229,8 @@ void ProgressMeter::draw_bar(const eid_progress& progress) {
     const double share =
         std::min(1.0, static_cast<double>(progress.done) / static_cast<double>(progress.total));
     const auto full = static_cast<std::size_t>(share * static_cast<double>(cells));
-    line = "[" + std::string(full, '#') + std::string(cells - full, '-') + "]  ";
+    line = '[';
+    line.append(full, '#').append(cells - full, '-').append("]  ");
   }
   line += right;
   if (line.size() > columns) line.resize(columns);  // figures are ASCII

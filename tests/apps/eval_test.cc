@@ -27,7 +27,7 @@ TEST_F(Eval, StreamRecallsNeedlesAt4KAndReportsThemThreeWays) {
   const json report = json::parse(model::ReadFile(out));
   const json& stream = Cell(report, "stream");
   EXPECT_EQ(stream.at("samples"), 4);
-  // The model's recall at 4K is 1.0 of 32 samples (retrieval measured on another machine): four
+  // The model's recall at 4K is 1.0 of 32 samples: four
   // samples may miss one.
   EXPECT_GE(stream.at("accuracy"), 0.75) << report.at("samples");
   EXPECT_GE(stream.at("span_recall"), 0.75) << report.at("samples");
