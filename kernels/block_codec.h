@@ -5,12 +5,16 @@
 // for int8 by the scales [tokens, kv_heads] as little-endian fp16.
 //
 // int8: scale = fp16(max|x| / 127), q = round(x / scale) clamped to [-127, 127]; the error is at
-// most scale/2 (1 + 2^-10) per number. All functions are pure and thread-safe.
+// most scale/2 (1 + 2^-10) per number. Where fp16 is subnormal and rounding the scale down would
+// break that promise, it is rounded up. All functions are pure and thread-safe, and give the same
+// bits on every instruction set; `set` must be supported (tests compare them).
 #ifndef EIDETIC_KERNELS_BLOCK_CODEC_H_
 #define EIDETIC_KERNELS_BLOCK_CODEC_H_
 
 #include <cstddef>
 #include <cstdint>
+
+#include "kernels/instruction_set.h"
 
 namespace eidetic::kernels {
 
@@ -27,17 +31,19 @@ size_t PayloadBytes(Codec codec, int tokens, int kv_heads, int head_dim);
 // Codes `rows` [tokens, kv_heads, head_dim] into `payload` (PayloadBytes long). Returns false and
 // leaves the payload undefined when a number is not finite or too large for the codec.
 bool EncodeRows(Codec codec, const float* rows, int tokens, int kv_heads, int head_dim,
-                uint8_t* payload);
+                uint8_t* payload, InstructionSet set = BestInstructionSet());
 
 // The inverse, into `rows` [tokens, kv_heads, head_dim]. The payload need not be aligned.
 void DecodeRows(Codec codec, const uint8_t* payload, int tokens, int kv_heads, int head_dim,
-                float* rows);
+                float* rows, InstructionSet set = BestInstructionSet());
 
 // IEEE binary16 <-> binary32, round to nearest even; also over arrays.
 uint16_t FloatToHalf(float value);
 float HalfToFloat(uint16_t half);
-void FloatToHalf(const float* values, size_t count, uint16_t* halves);
-void HalfToFloat(const uint16_t* halves, size_t count, float* values);
+void FloatToHalf(const float* values, size_t count, uint16_t* halves,
+                 InstructionSet set = BestInstructionSet());
+void HalfToFloat(const uint16_t* halves, size_t count, float* values,
+                 InstructionSet set = BestInstructionSet());
 
 }  // namespace eidetic::kernels
 

@@ -349,16 +349,21 @@ TEST(SoftmaxPart, CountsEveryScoreOfEveryLength) {
 }
 
 TEST(PutIntoGroups, PlacesEveryNumberWhereTheLayoutSaysAndNothingElse) {
-  constexpr int kDim = 5;
-  std::vector<uint16_t> groups(GroupedSize(40, kDim), 0xffff);
-  std::vector<uint16_t> vectors(21 * kDim);
-  std::iota(vectors.begin(), vectors.end(), uint16_t{0});
-  PutIntoGroups(vectors.data(), 21, kDim, 13, groups.data());
-  ASSERT_EQ(48u * kDim, groups.size());
-  for (int v = 0; v < 48; ++v) {
-    for (int d = 0; d < kDim; ++d) {
-      const int wanted = v >= 13 && v < 34 ? (v - 13) * kDim + d : 0xffff;
-      ASSERT_EQ(wanted, groups[(v / 16 * kDim + d) * 16 + v % 16]) << v << " " << d;
+  for (const int dim : {1, 5, 8, 21, 64}) {
+    for (const auto& [first, count] : {std::pair{0, 48}, {13, 21}, {8, 17}, {24, 24}, {47, 1}}) {
+      std::vector<uint16_t> groups(GroupedSize(40, dim), 0xffff);
+      ASSERT_EQ(48u * static_cast<size_t>(dim), groups.size());
+      std::vector<uint16_t> vectors(static_cast<size_t>(count * dim));
+      std::iota(vectors.begin(), vectors.end(), uint16_t{0});
+      PutIntoGroups(vectors.data(), count, dim, first, groups.data());
+      for (int v = 0; v < 48; ++v) {
+        for (int d = 0; d < dim; ++d) {
+          const bool put = v >= first && v < first + count;
+          ASSERT_EQ(put ? (v - first) * dim + d : 0xffff,
+                    groups[static_cast<size_t>((v / 16 * dim + d) * 16 + v % 16)])
+              << v << " " << d;
+        }
+      }
     }
   }
 }
