@@ -236,12 +236,15 @@ rocksdb::ColumnFamilyOptions FamilyOptions(Family family, const RocksOptions& op
   family_options.compression = rocksdb::kNoCompression;
   family_options.write_buffer_size = options.write_buffer_bytes / 4;
   family_options.max_write_buffer_number = 2;
-  family_options.level_compaction_dynamic_level_bytes = true;
+  family_options.target_file_size_base = 32u << 20;
   switch (family) {
     case Family::kMeta:
       break;
     case Family::kBlocks:
       family_options.write_buffer_size = options.write_buffer_bytes;
+      // Twice the usual patience: fewer rewrites of a document that is being read, at the price of
+      // a few more filters to ask.
+      family_options.level0_file_num_compaction_trigger = 8;
       break;
     case Family::kEmbeddings:
       table.block_size = 64u << 10;
