@@ -140,6 +140,15 @@ void ReadRotary(const Reader& reader, const GgufFile& file, ModelConfig* config)
                 "is " + Quoted(file.String(reader.Key(scaling))) +
                     ": rotary positions can only be used without scaling");
   }
+  // A factor without a type means linear scaling, under its old name as well.
+  for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
+    const double factor = reader.Has(scaling) ? 1 : file.FloatOr(reader.Key(name), 1);
+    if (factor != 0 && factor != 1) {
+      reader.Fail(
+          ErrorCode::kUnsupported, name,
+          "is " + std::to_string(factor) + ": rotary positions can only be used without scaling");
+    }
+  }
   if (file.FindTensor("rope_freqs.weight") != nullptr) {
     throw Error(ErrorCode::kUnsupported,
                 file.path() +

@@ -466,10 +466,13 @@ TEST_F(ConfigTest, RefusesWhatCannotBeComputed) {
   ExpectRefused("granitehybrid", Hybrid(Number("llama.expert_count", 8)), unsupported,
                 "mixtures of experts");
   ExpectRefused("llama", {Word("llama.rope.scaling.type", "yarn")}, unsupported, "'yarn'");
+  ExpectRefused("llama", {Real("llama.rope.scaling.factor", 4)}, unsupported, "without scaling");
+  ExpectRefused("llama", {Real("llama.rope.scale_linear", 2)}, unsupported, "without scaling");
   ExpectRefused("llama", {Number("llama.attention.value_length", 8)}, unsupported, "value_length");
   ExpectRefused("granitehybrid", Hybrid(Array("llama.attention.head_count_kv", {0, 0})),
                 unsupported, "nothing to remember");
   EXPECT_NO_THROW(Read("llama", {Word("llama.rope.scaling.type", "none")}));
+  EXPECT_NO_THROW(Read("llama", {Real("llama.rope.scaling.factor", 1)}));
 }
 
 TEST_F(ConfigTest, RefusesSizesThatContradictEachOther) {
