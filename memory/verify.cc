@@ -31,6 +31,8 @@ struct Contents {
   std::set<LineageId> uncommitted;
   std::set<DocumentId> unfinished_texts;
   std::set<std::string> sessions;
+  std::map<format::Counter, uint64_t> counters;
+  bool format = false;
 };
 
 std::string Hashable(const Layout& layout) {
@@ -72,6 +74,7 @@ class Verifier {
       past_text = id + 1;
     }
     EID_RETURN_IF_ERROR(ReadStrayTexts(past_text, std::nullopt));
+    CheckCounters();
     Digest();
     return std::move(report_);
   }
@@ -115,9 +118,16 @@ class Verifier {
   Status ReadMetaRecord(std::string_view key, std::string_view value) {
     switch (static_cast<format::MetaTag>(key.empty() ? '\0' : key[0])) {
       case format::MetaTag::kFormat:
+        contents_.format = true;
         return format::DecodeFormat(key, value).status();
-      case format::MetaTag::kCounter:
-        return format::DecodeNumber(key, value).status();
+      case format::MetaTag::kCounter: {
+        EID_ASSIGN_OR_RETURN(uint64_t number, format::DecodeNumber(key, value));
+        for (auto counter :
+             {format::Counter::kBlock, format::Counter::kLineage, format::Counter::kDocument}) {
+          if (key == format::CounterKey(counter)) contents_.counters[counter] = number;
+        }
+        return {};
+      }
       case format::MetaTag::kCollection: {
         EID_ASSIGN_OR_RETURN(CollectionRecord record, format::DecodeCollection(key, value));
         contents_.collections.emplace(record.name, std::move(record));
@@ -221,6 +231,24 @@ class Verifier {
         Damaged("lineage " + std::to_string(id) + ": its owner " + lineage.owner + " is missing");
       }
     }
+  }
+
+  // An id at or past its counter would be given again.
+  void CheckCounter(format::Counter counter, const char* what, uint64_t largest) {
+    const auto found = contents_.counters.find(counter);
+    const uint64_t next = found == contents_.counters.end() ? 1 : found->second;
+    if (largest < next) return;
+    Damaged(std::string("meta: the counter of ") + what + " stands at " + std::to_string(next) +
+            ", an id of " + std::to_string(largest) + " is in use");
+  }
+
+  void CheckCounters() {
+    if (!contents_.format) Damaged("meta: the format record is missing");
+    CheckCounter(format::Counter::kBlock, "blocks", largest_block_);
+    CheckCounter(format::Counter::kLineage, "lineages",
+                 contents_.lineages.empty() ? 0 : contents_.lineages.rbegin()->first);
+    CheckCounter(format::Counter::kDocument, "documents",
+                 contents_.documents.empty() ? 0 : contents_.documents.rbegin()->first);
   }
 
   // --- sessions ---
@@ -368,6 +396,7 @@ class Verifier {
                           std::to_string(document->bytes),
                       document_id, header.id);
             }
+            largest_block_ = std::max(largest_block_, header.id);
             places->push_back(place);
             position += header.tokens.size();
             for (uint64_t number : {header.position, header.text_begin, header.text_end,
@@ -599,6 +628,7 @@ class Verifier {
   VerifyReport report_;
   Contents contents_;
   uint64_t total_ = 0;
+  BlockId largest_block_ = 0;
   std::map<LineageId, std::string> digests_;
 };
 
