@@ -7,16 +7,20 @@
 // as a generated token does; the layers' indexes together are larger than the last cache from
 // 100,000 tokens on, so nothing stays warm that would not in use. The anchor is this machine's
 // speed of reading memory, taken in the same run: a search cannot read its vectors faster.
+#include <omp.h>
+
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <filesystem>
 #include <functional>
 #include <random>
 #include <string>
 #include <vector>
 
+#include "kernels/instruction_set.h"
 #include "memory/block_store.h"
 #include "memory/representative_index.h"
 #include "memory/retriever.h"
@@ -39,21 +43,29 @@ void Require(const Status& status) {
   std::exit(1);
 }
 
+// Seconds of computing by all threads of the process: what other programs on the machine do not
+// stretch (but spinning at a join counts).
+double CpuSeconds() {
+  return static_cast<double>(std::clock()) / CLOCKS_PER_SEC;
+}
+
 struct Times {
   double median = 0;
   double best = 0;
+  double cpu = 0;  // the least of all rounds
 };
 
 // Milliseconds of `work`, over rounds.
 Times Measure(const std::function<void()>& work) {
-  std::vector<double> times;
+  std::vector<double> times, cpu_times;
   for (int round = 0; round < kRounds; ++round) {
-    const double begin = Seconds();
+    const double begin = Seconds(), cpu_begin = CpuSeconds();
     work();
+    cpu_times.push_back((CpuSeconds() - cpu_begin) * 1e3);
     times.push_back((Seconds() - begin) * 1e3);
   }
   std::sort(times.begin(), times.end());
-  return {times[times.size() / 2], times[0]};
+  return {times[times.size() / 2], times[0], *std::min_element(cpu_times.begin(), cpu_times.end())};
 }
 
 Layout BenchLayout() {
@@ -154,8 +166,8 @@ double ReadingSpeed(int threads) {
 }
 
 void Row(const char* what, int tokens, int queries, const Times& times) {
-  std::printf("| %7d | %3d | %-34s | %8.3f | %8.3f |\n", tokens, queries, what, times.median,
-              times.best);
+  std::printf("| %7d | %3d | %-34s | %8.3f | %8.3f | %8.3f |\n", tokens, queries, what,
+              times.median, times.best, times.cpu);
   std::fflush(stdout);
 }
 
@@ -255,10 +267,10 @@ void Bench(const std::string& folder, int tokens, double reading_speed) {
   Require(records.status());
   auto store = BlockStore::Open(std::move(records).value(), 384u << 20, false);
   Require(store.status());
-  const double opened = Seconds();
+  const double opened = Seconds(), cpu_opened = CpuSeconds();
   RepresentativeIndex index(layout, IndexKind::kExact, 0);
   Require(index.AddLineage(**store, lineage));
-  const double loaded = Seconds();
+  const double loaded = Seconds(), cpu_loaded = CpuSeconds();
   RandomRows warm(123);
   std::vector<float> query(kHeads * 64);
   warm.Fill(&query);
@@ -270,9 +282,10 @@ void Bench(const std::string& folder, int tokens, double reading_speed) {
         ChooseBlocks({{&index, store->get()}}, options, {layer, query.data(), 1, kHeads}, &chosen));
   }
   std::printf(
-      "%d tokens: open %.1f ms, index loaded %.1f ms, first choice of 10 layers (keys from "
-      "disk) %.1f ms\n",
-      tokens, (opened - opening) * 1e3, (loaded - opened) * 1e3, (Seconds() - loaded) * 1e3);
+      "%d tokens: open %.1f ms; index loaded in %.1f ms (cpu %.1f); first choice of 10 "
+      "layers, keys from disk, %.1f ms (cpu %.1f)\n",
+      tokens, (opened - opening) * 1e3, (loaded - opened) * 1e3, (cpu_loaded - cpu_opened) * 1e3,
+      (Seconds() - loaded) * 1e3, (CpuSeconds() - cpu_loaded) * 1e3);
   for (const int query_tokens : {1, 30}) {
     TimeQueries({&index, store->get()}, known, tokens, query_tokens, reading_speed);
   }
@@ -291,9 +304,13 @@ int main(int argc, char** argv) {
   std::vector<int> sizes;
   for (int i = 2; i < argc; ++i) sizes.push_back(std::atoi(argv[i]));
   if (sizes.empty()) sizes = {10000, 100000};
-  const double speed = eidetic::memory::ReadingSpeed(2);
-  std::printf("| tokens  | q   | stage, ms for all 10 layers        | median   | best     |\n");
-  std::printf("|---|---|---|---|---|\n");
+  const int threads = omp_get_max_threads();
+  const double speed = eidetic::memory::ReadingSpeed(threads);
+  std::printf("%d threads (OMP_NUM_THREADS), %s\n", threads,
+              eidetic::kernels::InstructionSetName(eidetic::kernels::BestInstructionSet()));
+  std::printf(
+      "| tokens  | q   | stage, ms for all 10 layers        | median   | best     | cpu      |\n");
+  std::printf("|---|---|---|---|---|---|\n");
   for (const int tokens : sizes) eidetic::memory::Bench(argv[1], tokens, speed);
   return 0;
 }
