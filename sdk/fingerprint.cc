@@ -84,7 +84,8 @@ Result<std::string> CachedFileHash(const std::string& path, const std::string& c
     std::error_code ignored;
     std::filesystem::create_directories(entry.parent_path(), ignored);
     std::filesystem::path temporary = entry;
-    temporary += "." + std::to_string(getpid());
+    temporary += ".";
+    temporary += std::to_string(getpid());
     std::ofstream out(temporary);
     out << nlohmann::json{{"file", identity.ToJson()}, {"sha256", hash}} << '\n';
     out.close();
