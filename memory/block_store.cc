@@ -42,6 +42,7 @@ void RemoveAll(LineageId lineage, RecordBatch* batch) {
 struct BlockStore::Impl {
   Impl(uint64_t pool_bytes) : pool(pool_bytes) {}
   PayloadPool pool;
+  // Null when read-only.
   std::unique_ptr<IdCounter> blocks;
   std::unique_ptr<IdCounter> lineages;
 };
@@ -83,7 +84,8 @@ Status BlockStore::SweepUncommitted() {
       RemoveTail(*lineage, lineage->committed_tokens, &batch);
     } else if (lineage.status().code() == Code::kNotFound) {
       RemoveAll(id, &batch);
-    } else {
+    } else if (lineage.status().code() != Code::kCorruption) {
+      // A damaged record is verification's to report: it must not keep the rest from being read.
       return lineage.status();
     }
   }
@@ -92,6 +94,7 @@ Status BlockStore::SweepUncommitted() {
 
 Result<std::unique_ptr<LineageWriter>> BlockStore::NewLineage(const Layout& layout,
                                                               std::string owner) {
+  EID_RETURN_IF_ERROR(CheckWritable());
   EID_RETURN_IF_ERROR(layout.Validate());
   if (owner.size() > format::kMaxOwnerBytes) {
     return Status(Code::kInvalidArgument, "a lineage's owner has " + std::to_string(owner.size()) +
@@ -105,7 +108,14 @@ Result<std::unique_ptr<LineageWriter>> BlockStore::NewLineage(const Layout& layo
   return std::unique_ptr<LineageWriter>(new LineageWriter(this, std::move(record), kFlushBytes));
 }
 
+Status BlockStore::CheckWritable() const {
+  if (impl_->blocks != nullptr) return {};
+  return Status(Code::kInvalidArgument, "the store was opened read-only",
+                "open it without read_only to write");
+}
+
 Result<std::unique_ptr<LineageWriter>> BlockStore::ResumeLineage(LineageId lineage) {
+  EID_RETURN_IF_ERROR(CheckWritable());
   EID_ASSIGN_OR_RETURN(LineageRecord record, Lineage(lineage));
   // An earlier writer of this process may have been given up with blocks past its last commit.
   Result<std::string> mark = records_->Get(Family::kMeta, format::UncommittedKey(lineage));

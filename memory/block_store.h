@@ -134,6 +134,7 @@ class BlockStore {
   // (the implementation's business: pool, counters, mutexes)
   struct Impl;
   BlockStore(std::shared_ptr<RecordStore> records, std::unique_ptr<Impl> impl);
+  Status CheckWritable() const;
   Status SweepUncommitted();
   Result<BlockId> NextBlockId();
   // The same error with the block's name before it.

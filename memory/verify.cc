@@ -10,24 +10,18 @@
 #include "memory/archive_impl.h"
 #include "memory/format.h"
 #include "memory/hash.h"
+#include "memory/verify_lineage.h"
+#include "memory/verify_log.h"
 
 namespace eidetic::memory {
 namespace {
-
-constexpr uint64_t kProgressEvery = 512;
-
-// Where a block of a lineage must be.
-struct Place {
-  uint64_t position = 0;
-  int tokens = 0;  // 0: its header is damaged
-  BlockId id = 0;
-};
 
 struct Contents {
   std::map<std::string, CollectionRecord> collections;
   std::map<DocumentId, DocumentRecord> documents;
   std::map<LineageId, LineageRecord> lineages;
   std::map<DocumentId, std::string> pointers;
+  std::map<LineageId, DocumentId> document_of_lineage;
   std::set<LineageId> uncommitted;
   std::set<DocumentId> unfinished_texts;
   std::set<std::string> sessions;
@@ -53,7 +47,7 @@ void HashNumber(uint64_t number, Sha256* hash) {
 class Verifier {
  public:
   Verifier(const RecordStore& records, const std::function<bool(const VerifyProgress&)>& progress)
-      : records_(records), progress_(progress) {}
+      : records_(records), log_(progress), lineages_(records, contents_.uncommitted, &log_) {}
 
   Result<VerifyReport> Run() {
     EID_RETURN_IF_ERROR(ReadMeta());
@@ -63,11 +57,11 @@ class Verifier {
     LineageId past = 0;  // the first lineage that was not looked at
     DocumentId past_text = 0;
     for (const auto& [id, lineage] : contents_.lineages) {
-      EID_RETURN_IF_ERROR(ReadStrays(past, id));
-      EID_RETURN_IF_ERROR(ReadLineage(lineage));
+      EID_RETURN_IF_ERROR(lineages_.ReadStrays(past, id));
+      EID_RETURN_IF_ERROR(lineages_.Read(Subject(lineage), &digests_[id]));
       past = id + 1;
     }
-    EID_RETURN_IF_ERROR(ReadStrays(past, std::nullopt));
+    EID_RETURN_IF_ERROR(lineages_.ReadStrays(past, std::nullopt));
     for (const auto& [id, document] : contents_.documents) {
       EID_RETURN_IF_ERROR(ReadStrayTexts(past_text, id));
       EID_RETURN_IF_ERROR(ReadText(document));
@@ -76,19 +70,12 @@ class Verifier {
     EID_RETURN_IF_ERROR(ReadStrayTexts(past_text, std::nullopt));
     CheckCounters();
     Digest();
-    return std::move(report_);
+    return std::move(log_.report());
   }
 
  private:
-  Status Count() {
-    if (++report_.records % kProgressEvery != 0 || !progress_) return {};
-    if (progress_({report_.records, std::max(total_, report_.records)})) return {};
-    return Status(Code::kCancelled,
-                  "verification was stopped after " + std::to_string(report_.records) + " records");
-  }
-
-  void Damaged(std::string what, DocumentId document = 0, BlockId block = 0) {
-    report_.damage.push_back({std::move(what), document, block});
+  void Damaged(std::string what, DocumentId document = 0) {
+    log_.Damaged(std::move(what), document);
   }
 
   // --- meta ---
@@ -98,7 +85,7 @@ class Verifier {
         records_.Scan(Family::kMeta, "", "", [&](std::string_view key, std::string_view value) {
           const Status record = ReadMetaRecord(key, value);
           if (!record.ok()) Damaged("meta: " + record.message());
-          return Count();
+          return log_.Count();
         });
     if (status.code() == Code::kCorruption) {
       Damaged("meta: " + status.message());
@@ -106,12 +93,12 @@ class Verifier {
       return status;
     }
     for (const auto& [id, lineage] : contents_.lineages) {
-      total_ += lineage.committed_blocks * (1 + 2 * lineage.layout.layers.size());
+      log_.Expect(lineage.committed_blocks * (1 + 2 * lineage.layout.layers.size()));
     }
     for (const auto& [id, document] : contents_.documents) {
-      total_ += document.bytes / format::kTextChunkBytes + 1;
+      log_.Expect(document.bytes / format::kTextChunkBytes + 1);
     }
-    total_ += report_.records;
+    log_.Expect(log_.report().records);
     return {};
   }
 
@@ -135,8 +122,10 @@ class Verifier {
       }
       case format::MetaTag::kDocument: {
         EID_ASSIGN_OR_RETURN(DocumentRecord record, format::DecodeDocument(key, value));
-        contents_.documents.emplace(record.id, std::move(record));
-        return {};
+        contents_.document_of_lineage.emplace(record.lineage, record.id);
+        const DocumentId id = record.id;
+        if (contents_.documents.emplace(id, std::move(record)).second) return {};
+        return Status(Code::kCorruption, "document " + std::to_string(id) + " has two records");
       }
       case format::MetaTag::kDocumentKey: {
         EID_ASSIGN_OR_RETURN(uint64_t id,
@@ -171,16 +160,22 @@ class Verifier {
            " (" + document.source + ")";
   }
 
-  std::string Name(const LineageRecord& lineage) const {
-    if (const DocumentRecord* document = DocumentOf(lineage)) return Name(*document);
-    return lineage.owner + ", lineage " + std::to_string(lineage.id);
+  const DocumentRecord* DocumentOf(const LineageRecord& lineage) const {
+    const auto found = contents_.document_of_lineage.find(lineage.id);
+    return found == contents_.document_of_lineage.end() ? nullptr
+                                                        : &contents_.documents.at(found->second);
   }
 
-  const DocumentRecord* DocumentOf(const LineageRecord& lineage) const {
-    for (const auto& [id, document] : contents_.documents) {
-      if (document.lineage == lineage.id) return &document;
+  LineageSubject Subject(const LineageRecord& lineage) const {
+    LineageSubject subject;
+    subject.lineage = &lineage;
+    subject.name = lineage.owner + ", lineage " + std::to_string(lineage.id);
+    if (const DocumentRecord* document = DocumentOf(lineage)) {
+      subject.name = Name(*document);
+      subject.document = document->id;
+      subject.text_bytes = document->bytes;
     }
-    return nullptr;
+    return subject;
   }
 
   void CheckReferences() {
@@ -244,7 +239,7 @@ class Verifier {
 
   void CheckCounters() {
     if (!contents_.format) Damaged("meta: the format record is missing");
-    CheckCounter(format::Counter::kBlock, "blocks", largest_block_);
+    CheckCounter(format::Counter::kBlock, "blocks", lineages_.largest_block());
     CheckCounter(format::Counter::kLineage, "lineages",
                  contents_.lineages.empty() ? 0 : contents_.lineages.rbegin()->first);
     CheckCounter(format::Counter::kDocument, "documents",
@@ -321,7 +316,7 @@ class Verifier {
             blob.next = 0;
             blob.head = {};
           }
-          return Count();
+          return log_.Count();
         });
     EndBlob(blob);
     if (status.code() == Code::kCorruption) {
@@ -330,226 +325,6 @@ class Verifier {
     }
     return status;
   }
-
-  // --- blocks ---
-
-  std::string Name(const LineageRecord& lineage, const Place& place) const {
-    return Name(lineage) + ", block " +
-           (place.id == 0 ? std::string("of unknown id") : std::to_string(place.id)) +
-           " at position " + std::to_string(place.position);
-  }
-
-  Status ReadLineage(const LineageRecord& lineage) {
-    const DocumentRecord* document = DocumentOf(lineage);
-    Sha256 hash;
-    std::vector<Place> places;
-    EID_RETURN_IF_ERROR(ReadEmbeddings(lineage, document, &places, &hash));
-    EID_RETURN_IF_ERROR(ReadPayloads(lineage, document, places, &hash));
-    digests_[lineage.id] = hash.Finish();
-    return {};
-  }
-
-  Status ReadEmbeddings(const LineageRecord& lineage, const DocumentRecord* document,
-                        std::vector<Place>* places, Sha256* hash) {
-    const DocumentId document_id = document == nullptr ? 0 : document->id;
-    BlockHeader header;
-    std::vector<uint16_t> representatives;
-    uint64_t position = 0;
-    const auto guess_next = [&] {
-      const uint64_t left = lineage.committed_tokens - position;
-      position += std::min<uint64_t>(left, static_cast<uint64_t>(lineage.layout.block_tokens));
-    };
-    const auto missing = [&](const std::string& what) {
-      const Place place{position, 0, 0};
-      Damaged(Name(lineage, place) + ", embeddings: " + what, document_id);
-      places->push_back(place);
-      guess_next();
-    };
-    while (position < lineage.committed_tokens) {
-      const Status status = records_.Scan(
-          Family::kEmbeddings, format::EmbeddingKey(lineage.id, position),
-          format::EmbeddingKey(lineage.id, lineage.committed_tokens),
-          [&](std::string_view key, std::string_view value) -> Status {
-            EID_RETURN_IF_ERROR(Count());
-            Result<format::EmbeddingKeyParts> parts = format::ParseEmbeddingKey(key);
-            if (!parts.ok()) {
-              Damaged(Name(lineage) + ", embeddings: " + parts.status().message(), document_id);
-              return {};
-            }
-            while (position < parts->position) missing("the record is missing");
-            if (position > parts->position) {
-              Damaged(Name(lineage, {parts->position, 0, 0}) +
-                          ", embeddings: it overlaps the block before it",
-                      document_id);
-              return {};
-            }
-            const Status decoded =
-                format::DecodeEmbedding(key, value, lineage.layout, &header, &representatives);
-            if (!decoded.ok()) {
-              missing(decoded.message());
-              return {};
-            }
-            const Place place{position, header.token_count(), header.id};
-            if (document != nullptr && header.text_end > document->bytes) {
-              Damaged(Name(lineage, place) + ": its text ends at byte " +
-                          std::to_string(header.text_end) + " of " +
-                          std::to_string(document->bytes),
-                      document_id, header.id);
-            }
-            largest_block_ = std::max(largest_block_, header.id);
-            places->push_back(place);
-            position += header.tokens.size();
-            for (uint64_t number : {header.position, header.text_begin, header.text_end,
-                                    static_cast<uint64_t>(header.tokens.size())}) {
-              HashNumber(number, hash);
-            }
-            hash->Update({reinterpret_cast<const char*>(header.tokens.data()),
-                          header.tokens.size() * sizeof(int32_t)});
-            hash->Update({reinterpret_cast<const char*>(representatives.data()),
-                          representatives.size() * sizeof(uint16_t)});
-            return {};
-          });
-      if (status.code() == Code::kCorruption) {
-        missing(status.message());  // and go on behind it
-      } else if (!status.ok()) {
-        return status;
-      } else {
-        while (position < lineage.committed_tokens) missing("the record is missing");
-      }
-    }
-    if (places->size() != lineage.committed_blocks || position != lineage.committed_tokens) {
-      Damaged(Name(lineage) + ": " + std::to_string(places->size()) + " blocks up to position " +
-                  std::to_string(position) + ", not " + std::to_string(lineage.committed_blocks) +
-                  " up to " + std::to_string(lineage.committed_tokens),
-              document_id);
-    }
-    if (contents_.uncommitted.contains(lineage.id)) return {};
-    return CountStrays(Family::kEmbeddings,
-                       format::EmbeddingKey(lineage.id, lineage.committed_tokens),
-                       format::PrefixEnd(format::LineagePrefix(lineage.id)), Name(lineage));
-  }
-
-  // Walks over all keys that must be there, beside a scan over those that are.
-  struct Walk {
-    const LineageRecord* lineage;
-    const std::vector<Place>* places;
-    size_t layer = 0;
-    int part = 0;
-    size_t place = 0;
-
-    bool done() const { return places->empty() || layer == lineage->layout.layers.size(); }
-    PayloadKey key() const {
-      return {lineage->id, lineage->layout.layers[layer], static_cast<Part>(part),
-              (*places)[place].position};
-    }
-    const Place& at() const { return (*places)[place]; }
-    void Next() {
-      if (++place < places->size()) return;
-      place = 0;
-      if (++part < 2) return;
-      part = 0;
-      ++layer;
-    }
-  };
-
-  Status ReadPayloads(const LineageRecord& lineage, const DocumentRecord* document,
-                      const std::vector<Place>& places, Sha256* hash) {
-    const DocumentId document_id = document == nullptr ? 0 : document->id;
-    const bool tail = contents_.uncommitted.contains(lineage.id);
-    Walk walk{&lineage, &places};
-    const auto damaged = [&](const std::string& what) {
-      Damaged(Name(lineage, walk.at()) + ", layer " + std::to_string(walk.key().layer) + ", " +
-                  (walk.key().part == Part::kKeys ? "keys" : "values") + ": " + what,
-              document_id, walk.at().id);
-      walk.Next();
-    };
-    const std::string end = format::PrefixEnd(format::LineagePrefix(lineage.id));
-    std::string begin = format::LineagePrefix(lineage.id);
-    for (;;) {
-      const Status status = records_.Scan(
-          Family::kBlocks, begin, end, [&](std::string_view key, std::string_view value) -> Status {
-            EID_RETURN_IF_ERROR(Count());
-            while (!walk.done() && format::PayloadRecordKey(walk.key()) < key) {
-              damaged("the record is missing");
-            }
-            if (walk.done() || format::PayloadRecordKey(walk.key()) != key) {
-              const Result<PayloadKey> parts = format::ParsePayloadKey(key);
-              if (tail && parts.ok() && parts->position >= lineage.committed_tokens) return {};
-              Damaged(Name(lineage) + ", blocks: the record " + format::Printable(key) +
-                          " belongs to no block",
-                      document_id);
-              return {};
-            }
-            Result<Payload> payload = format::DecodePayload(key, value);
-            if (!payload.ok()) {
-              damaged(payload.status().message());
-              return {};
-            }
-            const Layout& layout = lineage.layout;
-            const int tokens = walk.at().tokens;
-            if (payload->codec != layout.codec || (tokens != 0 && payload->tokens != tokens) ||
-                payload->bytes.size() != kernels::PayloadBytes(layout.codec, payload->tokens,
-                                                               layout.kv_heads, layout.head_dim)) {
-              damaged("codec, tokens or length differ from its block's header");
-              return {};
-            }
-            hash->Update(payload->bytes);
-            walk.Next();
-            return {};
-          });
-      if (status.code() != Code::kCorruption) {
-        EID_RETURN_IF_ERROR(status);
-        break;
-      }
-      if (walk.done()) {
-        Damaged(Name(lineage) + ", blocks: " + status.message(), document_id);
-        break;
-      }
-      damaged(status.message());
-      if (walk.done()) break;
-      begin = format::PayloadRecordKey(walk.key());  // and go on behind it
-    }
-    while (!walk.done()) damaged("the record is missing");
-    return {};
-  }
-
-  Status CountStrays(Family family, const std::string& begin, const std::string& end,
-                     const std::string& whose) {
-    uint64_t strays = 0;
-    std::string first;
-    const Status status =
-        records_.Scan(family, begin, end, [&](std::string_view key, std::string_view) {
-          if (strays++ == 0) first = format::Printable(key);
-          return Count();
-        });
-    if (strays > 0) {
-      Damaged(whose + ": " + std::to_string(strays) + " records of " + FamilyName(family) +
-              " from " + first + " on belong to nothing");
-    }
-    if (status.code() != Code::kCorruption) return status;
-    Damaged(std::string(FamilyName(family)) + ": " + status.message());
-    return {};
-  }
-
-  // Records of lineages from `begin` to before `end` that have no lineage record.
-  Status ReadStrays(LineageId begin, std::optional<LineageId> end) {
-    for (Family family : {Family::kEmbeddings, Family::kBlocks}) {
-      LineageId at = begin;
-      for (auto live = contents_.uncommitted.lower_bound(begin);
-           live != contents_.uncommitted.end() && (!end || *live < *end); ++live) {
-        // A lineage whose first commit is still to come.
-        EID_RETURN_IF_ERROR(CountStrays(family, format::LineagePrefix(at),
-                                        format::LineagePrefix(*live), "lineages without a record"));
-        at = *live + 1;
-      }
-      if (end && at >= *end) continue;
-      EID_RETURN_IF_ERROR(CountStrays(family, format::LineagePrefix(at),
-                                      end ? format::LineagePrefix(*end) : std::string(),
-                                      "lineages without a record"));
-    }
-    return {};
-  }
-
   // --- text ---
 
   Status ReadText(const DocumentRecord& document) {
@@ -561,7 +336,7 @@ class Verifier {
     const Status status = records_.Scan(
         Family::kText, prefix, format::PrefixEnd(prefix),
         [&](std::string_view key, std::string_view value) -> Status {
-          EID_RETURN_IF_ERROR(Count());
+          EID_RETURN_IF_ERROR(log_.Count());
           Result<std::string_view> chunk = format::DecodeBytes(key, value);
           if (!chunk.ok() || key != format::TextKey(document.id, next)) {
             damaged = true;
@@ -590,9 +365,9 @@ class Verifier {
   Status ReadStrayTexts(DocumentId begin, std::optional<DocumentId> end) {
     if (!contents_.unfinished_texts.empty()) return {};  // a document is just being made
     if (end && begin >= *end) return {};
-    return CountStrays(Family::kText, format::TextPrefix(begin),
-                       end ? format::TextPrefix(*end) : std::string(),
-                       "documents without a record");
+    return lineages_.CountStrays(Family::kText, format::TextPrefix(begin),
+                                 end ? format::TextPrefix(*end) : std::string(),
+                                 "documents without a record");
   }
 
   // --- digest ---
@@ -601,8 +376,10 @@ class Verifier {
     for (const auto& [name, collection] : contents_.collections) {
       std::map<std::string, const DocumentRecord*> by_source;
       for (const auto& [id, document] : contents_.documents) {
-        if (document.collection == name && document.complete)
-          by_source[document.source] = &document;
+        if (document.collection != name || !document.complete) continue;
+        if (!by_source.emplace(document.source, &document).second) {
+          Damaged(Name(document) + ": its source has two complete versions", id);
+        }
       }
       CollectionDigest digest;
       digest.collection = name;
@@ -619,16 +396,14 @@ class Verifier {
         digest.blocks += document->committed_blocks;
       }
       digest.digest = hash.Finish();
-      report_.collections.push_back(std::move(digest));
+      log_.report().collections.push_back(std::move(digest));
     }
   }
 
   const RecordStore& records_;
-  const std::function<bool(const VerifyProgress&)>& progress_;
-  VerifyReport report_;
+  VerifyLog log_;
   Contents contents_;
-  uint64_t total_ = 0;
-  BlockId largest_block_ = 0;
+  LineageVerifier lineages_;
   std::map<LineageId, std::string> digests_;
 };
 
