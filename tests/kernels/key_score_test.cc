@@ -221,8 +221,8 @@ TEST(TopKInnerProducts, WithoutVectorsOrWithoutLiveOnesEverythingIsMissing) {
 }
 
 TEST(TopKInnerProducts, SubnormalVectorsAreScoredAtTheirValue) {
-  const std::vector<uint16_t> vectors = {1, 0x03ff, 0x8001,
-                                         0};  // in units of 2^-24: 1, 1023, -1, 0
+  // In units of 2^-24: 1, 1023, -1, 0.
+  const std::vector<uint16_t> vectors = Grouped({1, 0x03ff, 0x8001, 0}, 1);
   const std::vector<float> query = {0x1p24f};
   for (const InstructionSet set : SupportedSets()) {
     const Best best = Search(query, 1, {{vectors.data(), nullptr, 4}}, 4, 1, set);
