@@ -113,6 +113,8 @@ class Archive {
 
   // All documents of a collection, also incomplete ones, by source.
   virtual Result<std::vector<DocumentRecord>> Documents(const std::string& collection) const = 0;
+  // The complete document of a source; empty when there is none, also while its first ingest is
+  // unfinished.
   virtual Result<std::optional<DocumentRecord>> FindDocument(const std::string& collection,
                                                              const std::string& source) const = 0;
   // Begins, or resumes, an ingest. A leftover of other content for the same source is removed.

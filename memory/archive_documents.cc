@@ -42,8 +42,7 @@ Result<std::optional<DocumentRecord>> ArchiveImpl::FindDocument(const std::strin
   for (DocumentRecord& document : documents) {
     if (document.complete) return std::optional<DocumentRecord>(std::move(document));
   }
-  if (documents.empty()) return std::optional<DocumentRecord>();
-  return std::optional<DocumentRecord>(std::move(documents.front()));
+  return std::optional<DocumentRecord>();
 }
 
 Result<DocumentRecord> ArchiveImpl::Document(DocumentId document) const {
@@ -85,11 +84,7 @@ Result<std::optional<DocumentRecord>> ArchiveImpl::DocumentOfLineage(LineageId l
 }
 
 Status ArchiveImpl::RemoveChanges(const DocumentRecord& document, RecordBatch* batch) const {
-  const Status removed = store_->RemoveLineage(document.lineage, batch);
-  // A damaged document can be removed: what is left of it goes.
-  if (!removed.ok() && removed.code() != Code::kNotFound && removed.code() != Code::kCorruption) {
-    return removed;
-  }
+  EID_RETURN_IF_ERROR(store_->RemoveLineage(document.lineage, batch));
   const std::string text = format::TextPrefix(document.id);
   batch->DeleteRange(Family::kText, text, format::PrefixEnd(text));
   const std::string state = format::ReaderStatePrefix(document.id);

@@ -104,8 +104,8 @@ class BlockStore {
 
   Result<LineageRecord> Lineage(LineageId lineage) const;
   Result<std::vector<LineageRecord>> Lineages() const;
-  // Adds to `batch` the removal of everything of a lineage; drops it from the pool when `batch` has
-  // been written, by ForgetPooled.
+  // Adds to `batch` the removal of everything of a lineage, damaged or not; drops it from the pool
+  // when `batch` has been written, by ForgetPooled.
   Status RemoveLineage(LineageId lineage, RecordBatch* batch) const;
   void ForgetPooled(LineageId lineage);
 

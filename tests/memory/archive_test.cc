@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "memory/format.h"
 #include "memory/hash.h"
 #include "tests/memory/fault_record_store.h"
@@ -88,6 +90,8 @@ TEST(Archive, ADocumentIsInvisibleUntilItIsFinished) {
   EID_ASSERT_OK(AppendTo(writer.get(), 0, 64, 1));
   EID_ASSERT_OK(writer->Commit("state"));
   EXPECT_EQ(Sources(*archive, false), std::vector<std::string>{"moby.txt"});
+  EID_ASSERT_RESULT(const auto unfinished, archive->FindDocument("books", "moby.txt"));
+  EXPECT_FALSE(unfinished.has_value());
   EID_ASSERT_RESULT(auto empty, archive->Index("books", IndexKind::kExact, 1));
   EXPECT_EQ(empty->size(), 0);
   EID_ASSERT_OK(AppendTo(writer.get(), 64, 100, 1));
@@ -400,6 +404,29 @@ TEST(Archive, ATextWhoseDocumentWasNeverBegunIsSweptWhenOpening) {
   EID_ASSERT_RESULT(auto writer, archive->BeginDocument("books", "t", Sha256Hex(text), text, 10));
   EID_ASSERT_RESULT(const std::string stored, archive->Text(writer->document().id, 0, text.size()));
   EXPECT_EQ(stored, text);
+}
+
+TEST(Archive, ADamagedLineageRecordDoesNotKeepTheOthersShut) {
+  auto records = std::make_shared<FaultRecordStore>();
+  {
+    auto archive = OpenArchive(records);
+    EID_ASSERT_OK(Ingest(archive.get(), "a", 64, 'a'));
+    EID_ASSERT_RESULT(auto writer, Begin(archive.get(), "b", TextOf(300000, 'b')));
+    EID_ASSERT_OK(AppendTo(writer.get(), 0, 300000, 1));  // some of it is written, none committed
+  }
+  ASSERT_TRUE(std::ranges::any_of(records->Keys(Family::kMeta),
+                                  [](const std::string& key) { return key[0] == 'U'; }));
+  records->FlipBit(Family::kMeta, format::LineageKey(2), 77);
+  auto archive = OpenArchive(records);
+  EID_ASSERT_RESULT(auto index, archive->Index("books", IndexKind::kExact, 1));
+  EXPECT_EQ(index->size(), 2);
+  EID_ASSERT_RESULT(const VerifyReport report, archive->Verify(nullptr));
+  EXPECT_FALSE(report.clean());
+  // What cannot be read can be thrown away.
+  EID_ASSERT_RESULT(const auto documents, archive->Documents("books"));
+  ASSERT_EQ(documents.size(), 2u);
+  EID_ASSERT_OK(archive->RemoveDocument(documents[1].id));
+  DigestOf(*archive);
 }
 
 TEST(Archive, ANewerFormatIsRefusedWithWhatToDo) {
