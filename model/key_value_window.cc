@@ -120,10 +120,10 @@ void KeyValueWindow::Fill(const at::Tensor& sinks, const at::Tensor& window) {
   sinks_.narrow(3, 0, sink_count_).copy_(sinks);
   const int64_t held = window.size(3);
   begin_ = end_ = prefix_capacity_;
+  if (held == 0) return;
   Reserve(prefix_capacity_, held);
   rows_.narrow(1, 0, 2).narrow(3, begin_, held).copy_(window);
   end_ = begin_ + held;
-  std::fill(stamps_.begin(), stamps_.end(), PrefixStamp());
 }
 
 at::Tensor KeyValueWindow::SinkRows() const {

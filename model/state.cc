@@ -1,7 +1,6 @@
 #include "model/state.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/from_blob.h>
 #include <ATen/ops/zeros.h>
 #include <c10/core/InferenceMode.h>
 
@@ -20,6 +19,7 @@ static_assert(std::endian::native == std::endian::little,
 
 // Tokens handed over at once: bounds the copy on the CPU.
 constexpr int64_t kRunTokens = 1024;
+constexpr int kMostSinks = 65536;
 
 [[noreturn]] void RefuseOption(const char* name, int64_t value, const std::string& allowed) {
   throw Error(ErrorCode::kInvalidArgument,
@@ -140,9 +140,11 @@ void CheckAttentionOptions(const AttentionOptions& options, const ModelConfig& c
     RefuseOption("block_tokens", options.block_tokens, "from 1 to 4096");
   }
   if (options.window < 1) RefuseOption("window", options.window, "1 or more");
-  if (options.sinks < 0 || options.sinks % options.block_tokens != 0) {
+  if (options.sinks < 0 || options.sinks > kMostSinks ||
+      options.sinks % options.block_tokens != 0) {
     RefuseOption("sinks", options.sinks,
-                 "0 or a multiple of block_tokens (" + std::to_string(options.block_tokens) + ")");
+                 "a multiple of block_tokens (" + std::to_string(options.block_tokens) +
+                     ") from 0 to " + std::to_string(kMostSinks));
   }
   if (options.query_offset < 0) RefuseOption("query_offset", options.query_offset, "0 or more");
   const std::vector<int> attention = config.AttentionLayers();
@@ -307,7 +309,9 @@ std::unique_ptr<StreamState> StreamState::Restore(const std::string& bytes,
   auto state = std::make_unique<StreamState>(config, options, graph, device);
   state->position_ = reader.Number<uint64_t>("the position");
   state->handed_ = reader.Number<uint64_t>("the number of tokens handed over");
-  state->flushed_ = reader.Number<uint8_t>("the flush mark") != 0;
+  const auto flushed = reader.Number<uint8_t>("the flush mark");
+  if (flushed > 1) reader.Fail("the flush mark is " + std::to_string(flushed) + ", not 0 or 1");
+  state->flushed_ = flushed == 1;
   const auto sinks = reader.Number<uint32_t>("the number of sinks held");
   state->sink_ids_ = reader.Ids(sinks, "the sinks' tokens");
   const auto held = reader.Number<uint32_t>("the number of window tokens");

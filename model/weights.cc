@@ -145,7 +145,6 @@ FeedForwardWeights LoadFeedForward(Reader& reader, const std::string& block, con
 
 ModelWeights LoadWeights(const GgufFile& file, const ModelConfig& config, c10::Device device) {
   Reader reader(file, device);
-  reader.Refuse("rope_freqs.weight", "rotary scaling by factors");
   const uint64_t hidden = config.hidden, vocabulary = config.vocabulary;
   ModelWeights weights;
   weights.embedding = reader.Read("token_embd.weight", {vocabulary, hidden});

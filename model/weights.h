@@ -57,7 +57,7 @@ struct ModelWeights {
 
 // Dequantises every tensor the configuration calls for. Throws Error: kCorruption when one is
 // missing, has another shape or holds a number that is not finite; kUnsupported for tensors that
-// would change the computation in a way this build does not know (biases, rotary factors).
+// would change the computation in a way this build does not know (biases, experts).
 ModelWeights LoadWeights(const GgufFile& file, const ModelConfig& config, c10::Device device);
 
 }  // namespace eidetic::model
