@@ -31,7 +31,9 @@ namespace {
 
 constexpr int kLayers = 10;
 constexpr int kHeads = 9;
+// Rounds of a measurement: at least so many, and more while they take less than a second.
 constexpr int kRounds = 15;
+constexpr int kMostRounds = 400;
 
 double Seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
@@ -58,7 +60,9 @@ struct Times {
 // Milliseconds of `work`, over rounds.
 Times Measure(const std::function<void()>& work) {
   std::vector<double> times, cpu_times;
-  for (int round = 0; round < kRounds; ++round) {
+  const double started = Seconds();
+  for (int round = 0; round < kRounds || (round < kMostRounds && Seconds() - started < 1);
+       ++round) {
     const double begin = Seconds(), cpu_begin = CpuSeconds();
     work();
     cpu_times.push_back((CpuSeconds() - cpu_begin) * 1e3);
