@@ -15,9 +15,13 @@
 namespace eidetic::kernels {
 
 // An index keeps its vectors in groups of sixteen, [groups, dim, 16]: number d of vector v stands
-// at groups[(v / 16 * dim + d) * 16 + v % 16]. So many numbers hold `count` vectors:
+// at groups[(v / 16 * dim + d) * 16 + v % 16].
+inline constexpr int kGroupVectors = 16;
+
+// Numbers that hold `count` vectors.
 inline size_t GroupedSize(int64_t count, int dim) {
-  return static_cast<size_t>((count + 15) / 16 * 16) * static_cast<size_t>(dim);
+  return static_cast<size_t>((count + kGroupVectors - 1) / kGroupVectors * kGroupVectors) *
+         static_cast<size_t>(dim);
 }
 
 // Puts `vectors` [count, dim] into groups as the vectors first, first + 1, ... The rest of the last

@@ -18,10 +18,10 @@
 #include <cstring>
 
 #include "kernels/instruction_set.h"
+#include "kernels/key_score.h"
 
 namespace eidetic::kernels {
 
-inline constexpr int kGroupVectors = 16;
 inline constexpr int kGroupsAtOnce = 4;
 inline constexpr int kQueriesAtOnce = 4;
 // Vectors in kGroupsAtOnce groups: one bit each in a 64-bit mask.

@@ -41,6 +41,11 @@ class ExactIndex : public VectorIndex {
  private:
   void Append(const uint16_t* vectors, const int64_t* ids, int64_t count);
   void DropDead();
+  // Where vector `at` of a chunk begins in its groups; its numbers stand kGroupVectors apart.
+  size_t FirstNumber(size_t at) const {
+    constexpr size_t kGroup = kernels::kGroupVectors;
+    return at / kGroup * kGroup * static_cast<size_t>(dim_) + at % kGroup;
+  }
 
   int dim_;
   int threads_;
@@ -119,9 +124,11 @@ void ExactIndex::DropDead() {
       if (from.live[i] == 0) continue;
       Chunk& to = chunks_[static_cast<size_t>(kept / kChunkVectors)];
       const size_t at = static_cast<size_t>(kept % kChunkVectors);
-      uint16_t* source = from.groups.data() + i / 16 * 16 * static_cast<size_t>(dim_) + i % 16;
-      uint16_t* target = to.groups.data() + at / 16 * 16 * static_cast<size_t>(dim_) + at % 16;
-      for (int d = 0; d < dim_; ++d) target[d * 16] = source[d * 16];
+      uint16_t* source = from.groups.data() + FirstNumber(i);
+      uint16_t* target = to.groups.data() + FirstNumber(at);
+      for (int d = 0; d < dim_; ++d) {
+        target[d * kernels::kGroupVectors] = source[d * kernels::kGroupVectors];
+      }
       to.ids[at] = from.ids[i];
       to.live[at] = 1;
       ++kept;
