@@ -11,6 +11,15 @@ namespace {
 
 constexpr std::string_view kDocumentOwnerPrefix = "document/";
 
+// A merge is worth its while from here on; less is left to the merges that come anyway.
+constexpr uint64_t kReclaimBytes = 8u << 20;
+
+// Of a document's payloads, which are most of it.
+uint64_t BytesOf(const Layout& layout, uint64_t tokens) {
+  return tokens * 2 * layout.layers.size() *
+         kernels::PayloadBytes(layout.codec, 1, layout.kv_heads, layout.head_dim);
+}
+
 bool IsContinuation(char byte) {
   return (static_cast<uint8_t>(byte) & 0xc0) == 0x80;
 }
@@ -98,6 +107,10 @@ Status ArchiveImpl::RemoveChanges(const DocumentRecord& document, RecordBatch* b
 void ArchiveImpl::AfterRemoval(const DocumentRecord& document) {
   store_->ForgetPooled(document.lineage);
   CollectionChanged(document.collection);
+  const Result<CollectionRecord> collection = Collection(document.collection);
+  if (collection.ok() && BytesOf(collection->layout, document.committed_tokens) < kReclaimBytes) {
+    return;
+  }
   // Gives the space back. A failure leaves only space behind, which the next merge finds.
   const std::string lineage = format::LineagePrefix(document.lineage);
   for (Family family : {Family::kBlocks, Family::kEmbeddings}) {
@@ -153,6 +166,8 @@ Result<std::string> ArchiveImpl::Text(DocumentId document, uint64_t begin, uint6
                               record.source + "), chunk " + std::to_string(first_chunk + i);
     if (!values[i].ok()) {
       const bool missing = values[i].status().code() == Code::kNotFound;
+      // Nothing is missing when the document was removed meanwhile.
+      if (missing) EID_RETURN_IF_ERROR(Document(document).status());
       return Status(missing ? Code::kCorruption : values[i].status().code(),
                     where + ": " + values[i].status().message(), values[i].status().remedy());
     }

@@ -9,6 +9,9 @@ namespace eidetic::memory {
 namespace {
 
 constexpr size_t kTextBatchBytes = 4u << 20;
+// Reader states that were written and are not needed any more: from here on, their space is given
+// back at the end of the document.
+constexpr uint64_t kReclaimBytes = 8u << 20;
 
 }  // namespace
 
@@ -19,7 +22,9 @@ class DocumentWriterImpl final : public DocumentWriter {
       : archive_(std::move(archive)),
         document_(std::move(document)),
         lineage_(std::move(lineage)),
-        text_bytes_(text_bytes) {}
+        text_bytes_(text_bytes),
+        // A resumed one has states of an earlier process.
+        state_bytes_(document_.committed_tokens > 0 ? kReclaimBytes : 0) {}
 
   ~DocumentWriterImpl() override {
     std::lock_guard lock(archive_->writing_mutex_);
@@ -58,9 +63,11 @@ class DocumentWriterImpl final : public DocumentWriter {
     RecordBatch batch;
     EID_RETURN_IF_ERROR(PutBlob(*archive_->records_, Family::kSessions,
                                 format::ReaderStatePrefix(document_.id), reader_state, &batch));
+    const uint64_t state_bytes = reader_state.size();
     std::string().swap(reader_state);
     PutDocument(advanced, &batch);
     EID_RETURN_IF_ERROR(lineage_->Commit(std::move(batch)));
+    state_bytes_ += state_bytes;
     document_ = advanced;
     return {};
   }
@@ -95,9 +102,10 @@ class DocumentWriterImpl final : public DocumentWriter {
     }
     archive_->CollectionChanged(document_.collection);
     for (const DocumentRecord& other : replaced) archive_->AfterRemoval(other);
-    // The reader's state was overwritten at every commit and is of no use any more.
-    static_cast<void>(
-        archive_->records_->Reclaim(Family::kSessions, state, format::PrefixEnd(state)).ok());
+    if (state_bytes_ >= kReclaimBytes) {
+      static_cast<void>(
+          archive_->records_->Reclaim(Family::kSessions, state, format::PrefixEnd(state)).ok());
+    }
     return {};
   }
 
@@ -128,7 +136,8 @@ class DocumentWriterImpl final : public DocumentWriter {
   std::shared_ptr<ArchiveImpl> archive_;
   DocumentRecord document_;
   std::unique_ptr<LineageWriter> lineage_;
-  uint64_t text_bytes_;  // of text written by this writer
+  uint64_t text_bytes_;   // of text written by this writer
+  uint64_t state_bytes_;  // of reader states to give back
 };
 
 Result<std::unique_ptr<LineageWriter>> ArchiveImpl::StoreNewDocument(

@@ -22,7 +22,6 @@ struct Contents {
   std::map<LineageId, LineageRecord> lineages;
   std::map<DocumentId, std::string> pointers;
   std::map<LineageId, DocumentId> document_of_lineage;
-  std::set<LineageId> uncommitted;
   std::set<DocumentId> unfinished_texts;
   std::set<std::string> sessions;
   std::map<format::Counter, uint64_t> counters;
@@ -47,7 +46,7 @@ void HashNumber(uint64_t number, Sha256* hash) {
 class Verifier {
  public:
   Verifier(const RecordStore& records, const std::function<bool(const VerifyProgress&)>& progress)
-      : records_(records), log_(progress), lineages_(records, contents_.uncommitted, &log_) {}
+      : records_(records), log_(progress), lineages_(records, &log_) {}
 
   Result<VerifyReport> Run() {
     EID_RETURN_IF_ERROR(ReadMeta());
@@ -140,9 +139,7 @@ class Verifier {
         return {};
       }
       case format::MetaTag::kUncommitted: {
-        EID_ASSIGN_OR_RETURN(uint64_t id,
-                             format::ParseTaggedId(format::MetaTag::kUncommitted, key));
-        contents_.uncommitted.insert(id);
+        EID_RETURN_IF_ERROR(format::ParseTaggedId(format::MetaTag::kUncommitted, key).status());
         return format::DecodeNumber(key, value).status();
       }
       case format::MetaTag::kUnfinishedText: {
@@ -366,7 +363,7 @@ class Verifier {
     if (!contents_.unfinished_texts.empty()) return {};  // a document is just being made
     if (end && begin >= *end) return {};
     return lineages_.CountStrays(Family::kText, format::TextPrefix(begin),
-                                 end ? format::TextPrefix(*end) : std::string(),
+                                 end ? format::TextPrefix(*end) : std::string(), std::nullopt,
                                  "documents without a record");
   }
 

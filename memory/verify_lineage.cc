@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "memory/byte_io.h"
 #include "memory/format.h"
 
 namespace eidetic::memory {
@@ -124,16 +125,15 @@ Status LineageVerifier::ReadEmbeddings(const LineageSubject& subject, std::vecto
                       std::to_string(lineage.committed_blocks) + " up to " + std::to_string(end),
                   subject.document);
   }
-  if (uncommitted_.contains(lineage.id)) return {};
   return CountStrays(Family::kEmbeddings, format::EmbeddingKey(lineage.id, end),
-                     format::PrefixEnd(format::LineagePrefix(lineage.id)), subject.name);
+                     format::PrefixEnd(format::LineagePrefix(lineage.id)), end, subject.name);
 }
 
 Status LineageVerifier::ReadPayloads(const LineageSubject& subject,
                                      const std::vector<Place>& places, Sha256* hash) {
   const LineageRecord& lineage = *subject.lineage;
   const Layout& layout = lineage.layout;
-  const bool tail = uncommitted_.contains(lineage.id);
+  std::optional<bool> growing;  // asked for when it matters
   Walk walk{&lineage, &places};
   const auto damaged = [&](const std::string& what) {
     log_->Damaged(Name(subject, walk.at()) + ", layer " + std::to_string(walk.key().layer) + ", " +
@@ -148,7 +148,10 @@ Status LineageVerifier::ReadPayloads(const LineageSubject& subject,
     }
     if (walk.done() || format::PayloadRecordKey(walk.key()) != key) {
       const Result<PayloadKey> parts = format::ParsePayloadKey(key);
-      if (tail && parts.ok() && parts->position >= lineage.committed_tokens) return {};
+      if (parts.ok() && parts->position >= lineage.committed_tokens) {
+        if (!growing) growing = MayReachPast(lineage.id, lineage.committed_tokens);
+        if (*growing) return {};
+      }
       log_->Damaged(
           subject.name + ", blocks: the record " + format::Printable(key) + " belongs to no block",
           subject.document);
@@ -190,14 +193,32 @@ Status LineageVerifier::ReadPayloads(const LineageSubject& subject,
   return {};
 }
 
+bool LineageVerifier::MayReachPast(LineageId lineage, uint64_t committed) const {
+  if (records_.Get(Family::kMeta, format::UncommittedKey(lineage)).ok()) return true;
+  const std::string key = format::LineageKey(lineage);
+  const Result<std::string> value = records_.Get(Family::kMeta, key);
+  if (!value.ok()) return false;
+  const Result<LineageRecord> now = format::DecodeLineage(key, *value);
+  return now.ok() && now->committed_tokens > committed;
+}
+
 Status LineageVerifier::CountStrays(Family family, const std::string& begin, const std::string& end,
-                                    const std::string& whose) {
+                                    std::optional<uint64_t> committed, const std::string& whose) {
   uint64_t strays = 0;
   std::string first;
+  LineageId asked = 0;  // of the last record, and whether it may be there
+  bool growing = false;
   const Status status =
-      records_.Scan(family, begin, end, [&](std::string_view key, std::string_view) {
-        if (strays++ == 0) first = format::Printable(key);
-        return log_->Count();
+      records_.Scan(family, begin, end, [&](std::string_view key, std::string_view) -> Status {
+        EID_RETURN_IF_ERROR(log_->Count());
+        LineageId lineage = 0;
+        ByteReader(key).Big(&lineage);
+        if (committed && lineage != asked) {
+          asked = lineage;
+          growing = MayReachPast(lineage, *committed);
+        }
+        if (!growing && strays++ == 0) first = format::Printable(key);
+        return {};
       });
   if (strays > 0) {
     log_->Damaged(whose + ": " + std::to_string(strays) + " records of " + FamilyName(family) +
@@ -209,18 +230,10 @@ Status LineageVerifier::CountStrays(Family family, const std::string& begin, con
 }
 
 Status LineageVerifier::ReadStrays(LineageId begin, std::optional<LineageId> end) {
+  if (end && begin >= *end) return {};
   for (Family family : {Family::kEmbeddings, Family::kBlocks}) {
-    LineageId at = begin;
-    for (auto live = uncommitted_.lower_bound(begin);
-         live != uncommitted_.end() && (!end || *live < *end); ++live) {
-      // A lineage whose first commit is still to come.
-      EID_RETURN_IF_ERROR(CountStrays(family, format::LineagePrefix(at),
-                                      format::LineagePrefix(*live), "lineages without a record"));
-      at = *live + 1;
-    }
-    if (end && at >= *end) continue;
-    EID_RETURN_IF_ERROR(CountStrays(family, format::LineagePrefix(at),
-                                    end ? format::LineagePrefix(*end) : std::string(),
+    EID_RETURN_IF_ERROR(CountStrays(family, format::LineagePrefix(begin),
+                                    end ? format::LineagePrefix(*end) : std::string(), 0,
                                     "lineages without a record"));
   }
   return {};

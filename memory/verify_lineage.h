@@ -5,7 +5,6 @@
 
 #include <cstdint>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
@@ -25,18 +24,16 @@ struct LineageSubject {
 
 class LineageVerifier {
  public:
-  // `uncommitted`: lineages that may rightly have blocks past their committed length.
-  LineageVerifier(const RecordStore& records, const std::set<LineageId>& uncommitted,
-                  VerifyLog* log)
-      : records_(records), uncommitted_(uncommitted), log_(log) {}
+  LineageVerifier(const RecordStore& records, VerifyLog* log) : records_(records), log_(log) {}
 
   // Every block of a lineage; `digest` is of the blocks' contents, without ids.
   Status Read(const LineageSubject& subject, std::string* digest);
   // Records of lineages from `begin` to before `end` (none: to the last), which have no record.
   Status ReadStrays(LineageId begin, std::optional<LineageId> end);
-  // Counts what is in a range where nothing should be.
+  // Tells of records in a range where nothing should be. With `committed`, it is a range of blocks,
+  // and those of a writer at work past so many tokens of their lineage are in order.
   Status CountStrays(Family family, const std::string& begin, const std::string& end,
-                     const std::string& whose);
+                     std::optional<uint64_t> committed, const std::string& whose);
   BlockId largest_block() const { return largest_block_; }
 
  private:
@@ -49,12 +46,14 @@ class LineageVerifier {
   struct Walk;
 
   static std::string Name(const LineageSubject& subject, const Place& place);
+  // Whether blocks past `committed` tokens may rightly be there: a writer is at work, or was when
+  // its process ended.
+  bool MayReachPast(LineageId lineage, uint64_t committed) const;
   Status ReadEmbeddings(const LineageSubject& subject, std::vector<Place>* places, Sha256* hash);
   Status ReadPayloads(const LineageSubject& subject, const std::vector<Place>& places,
                       Sha256* hash);
 
   const RecordStore& records_;
-  const std::set<LineageId>& uncommitted_;
   VerifyLog* log_;
   BlockId largest_block_ = 0;
 };
