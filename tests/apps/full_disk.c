@@ -26,7 +26,8 @@ static int is_full(int descriptor, long long bytes) {
   return atomic_fetch_add(&written, bytes) + bytes > atoll(limit);
 }
 
-ssize_t write(int descriptor, const void* data, size_t size) {
+__attribute__((visibility("default"))) ssize_t write(int descriptor, const void* data,
+                                                     size_t size) {
   static ssize_t (*next)(int, const void*, size_t);
   if (!next) next = (ssize_t(*)(int, const void*, size_t))dlsym(RTLD_NEXT, "write");
   if (is_full(descriptor, (long long)size)) {
@@ -47,10 +48,12 @@ static ssize_t write_at(const char* name, int descriptor, const void* data, size
   return next(descriptor, data, size, offset);
 }
 
-ssize_t pwrite(int descriptor, const void* data, size_t size, off_t offset) {
+__attribute__((visibility("default"))) ssize_t pwrite(int descriptor, const void* data, size_t size,
+                                                      off_t offset) {
   return write_at("pwrite", descriptor, data, size, offset);
 }
 
-ssize_t pwrite64(int descriptor, const void* data, size_t size, off_t offset) {
+__attribute__((visibility("default"))) ssize_t pwrite64(int descriptor, const void* data,
+                                                        size_t size, off_t offset) {
   return write_at("pwrite64", descriptor, data, size, offset);
 }

@@ -34,7 +34,7 @@ class Commands : public ProgramTest {
 };
 
 TEST_F(Commands, IngestAddsSkipsWhatIsUnchangedAndReplacesWhatChanged) {
-  const std::string file = Write("story.txt", Prose(3000));
+  const std::string file = Write("story.txt", Prose(1800));
   const json added = Done(file);
   EXPECT_EQ(added.at("outcome"), "added");
   EXPECT_EQ(added.at("tokens"), added.at("tokens_read"));
@@ -47,7 +47,7 @@ TEST_F(Commands, IngestAddsSkipsWhatIsUnchangedAndReplacesWhatChanged) {
   EXPECT_EQ(unchanged.at("tokens"), added.at("tokens"));
   EXPECT_EQ(Verify().at("collections")[0].at("digest"), first.at("collections")[0].at("digest"));
 
-  Write("story.txt", Prose(2000));
+  Write("story.txt", Prose(1200));
   const json replaced = Done(file);
   EXPECT_EQ(replaced.at("outcome"), "replaced");
   EXPECT_LT(replaced.at("tokens"), added.at("tokens"));
@@ -74,9 +74,9 @@ TEST_F(Commands, AFileThatFailsDoesNotKeepTheOthersOut) {
 }
 
 TEST_F(Commands, AskAnswersFromTheArchiveAndNamesTheSource) {
-  const std::string before = Prose(5200),
+  const std::string before = Prose(3600),
                     needle = " One of the special magic numbers for ancient-dragon is: 6986384.";
-  const std::string half = before.substr(0, before.find(". ", 1500) + 1);
+  const std::string half = before.substr(0, before.find(". ", 900) + 1);
   const std::string text = half + needle + before.substr(half.size());
   const std::string file = Write("story.txt", text);
   Done(file);
@@ -153,14 +153,18 @@ TEST_F(Commands, ALockedArchiveNamesItsHolderAndCanStillBeRead) {
 
 TEST_F(Commands, CtrlCKeepsWhatWasCommittedAndTheNextRunGoesOn) {
   const std::string file = Write("story.txt", Prose(16000));
-  Program program({"ingest", file, "--into", "stories", "--archive", Path("archive"), "--model",
-                   HybridModel(), "--json", "--commit-seconds", "0.05"});
+  const std::vector<std::string> reading = {"--window", "256", "--commit-seconds", "0.01"};
+  std::vector<std::string> arguments = {"ingest",  file,          "--into",
+                                        "stories", "--archive",   Path("archive"),
+                                        "--model", HybridModel(), "--json"};
+  arguments.insert(arguments.end(), reading.begin(), reading.end());
+  Program program(arguments);
   std::string line;
   json event;
   do {
-    ASSERT_TRUE(program.ReadLine(&line));
+    ASSERT_TRUE(program.ReadLine(&line)) << program.Wait().err;
     event = json::parse(line);
-  } while (event.at("event") != "committed");
+  } while (event.at("event") != "committed" || event.at("blocks") == 0);
   program.Signal(SIGINT);
   const Outcome stopped = program.Wait();
   EXPECT_EQ(stopped.code, 130) << stopped.err;
@@ -168,12 +172,14 @@ TEST_F(Commands, CtrlCKeepsWhatWasCommittedAndTheNextRunGoesOn) {
 
   const json document = List().at("collections")[0].at("documents")[0];
   EXPECT_FALSE(document.at("complete"));
-  EXPECT_GE(document.at("committed_tokens"), event.at("tokens"));
+  EXPECT_GT(document.at("committed_tokens"), 0);
   EXPECT_TRUE(Verify().at("clean"));
 
-  const json resumed = Done(file);
+  const json resumed = Done(file, reading);
   EXPECT_EQ(resumed.at("outcome"), "resumed");
-  EXPECT_LT(resumed.at("tokens_read"), resumed.at("tokens"));
+  // What was acknowledged is not read again.
+  EXPECT_LE(resumed.at("tokens_read").get<int>(),
+            resumed.at("tokens").get<int>() - event.at("tokens").get<int>());
 }
 
 TEST_F(Commands, AMegabyteInOneLineIsReadAndCanBeStopped) {
@@ -230,9 +236,9 @@ TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
   const std::vector<std::string> arguments = {
       "ingest",  file,          "--into", "stories",          "--archive", Path("archive"),
       "--model", HybridModel(), "--json", "--commit-seconds", "0.01"};
-  // The disk takes a megabyte more; the hybrid writes about 4 KB a token.
+  // The hybrid writes about 4.5 KB a token: the disk is full before the document's end.
   const Outcome full = RunProgram(arguments, {{"LD_PRELOAD", EIDETIC_FULL_DISK_PATH},
-                                              {"EIDETIC_TEST_DISK_BYTES", "1500000"},
+                                              {"EIDETIC_TEST_DISK_BYTES", "6000000"},
                                               {"EIDETIC_TEST_DISK_FOLDER", Path("archive")}});
   EXPECT_EQ(full.code, 7) << full.err;
   std::uint64_t acknowledged = 0;
@@ -241,11 +247,9 @@ TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
   }
   EXPECT_GT(acknowledged, 0u);
   EXPECT_TRUE(Verify().at("clean"));
-  const json document = List().at("collections")[0].at("documents")[0];
-  EXPECT_GE(document.at("committed_tokens"), acknowledged);
-
   const json resumed = Done(file);
-  EXPECT_EQ(resumed.at("outcome"), "resumed");
+  EXPECT_LE(resumed.at("tokens_read").get<std::uint64_t>(),
+            resumed.at("tokens").get<std::uint64_t>() - acknowledged);
   EXPECT_TRUE(Verify().at("clean"));
 }
 
