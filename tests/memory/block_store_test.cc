@@ -130,6 +130,23 @@ TEST(BlockStore, UncommittedBlocksAreGoneAfterReopening) {
             Code::kNotFound);
 }
 
+TEST(BlockStore, AMarkStandsWhileThereAreUncommittedBlocksAndNoLonger) {
+  auto records = std::make_shared<FaultRecordStore>();
+  auto store = OpenStore(records);
+  const auto marked = [&](LineageId lineage) {
+    return records->Get(Family::kMeta, format::UncommittedKey(lineage)).ok();
+  };
+  EID_ASSERT_RESULT(auto writer, store->NewLineage(SmallLayout(), "session/test"));
+  for (uint64_t end : {64, 128}) {
+    AppendTo(writer.get(), end);
+    EXPECT_FALSE(marked(writer->lineage()));
+    EID_ASSERT_OK(writer->Flush());
+    EXPECT_TRUE(marked(writer->lineage()));
+    EID_ASSERT_OK(writer->Commit());
+    EXPECT_FALSE(marked(writer->lineage()));
+  }
+}
+
 TEST(BlockStore, ALineageThatWasNeverCommittedLeavesNothing) {
   auto records = std::make_shared<FaultRecordStore>();
   LineageId lineage = 0;
