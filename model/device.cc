@@ -53,9 +53,6 @@ int ParseCudaIndex(const std::string& name) {
 }  // namespace
 
 c10::Device OpenDevice(const std::string& name) {
-  at::Context& context = at::globalContext();
-  context.setAllowTF32CuBLAS(false);
-  context.setAllowTF32CuDNN(false);
   if (name == "cpu") return c10::Device(c10::DeviceType::CPU);
   if (name != "cuda" && name.rfind("cuda:", 0) != 0) {
     throw Error(ErrorCode::kInvalidArgument, "unknown device '" + name + "'",
@@ -63,6 +60,9 @@ c10::Device OpenDevice(const std::string& name) {
   }
   const int index = ParseCudaIndex(name);
   LoadCudaLibrary();
+  at::Context& context = at::globalContext();
+  context.setAllowTF32CuBLAS(false);
+  context.setAllowTF32CuDNN(false);
   const int count = at::Context::hasCUDA()
                         ? context.getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount()
                         : 0;

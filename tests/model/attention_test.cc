@@ -11,8 +11,10 @@
 #include <vector>
 
 #include "kernels/block_codec.h"
+#include "model/device.h"
 #include "model/error.h"
 #include "model/state.h"
+#include "tests/model/tiny_model.h"
 
 namespace eidetic::model {
 namespace {
@@ -155,13 +157,20 @@ class LiteralAttention {
       keys.emplace_back(key, value);
       values.emplace_back(value, row.end());
     }
+    std::vector<Rows> turned(config_.kv_heads);  // [K][columns][d]
+    for (int kv_head = 0; kv_head < config_.kv_heads; ++kv_head) {
+      for (size_t j = 0; j < keys.size(); ++j) {
+        turned[kv_head].push_back(Turned(&keys[j][kv_head * d], config_, static_cast<double>(j)));
+      }
+    }
     Rows output;
     mass.assign(keys.size(), 0.0);
     for (size_t i = 0; i < qkv.size(); ++i) {
       std::vector<double> out(config_.heads * d);
       for (int head = 0; head < config_.heads; ++head) {
         const auto query = Turned(&qkv[i][head * d], config_, static_cast<double>(before + i));
-        AttendHead(query, head / group, before + i + 1, keys, values, &out[head * d]);
+        AttendHead(query, head / group, before + i + 1, turned[head / group], values,
+                   &out[head * d]);
       }
       output.push_back(out);
     }
@@ -184,15 +193,14 @@ class LiteralAttention {
   size_t span_begin() const { return span_begin_; }
 
  private:
-  void AttendHead(const std::vector<double>& query, int kv_head, size_t columns, const Rows& keys,
-                  const Rows& values, double* out) {
+  void AttendHead(const std::vector<double>& query, int kv_head, size_t columns,
+                  const Rows& turned_keys, const Rows& values, double* out) {
     const int d = config_.head_dim;
     std::vector<double> weights(columns);
     double sum = 0;
     for (size_t j = 0; j < columns; ++j) {
-      const auto key = Turned(&keys[j][kv_head * d], config_, static_cast<double>(j));
       double dot = 0;
-      for (int i = 0; i < d; ++i) dot += query[i] * key[i];
+      for (int i = 0; i < d; ++i) dot += query[i] * turned_keys[j][i];
       sum += weights[j] = std::exp(dot * static_cast<double>(config_.attention_scale));
     }
     for (size_t j = 0; j < columns; ++j) {
@@ -217,11 +225,11 @@ at::Tensor RandomQkv(const ModelConfig& config, int tokens, std::mt19937* random
   for (int token = 0; token < tokens; ++token) {
     rows->emplace_back(values + token * width, values + (token + 1) * width);
   }
-  return qkv;
+  return qkv.to(OpenDevice(TestDevice()));
 }
 
 double Difference(const at::Tensor& output, const Rows& expected) {
-  const at::Tensor values = output.contiguous();
+  const at::Tensor values = output.contiguous().cpu();
   const float* value = values.const_data_ptr<float>();
   double largest = 0;
   for (const auto& row : expected) {
@@ -252,7 +260,7 @@ TEST_P(AttentionTest, EqualsItsDefinitionOverAWholeStream) {
   const Case& c = GetParam();
   const ModelConfig config = Config(c.rotary_dims);
   const AttentionOptions options = Options(c.mode);
-  StreamState state(config, options, "graph", c10::Device(c10::DeviceType::CPU));
+  StreamState state(config, options, "graph", OpenDevice(TestDevice()));
   FakeSpan span(config, c.pages, c.codec);
   std::vector<LiteralAttention> literal(2, LiteralAttention(config, options));
   std::mt19937 random(42);
@@ -317,7 +325,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST(AttentionTest, ScoringQueriesAreTurnedByTheQueryOffset) {
   const ModelConfig config = Config(16);
   const AttentionOptions options = Options(AttentionMode::kStream);
-  StreamState state(config, options, "graph", c10::Device(c10::DeviceType::CPU));
+  StreamState state(config, options, "graph", OpenDevice(TestDevice()));
   FakeSpan span(config, {8}, kernels::Codec::kFp16);
   std::mt19937 random(43);
   Rows rows;
@@ -344,11 +352,11 @@ TEST(AttentionTest, AMillionTokensIntoAStreamIsAsExactAsItsStart) {
   const ModelConfig config = Config(16);
   const AttentionOptions options = Options(AttentionMode::kStream);
   const WindowShape shape{2, config.kv_heads, config.head_dim};
-  const c10::Device cpu(c10::DeviceType::CPU);
+  const c10::Device device = OpenDevice(TestDevice());
   FakeSpan near_span(config, {8, 8}, kernels::Codec::kFp16);
   FakeSpan far_span(config, {8, 8}, kernels::Codec::kFp16);
-  KeyValueWindow near_window(shape, 8, cpu), far_window(shape, 8, cpu);
-  RotaryTable near_table(16, config.rotary_base, cpu), far_table(16, config.rotary_base, cpu);
+  KeyValueWindow near_window(shape, 8, device), far_window(shape, 8, device);
+  RotaryTable near_table(16, config.rotary_base, device), far_table(16, config.rotary_base, device);
   std::mt19937 random(44);
   int64_t position = 0;
   for (const int tokens : {20, 1, 30, 1, 7}) {
@@ -376,7 +384,7 @@ TEST(AttentionTest, RefusesASpanOfAnotherShape) {
   ModelConfig other = config;
   other.head_dim = 8;
   const AttentionOptions options = Options(AttentionMode::kStream);
-  StreamState state(config, options, "graph", c10::Device(c10::DeviceType::CPU));
+  StreamState state(config, options, "graph", OpenDevice(TestDevice()));
   FakeSpan span(other, {8}, kernels::Codec::kFp16);
   std::mt19937 random(45);
   Rows rows;
@@ -388,10 +396,10 @@ TEST(AttentionTest, RefusesASpanOfAnotherShape) {
 }
 
 TEST(RotaryTableTest, KeepsItsAccuracyAtAnyPosition) {
-  RotaryTable table(64, 100000, c10::Device(c10::DeviceType::CPU));
+  RotaryTable table(64, 100000, OpenDevice(TestDevice()));
   for (const int64_t first : {int64_t{0}, int64_t{-600}, int64_t{100}, int64_t{1000000},
                               int64_t{999000}, int64_t{50000000}, int64_t{0}}) {
-    const at::Tensor slice = table.Slice(first, 50);
+    const at::Tensor slice = table.Slice(first, 50).cpu();
     for (int64_t i = 0; i < 50; ++i) {
       for (int64_t pair = 0; pair < 32; ++pair) {
         const long double angle =

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <thread>
 
 #include "model/error.h"
 #include "tests/model/model_files.h"
@@ -58,7 +59,8 @@ TEST(SmolLM2, GivesTheLogitsAndGreedyTokensOfTransformers) {
   const auto& tensors = reference->tensors();
   const std::vector<int32_t> ids = Integers(tensors.at("input_ids"));
   const std::vector<int32_t> columns = Integers(tensors.at("columns"));
-  const auto model = HybridModel::Load(GgufFile::Open(BaseModelPath()), LoadOptions());
+  const auto model =
+      HybridModel::Load(GgufFile::Open(BaseModelPath()), LoadOptions{TestDevice(), 0});
   const int vocabulary = model->config().vocabulary;
   const auto state = model->NewState(Full());
   ForwardOptions options;
@@ -84,7 +86,7 @@ TEST(SmolLM2, GivesTheLogitsAndGreedyTokensOfTransformers) {
 class SmolHybrid : public testing::Test {
  protected:
   static void SetUpTestSuite() {
-    model_ = HybridModel::Load(GgufFile::Open(HybridModelPath()), LoadOptions());
+    model_ = HybridModel::Load(GgufFile::Open(HybridModelPath()), LoadOptions{TestDevice(), 0});
     reference_ = SafetensorsFile::Open(std::string(EIDETIC_PATCH_DIR) + "/reference.safetensors");
     ids_ = Integers(reference_->tensors().at("input_ids"));
   }
@@ -190,6 +192,22 @@ TEST(TinyGranite, LogitsOfTheLastTokenAreTheLastRowOfAll) {
   none.logits = WantLogits::kNone;
   model.Forward(ids, b.get(), none, nullptr);
   EXPECT_EQ(b->position(), 40u);
+}
+
+TEST(TinyGranite, StreamsOfOneModelRunAtOnceWithoutTouchingOneAnother) {
+  const HybridModel& model = TinyModel();
+  const auto read = [&](uint32_t seed) {
+    const auto state = model.NewState(TinyOptions(AttentionMode::kStream));
+    return Read(model, state.get(), RandomTokens(150, model.config().vocabulary, seed), 11);
+  };
+  std::vector<std::vector<float>> alone, together(4);
+  for (uint32_t seed = 0; seed < 4; ++seed) alone.push_back(read(seed));
+  std::vector<std::thread> threads;
+  for (uint32_t seed = 0; seed < 4; ++seed) {
+    threads.emplace_back([&, seed] { together[seed] = read(seed); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(together, alone);
 }
 
 template <typename Call>

@@ -10,8 +10,15 @@
 #include <random>
 #include <vector>
 
+#include "model/device.h"
+#include "tests/model/tiny_model.h"
+
 namespace eidetic::model {
 namespace {
+
+at::Tensor OnDevice(const at::Tensor& tensor) {
+  return tensor.to(OpenDevice(TestDevice()));
+}
 
 struct Sizes {
   int length, heads, head_dim, groups, state;
@@ -36,6 +43,9 @@ struct Inputs {
     b = Random({s.length, s.groups, s.state}, &random, -1, 1);
     c = Random({s.length, s.groups, s.state}, &random, -1, 1);
     state = Random({s.heads, s.head_dim, s.state}, &random, -1, 1);
+  }
+  void MoveToDevice() {
+    for (at::Tensor* tensor : {&x, &dt, &decay, &b, &c, &state}) *tensor = OnDevice(*tensor);
   }
 };
 
@@ -71,7 +81,7 @@ struct Literal {
 };
 
 double LargestDifference(const at::Tensor& tensor, const std::vector<double>& expected) {
-  const at::Tensor values = tensor.contiguous();
+  const at::Tensor values = tensor.contiguous().cpu();
   if (values.numel() != static_cast<int64_t>(expected.size())) return INFINITY;
   double largest = 0;
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -89,8 +99,9 @@ class Mamba2ScanTest : public testing::TestWithParam<std::tuple<int, int>> {};
 TEST_P(Mamba2ScanTest, EqualsTheRecurrenceFromAnInitialState) {
   const auto [length, groups] = GetParam();
   for (const int chunk : {4, 16, 64}) {
-    const Inputs in({length, 4, 8, groups, 8}, 31);
+    Inputs in({length, 4, 8, groups, 8}, 31);
     const Literal expected(in);
+    in.MoveToDevice();
     const at::Tensor state = in.state.clone();
     const at::Tensor y = Mamba2Scan(in.x, in.dt, in.decay, in.b, in.c, state, chunk);
     EXPECT_LT(LargestDifference(y, expected.y), kTolerance) << "chunk " << chunk;
@@ -103,8 +114,9 @@ INSTANTIATE_TEST_SUITE_P(LengthsAroundTheChunk, Mamba2ScanTest,
                                           testing::Values(1, 2, 4)));
 
 TEST(Mamba2ScanTest, EqualsTheRecurrenceBeyondWhatIsScannedAtOnce) {
-  const Inputs in({4500, 2, 4, 1, 4}, 32);
+  Inputs in({4500, 2, 4, 1, 4}, 32);
   const Literal expected(in);
+  in.MoveToDevice();
   const at::Tensor state = in.state.clone();
   const at::Tensor y = Mamba2Scan(in.x, in.dt, in.decay, in.b, in.c, state, 64);
   EXPECT_LT(LargestDifference(y, expected.y), kTolerance);
@@ -113,8 +125,9 @@ TEST(Mamba2ScanTest, EqualsTheRecurrenceBeyondWhatIsScannedAtOnce) {
 
 TEST(Mamba2ScanTest, StaysFiniteWhereDifferencesOfSumsWouldOverflowExp) {
   // dt A reaches -400 a token: above the diagonal exp would be infinite, and 0 times that NaN.
-  const Inputs in({150, 2, 4, 2, 4}, 33, /*dt_high=*/200);
+  Inputs in({150, 2, 4, 2, 4}, 33, /*dt_high=*/200);
   const Literal expected(in);
+  in.MoveToDevice();
   const at::Tensor state = in.state.clone();
   const at::Tensor y = Mamba2Scan(in.x, in.dt, in.decay, in.b, in.c, state, 64);
   EXPECT_LT(LargestDifference(y, expected.y), 200 * kTolerance);
@@ -123,8 +136,9 @@ TEST(Mamba2ScanTest, StaysFiniteWhereDifferencesOfSumsWouldOverflowExp) {
 
 TEST(Mamba2StepTest, EqualsTheRecurrence) {
   for (const int groups : {1, 2, 4}) {
-    const Inputs in({40, 4, 8, groups, 8}, 34);
+    Inputs in({40, 4, 8, groups, 8}, 34);
     const Literal expected(in);
+    in.MoveToDevice();
     const at::Tensor state = in.state.clone();
     std::vector<at::Tensor> rows;
     for (int t = 0; t < in.sizes.length; ++t) {
@@ -213,12 +227,16 @@ TEST(Mamba2MixTest, EqualsItsFormulasInSegmentsOfAnyLength) {
   weights.decay = Random({config.heads}, &random, -2, -0.1);
   weights.skip = Random({config.heads, 1}, &random, -1, 1);
   weights.gated_norm = Random({config.groups, inner / config.groups}, &random, 0.5, 1.5);
-  const at::Tensor u = Random({150, hidden}, &random, -1, 1);
+  at::Tensor u = Random({150, hidden}, &random, -1, 1);
   const std::vector<double> expected = LiteralMix(weights, config, 1e-4, u);
+  for (at::Tensor* tensor : {&weights.in_proj, &weights.conv, &weights.conv_bias, &weights.dt_bias,
+                             &weights.decay, &weights.skip, &weights.gated_norm, &u}) {
+    *tensor = OnDevice(*tensor);
+  }
   for (const int64_t segment : {1, 2, 3, 7, 64, 70, 150}) {
     Mamba2State state;
-    state.ssm = at::zeros({config.heads, config.head_dim, config.state}, at::kFloat);
-    state.conv = at::zeros({config.conv_width - 1, channels}, at::kFloat);
+    state.ssm = OnDevice(at::zeros({config.heads, config.head_dim, config.state}, at::kFloat));
+    state.conv = OnDevice(at::zeros({config.conv_width - 1, channels}, at::kFloat));
     std::vector<at::Tensor> rows;
     for (int64_t first = 0; first < u.size(0); first += segment) {
       rows.push_back(Mamba2Mix(weights, config, 1e-4,

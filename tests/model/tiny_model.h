@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <random>
@@ -21,9 +22,15 @@ inline std::string ParityFile(const std::string& name) {
   return std::string(EIDETIC_PARITY_DIR) + "/" + name;
 }
 
+// The device that tests compute on: EIDETIC_TEST_DEVICE, or the CPU. Tolerances are the same.
+inline std::string TestDevice() {
+  const char* device = std::getenv("EIDETIC_TEST_DEVICE");
+  return device == nullptr ? "cpu" : device;
+}
+
 inline const HybridModel& TinyModel() {
   static const std::shared_ptr<const HybridModel> model = HybridModel::Load(
-      GgufFile::Open(ParityFile("tiny_granite.gguf")), LoadOptions{"cpu", /*threads=*/1});
+      GgufFile::Open(ParityFile("tiny_granite.gguf")), LoadOptions{TestDevice(), /*threads=*/1});
   return *model;
 }
 
