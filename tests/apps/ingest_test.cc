@@ -234,11 +234,13 @@ TEST_F(Commands, GenerateIsSeededAndAKeptSessionGoesOnInANewProcess) {
 TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
   const std::string file = Write("story.txt", Prose(12000));
   const std::vector<std::string> arguments = {
-      "ingest",  file,          "--into", "stories",          "--archive", Path("archive"),
-      "--model", HybridModel(), "--json", "--commit-seconds", "0.01"};
-  // The hybrid writes about 4.5 KB a token: the disk is full before the document's end.
+      "ingest",        file,       "--into",      "stories", "--archive",
+      Path("archive"), "--model",  HybridModel(), "--json",  "--commit-seconds",
+      "0.01",          "--window", "256"};
+  // Blocks of 4.5 KB a token, and with each commit the window of 256 tokens: the disk is full after
+  // some commits and before the document's end.
   const Outcome full = RunProgram(arguments, {{"LD_PRELOAD", EIDETIC_FULL_DISK_PATH},
-                                              {"EIDETIC_TEST_DISK_BYTES", "6000000"},
+                                              {"EIDETIC_TEST_DISK_BYTES", "16000000"},
                                               {"EIDETIC_TEST_DISK_FOLDER", Path("archive")}});
   EXPECT_EQ(full.code, 7) << full.err;
   std::uint64_t acknowledged = 0;
@@ -247,7 +249,7 @@ TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
   }
   EXPECT_GT(acknowledged, 0u);
   EXPECT_TRUE(Verify().at("clean"));
-  const json resumed = Done(file);
+  const json resumed = Done(file, {"--window", "256"});
   EXPECT_LE(resumed.at("tokens_read").get<std::uint64_t>(),
             resumed.at("tokens").get<std::uint64_t>() - acknowledged);
   EXPECT_TRUE(Verify().at("clean"));
