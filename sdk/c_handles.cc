@@ -84,6 +84,7 @@ eid_passages* NewPassages(std::vector<Passage> passages) {
     view.blocks = passage.blocks;
     view.attention = passage.attention;
     view.score = passage.score;
+    view.presence = passage.presence;
     owned->views.push_back(view);
   }
   owned->count = owned->views.size();

@@ -76,7 +76,12 @@ kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
   if (!sources_.empty()) view.kv_heads = sources_.front().index->layout().kv_heads;
 
   ++record_.selections;
-  for (const memory::ChosenBlock& chosen : chosen_) UseOf(chosen).retrieval += chosen.mass;
+  ++record_.selections_of_layer[queries.layer];
+  for (const memory::ChosenBlock& chosen : chosen_) {
+    BlockUse& use = UseOf(chosen);
+    use.retrieval += chosen.mass;
+    ++use.selections[queries.layer];
+  }
   record_.seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return view;

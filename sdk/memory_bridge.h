@@ -40,7 +40,8 @@ class BlockWriter : public model::BlockSink {
 struct BlockUse {
   int source = 0;
   memory::IndexedBlock block;
-  double retrieval = 0;         // retrieval mass, summed over selections
+  double retrieval = 0;                // retrieval mass, summed over selections
+  std::map<int, uint64_t> selections;  // by layer: spans that held it
   double read_attention = 0;    // attention mass paid while reading, summed over tokens and layers
   double answer_attention = 0;  // likewise, by one-token steps of generation
 };
@@ -48,7 +49,8 @@ struct BlockUse {
 // What happened since the record was cleared.
 struct RecallRecord {
   std::map<std::tuple<int, memory::LineageId, uint64_t>, BlockUse> uses;
-  uint64_t selections = 0;     // spans chosen, each for one layer
+  uint64_t selections = 0;  // spans chosen, each for one layer
+  std::map<int, uint64_t> selections_of_layer;
   uint64_t read_tokens = 0;    // (token, layer) pairs behind read_attention
   uint64_t answer_tokens = 0;  // likewise behind answer_attention
   double seconds = 0;          // spent choosing and fetching

@@ -59,6 +59,11 @@ Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
     passage.blocks += 1;
     passage.attention += (answered ? use.answer_attention : use.read_attention) * attention_unit;
     passage.score += use.retrieval * score_unit;
+    for (const auto& [layer, times] : use.selections) {
+      passage.presence =
+          std::max(passage.presence, static_cast<double>(times) /
+                                         static_cast<double>(record.selections_of_layer.at(layer)));
+    }
   }
 
   std::stable_sort(runs.begin(), runs.end(), [order](const Run& a, const Run& b) {

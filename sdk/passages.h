@@ -24,6 +24,7 @@ struct Passage {
   uint32_t blocks = 0;
   double attention = 0;  // mean share over span layers, heads and tokens of the answer
   double score = 0;      // mean retrieval mass over selections
+  double presence = 0;  // share of one layer's selections that held a block of it; the best layer's
 };
 
 enum class PassageOrder { kByAttention, kByScore };

@@ -2,8 +2,16 @@
 
 namespace eidetic::cli {
 
+std::string ask_preface() {
+  return "Some special facts are hidden within the following text. Make sure to memorize it. I "
+         "will "
+         "quiz you about the facts afterwards.";
+}
+
 std::string ask_prompt(const std::string& question) {
-  return "Question: " + question + "\nAnswer:";
+  const std::size_t last = question.find_last_not_of(" \t\n");
+  const bool asks = last != std::string::npos && question[last] == '?';
+  return asks ? "\n" + question + "\nAnswer:" : "\n" + question;
 }
 
 std::string ask_stop() {
@@ -20,6 +28,7 @@ AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& req
     generate.assistant_turn = true;
   } else {
     const bool own = request.prompt.empty();
+    session.append(ask_preface(), {.use_span = false});
     session.append(own ? ask_prompt(request.question) : request.prompt, {.use_span = true},
                    progress);
     if (generate.stop.empty()) generate.stop = ask_stop();

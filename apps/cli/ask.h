@@ -24,7 +24,13 @@ struct AskReply {
   std::vector<Passage> sources;
 };
 
-// The prompt for plain continuation. The one place that decides its form.
+// What is read before anything is recalled: it tells the model that a text comes whose details
+// matter, and its tokens are the session's sinks, so that the span stands between it and the
+// question as a text would. Without it a model takes the span for a story to go on with
+// (docs/decisions/053).
+std::string ask_preface();
+// The prompt for plain continuation: the question, and a cue to answer when it ends in a question
+// mark; other text is simply gone on with. The one place that decides its form.
 std::string ask_prompt(const std::string& question);
 // Text that shows that the model goes on to invent the next question.
 std::string ask_stop();

@@ -67,7 +67,8 @@ void print_tables(const eval::NeedleOptions& options, const std::vector<eval::Ne
       const eval::NeedleCell& cell = cells[m * options.lengths.size() + l];
       const bool has_span = cell.mode == "stream" || cell.mode == "random";
       hits.push_back(share(cell.hits, cell.samples));
-      spans.push_back(has_span ? share(cell.recalled, cell.recallable) : "-");
+      spans.push_back(has_span && cell.recallable > 0 ? fixed(cell.presence / cell.recallable, 2)
+                                                      : "-");
       rates.push_back(with_commas(static_cast<std::uint64_t>(cell.tokens_per_second)));
     }
     accuracy.add(hits);
@@ -77,8 +78,8 @@ void print_tables(const eval::NeedleOptions& options, const std::vector<eval::Ne
   std::cout << "Accuracy: share of answers with the whole number, " << options.samples
             << " samples a cell\n"
             << accuracy.text()
-            << "\nSpan recall: share of needles outside window and sinks whose block was in the "
-               "span\n"
+            << "\nSpan recall: how often the needle's block was in the span, of needles outside "
+               "window and sinks\n"
             << recall.text() << "\nReading, tokens/s\n"
             << speed.text();
 }

@@ -47,6 +47,9 @@ void ask_for_needle(Session& session, const NeedleOptions& options, const Haysta
                     NeedleSample& sample) {
   const auto begin = Clock::now();
   const std::string question = options.form.ask_for(sample.key);
+  if (options.via == Via::kArchive && !options.form.chat) {
+    session.append(needle_preface(), {.use_span = false});
+  }
   session.append(question, {.use_span = true, .role = options.form.chat ? "user" : ""});
   GenerateOptions generate;
   generate.max_tokens = options.answer_tokens;
@@ -67,9 +70,9 @@ void ask_for_needle(Session& session, const NeedleOptions& options, const Haysta
                                  needle.bytes.overlaps(passage.byte_begin, passage.byte_end)
                            : passage.collection.empty() &&
                                  needle.tokens.overlaps(passage.token_begin, passage.token_end);
-    sample.recalled = sample.recalled || found;
+    if (found) sample.presence = std::max(sample.presence, passage.presence);
   }
-  sample.recalled = sample.recalled && sample.recallable;
+  if (!sample.recallable) sample.presence = 0;
 }
 
 // One prompt of one length, asked in every mode.
@@ -202,7 +205,7 @@ std::vector<NeedleCell> needle_cells(const NeedleOptions& options,
         ++cell.samples;
         cell.hits += s.hit;
         cell.recallable += s.recallable;
-        cell.recalled += s.recalled;
+        cell.presence += s.presence;
         ++cell.by_depth[s.depth_part].samples;
         cell.by_depth[s.depth_part].hits += s.hit;
         tokens += static_cast<double>(s.tokens);
@@ -230,16 +233,17 @@ json needle_report(const NeedleOptions& options, const std::vector<NeedleSample>
                         {"hits", cell.by_depth[d].hits}});
     }
     const bool has_span = cell.mode == "stream" || cell.mode == "random";
-    cells.push_back({{"mode", cell.mode},
-                     {"length", cell.length},
-                     {"samples", cell.samples},
-                     {"hits", cell.hits},
-                     {"accuracy", share(cell.hits, cell.samples)},
-                     {"recallable", cell.recallable},
-                     {"recalled", cell.recalled},
-                     {"span_recall", has_span ? share(cell.recalled, cell.recallable) : json()},
-                     {"tokens_per_second", cell.tokens_per_second},
-                     {"by_depth", depths}});
+    cells.push_back(
+        {{"mode", cell.mode},
+         {"length", cell.length},
+         {"samples", cell.samples},
+         {"hits", cell.hits},
+         {"accuracy", share(cell.hits, cell.samples)},
+         {"recallable", cell.recallable},
+         {"span_recall",
+          has_span && cell.recallable > 0 ? json(cell.presence / cell.recallable) : json()},
+         {"tokens_per_second", cell.tokens_per_second},
+         {"by_depth", depths}});
   }
   json all = json::array();
   for (const NeedleSample& s : samples) {
@@ -253,7 +257,7 @@ json needle_report(const NeedleOptions& options, const std::vector<NeedleSample>
                    {"answer", s.answer},
                    {"hit", s.hit},
                    {"recallable", s.recallable},
-                   {"recalled", s.recalled},
+                   {"presence", s.presence},
                    {"read_seconds", s.read_seconds},
                    {"answer_seconds", s.answer_seconds}});
   }

@@ -42,8 +42,9 @@ struct NeedleSample {
   std::string key, number, answer;
   bool hit = false;
   // Recallable: the number had left window and sinks when the question came, so that only the span
-  // could bring it. Recalled: one of its blocks was in the span.
-  bool recallable = false, recalled = false;
+  // could bring it. Presence: how often a block of it was in the span (Passage::presence).
+  bool recallable = false;
+  double presence = 0;
   double read_seconds = 0, answer_seconds = 0;
 };
 
@@ -62,7 +63,8 @@ std::vector<NeedleSample> run_needle(const Engine& engine, const Corpus& corpus,
 struct NeedleCell {
   std::string mode;
   std::uint64_t length = 0;
-  int samples = 0, hits = 0, recallable = 0, recalled = 0;
+  int samples = 0, hits = 0, recallable = 0;
+  double presence = 0;           // summed over recallable samples
   double tokens_per_second = 0;  // of reading
   std::vector<HeatCell> by_depth{};
 };

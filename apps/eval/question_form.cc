@@ -17,6 +17,12 @@ std::string QuestionForm::ask_for(const std::string& key) const {
   return result;
 }
 
+std::string_view needle_preface() {
+  return "Some special magic numbers are hidden within the following text. Make sure to memorize "
+         "it. I "
+         "will quiz you about the numbers afterwards.";
+}
+
 const std::vector<QuestionForm>& question_forms() {
   static const std::vector<QuestionForm> forms = {
       {"protocol",

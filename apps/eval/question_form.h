@@ -3,6 +3,7 @@
 #define EIDETIC_APPS_EVAL_QUESTION_FORM_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace eidetic::eval {
@@ -14,6 +15,10 @@ struct QuestionForm {
 
   std::string ask_for(const std::string& key) const;
 };
+
+// What a fresh session reads, with the span off, before it is asked about an archive: the needle
+// task's own preface, which stands before the text when there is one.
+std::string_view needle_preface();
 
 // protocol (the default), question, statement, repeat, answer, chat.
 const std::vector<QuestionForm>& question_forms();

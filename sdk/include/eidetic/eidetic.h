@@ -96,6 +96,8 @@ typedef struct eid_passage {
   double attention; /* sources: share of the answer's attention to the whole context, 0..1, the
                      * mean over span layers, heads and answer tokens */
   double score;     /* search: share of the retrieval mass, 0..1 */
+  double presence;  /* share of the span choices that held a block of this passage, 0..1, in the
+                     * span layer that held it most often */
 } eid_passage;
 
 typedef struct eid_passages {

@@ -69,6 +69,7 @@ struct Passage {
   std::uint32_t blocks = 0;
   double attention = 0;  // sources(): share of the answer's attention, 0..1
   double score = 0;      // search(): share of the retrieval mass, 0..1
+  double presence = 0;   // share of the choices of one span layer that held it, 0..1
 };
 
 inline std::string version() {
@@ -126,7 +127,8 @@ inline std::vector<Passage> take(eid_passages* passages) {
   for (std::size_t i = 0; passages && i < passages->count; ++i) {
     const eid_passage& p = passages->items[i];
     result.push_back({copy(p.collection), copy(p.source), copy(p.text), p.document, p.byte_begin,
-                      p.byte_end, p.token_begin, p.token_end, p.blocks, p.attention, p.score});
+                      p.byte_end, p.token_begin, p.token_end, p.blocks, p.attention, p.score,
+                      p.presence});
   }
   return result;
 }
