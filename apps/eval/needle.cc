@@ -92,7 +92,8 @@ class SampleRun {
     Session session(engine_, session_options(options_, mode, sample.index));
     if (options_.via == Via::kArchive) {
       sample.read_seconds = read_into_archive();
-      session.attach(*archive_, kCollection);
+      // Mode window has no span; it shows what the question alone brings.
+      if (mode != "window") session.attach(*archive_, kCollection);
     } else {
       const auto begin = Clock::now();
       session.append(haystack_.tokens, {.use_span = false}, on_read_);
