@@ -85,12 +85,12 @@ at::Tensor KeyValueWindow::SinkValues(int layer) const {
 
 bool KeyValueWindow::SinksAreStale(int layer, int64_t prefix) const {
   const PrefixStamp& stamp = stamps_[layer];
-  return stamp.begin != begin_ || stamp.moved != moved_ || stamp.tokens != prefix ||
-         stamp.sinks != sink_count_;
+  // The window begins at another slot whenever tokens have left; moves of the buffer clear stamps.
+  return stamp.begin != begin_ || stamp.tokens != prefix;
 }
 
 void KeyValueWindow::MarkSinksWritten(int layer, int64_t prefix) {
-  stamps_[layer] = {begin_, moved_, prefix, sink_count_};
+  stamps_[layer] = {begin_, prefix};
 }
 
 void KeyValueWindow::Advance(int64_t tokens) {
@@ -104,7 +104,6 @@ void KeyValueWindow::Advance(int64_t tokens) {
 
 void KeyValueWindow::Drop(int64_t tokens) {
   begin_ += tokens;
-  moved_ += tokens;
 }
 
 at::Tensor KeyValueWindow::CopyOut(int64_t from_sinks, int64_t first, int64_t count) const {

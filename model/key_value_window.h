@@ -75,9 +75,7 @@ class KeyValueWindow {
  private:
   struct PrefixStamp {
     int64_t begin = -1;  // slot
-    int64_t moved = -1;  // tokens that had left
     int64_t tokens = -1;
-    int64_t sinks = -1;
   };
   void Reallocate(int64_t capacity, int64_t begin);
   void MoveTo(int64_t begin);
@@ -93,7 +91,6 @@ class KeyValueWindow {
   int64_t capacity_ = 0;
   int64_t begin_ = 0;
   int64_t end_ = 0;
-  int64_t moved_ = 0;  // tokens that left the window's front since the start
   std::vector<PrefixStamp> stamps_;
 };
 
