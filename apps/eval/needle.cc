@@ -42,14 +42,12 @@ bool is_recallable(const NeedleOptions& options, const Haystack& haystack) {
   return number.begin >= sinks && number.end + window + kBlockSlack <= haystack.tokens.size();
 }
 
-// Asks `session` and fills in the answer's part of the sample.
+// Asks `session` and fills in the answer's part of the sample. `text_begin`: the session's token at
+// which the haystack begins, when it read that itself.
 void ask_for_needle(Session& session, const NeedleOptions& options, const Haystack& haystack,
-                    NeedleSample& sample) {
+                    std::uint64_t text_begin, NeedleSample& sample) {
   const auto begin = Clock::now();
   const std::string question = options.form.ask_for(sample.key);
-  if (options.via == Via::kArchive && !options.form.chat) {
-    session.append(needle_preface(), {.use_span = false});
-  }
   session.append(question, {.use_span = true, .role = options.form.chat ? "user" : ""});
   GenerateOptions generate;
   generate.max_tokens = options.answer_tokens;
@@ -65,11 +63,12 @@ void ask_for_needle(Session& session, const NeedleOptions& options, const Haysta
 
   const Needle& needle = haystack.needles[0];
   for (const Passage& passage : session.sources()) {
-    const bool found = options.via == Via::kArchive
-                           ? passage.collection == kCollection &&
-                                 needle.bytes.overlaps(passage.byte_begin, passage.byte_end)
-                           : passage.collection.empty() &&
-                                 needle.tokens.overlaps(passage.token_begin, passage.token_end);
+    const bool found =
+        options.via == Via::kArchive
+            ? passage.collection == kCollection &&
+                  needle.bytes.overlaps(passage.byte_begin, passage.byte_end)
+            : passage.collection.empty() && needle.tokens.overlaps(passage.token_begin - text_begin,
+                                                                   passage.token_end - text_begin);
     if (found) sample.presence = std::max(sample.presence, passage.presence);
   }
   if (!sample.recallable) sample.presence = 0;
@@ -90,6 +89,7 @@ class SampleRun {
     NeedleSample sample = base_;
     sample.mode = mode;
     Session session(engine_, session_options(options_, mode, sample.index));
+    const std::uint64_t text_begin = read_preface(session);
     if (options_.via == Via::kArchive) {
       sample.read_seconds = read_into_archive();
       // Mode window has no span; it shows what the question alone brings.
@@ -99,11 +99,20 @@ class SampleRun {
       session.append(haystack_.tokens, {.use_span = false}, on_read_);
       sample.read_seconds = seconds_since(begin);
     }
-    ask_for_needle(session, options_, haystack_, sample);
+    ask_for_needle(session, options_, haystack_, text_begin, sample);
     return sample;
   }
 
  private:
+  // The task's own preface, unless the chat template has one; gives its tokens.
+  std::uint64_t read_preface(Session& session) const {
+    if (options_.form.chat) return 0;
+    const std::vector<std::int32_t> preface =
+        engine_.tokenize(std::string(needle_preface()) + "\n\n");
+    session.append(preface, {.use_span = false});
+    return preface.size();
+  }
+
   // The archive serves all modes; only the first fills it.
   double read_into_archive() {
     if (archive_) return archive_seconds_;

@@ -16,8 +16,8 @@ struct QuestionForm {
   std::string ask_for(const std::string& key) const;
 };
 
-// What a fresh session reads, with the span off, before it is asked about an archive: the needle
-// task's own preface, which stands before the text when there is one.
+// What every prompt begins with, read with the span off: the needle
+// task's own preface.
 std::string_view needle_preface();
 
 // protocol (the default), question, statement, repeat, answer, chat.
