@@ -23,7 +23,7 @@ struct AttentionWeights {
 // I: inner size, C: convolution channels, H: heads, G: groups, W: convolution width.
 struct Mamba2Weights {
   at::Tensor norm;        // [D]
-  at::Tensor in_proj;     // [I + C + H, D]: rows z, then x, B, C (the convolved ones), then dt
+  at::Tensor in_proj;     // [I + C + H or more, D]: rows z, then x, B, C (convolved), dt, zeros
   at::Tensor conv;        // [W, C]: oldest input first
   at::Tensor conv_bias;   // [C]
   at::Tensor dt_bias;     // [H]
