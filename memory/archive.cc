@@ -263,7 +263,7 @@ Result<std::shared_ptr<const RepresentativeIndex>> ArchiveImpl::Index(const std:
     Status status;
     for (const DocumentRecord& document : documents) {
       if (!document.complete) continue;
-      status = index->AddLineage(*store_, document.lineage);
+      status = index->AddLineage(*store_, document.lineage, IndexedBlocks::kWithText);
       if (!status.ok()) break;
     }
     if (!status.ok()) {

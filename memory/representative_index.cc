@@ -141,7 +141,8 @@ Status RepresentativeIndex::Add(const BlockHeader& header,
   return AddStaged(staged);
 }
 
-Status RepresentativeIndex::AddLineage(const BlockStore& store, LineageId lineage) {
+Status RepresentativeIndex::AddLineage(const BlockStore& store, LineageId lineage,
+                                       IndexedBlocks which) {
   EID_ASSIGN_OR_RETURN(const LineageRecord record, store.Lineage(lineage));
   EID_RETURN_IF_ERROR(CheckLayout(record));
   if (lineages_.count(lineage) > 0) {
@@ -155,6 +156,9 @@ Status RepresentativeIndex::AddLineage(const BlockStore& store, LineageId lineag
   Status status = store.ScanBlocks(
       lineage, [&](const BlockHeader& header, const std::vector<uint16_t>& representatives) {
         EID_RETURN_IF_ERROR(CheckBlock(header, representatives));
+        if (which == IndexedBlocks::kWithText && header.text_begin == header.text_end) {
+          return Status();
+        }
         const int64_t ordinal = static_cast<int64_t>(blocks_.size() + staged.blocks.size());
         staged.Push(header, representatives, layout_.RepresentativeCount(header.token_count()),
                     layout_.head_dim, ordinal, ids_per_block_);

@@ -23,6 +23,10 @@ struct IndexedBlock {
   uint64_t text_end = 0;
 };
 
+// Which blocks of a lineage are searched. A block without text (the sinks that a document was read
+// behind) can be kept but never be a source.
+enum class IndexedBlocks { kAll, kWithText };
+
 // Searches may run at the same time as each other, not as Add or RemoveLineage.
 class RepresentativeIndex {
  public:
@@ -34,7 +38,8 @@ class RepresentativeIndex {
   // Every committed block of a lineage, from the store. kAlreadyExists when blocks of it are here,
   // kFingerprintMismatch or kInvalidArgument when it has another layout (the codec may differ), and
   // the store's errors.
-  Status AddLineage(const BlockStore& store, LineageId lineage);
+  Status AddLineage(const BlockStore& store, LineageId lineage,
+                    IndexedBlocks which = IndexedBlocks::kAll);
   // A lineage that is not here is no error. Ordinals are not used again.
   Status RemoveLineage(LineageId lineage);
 

@@ -1,6 +1,7 @@
 // The only file that knows RocksDB. Why it is tuned like this: docs/decisions/020.
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
+#include <rocksdb/env.h>
 #include <rocksdb/filter_policy.h>
 #include <rocksdb/options.h>
 #include <rocksdb/table.h>
@@ -8,6 +9,7 @@
 #include <sys/stat.h>
 
 #include <array>
+#include <cstdarg>
 #include <filesystem>
 #include <mutex>
 #include <utility>
@@ -266,6 +268,15 @@ rocksdb::ColumnFamilyOptions FamilyOptions(Family family, const RocksOptions& op
   return family_options;
 }
 
+// RocksDB's own log is not kept: what goes wrong reaches the caller as a status. On a full disk an
+// append to that log fails, and the next one trips an assertion in the packaged RocksDB, which
+// would end the process (rule 10).
+class NoLog : public rocksdb::Logger {
+ public:
+  using rocksdb::Logger::Logv;
+  void Logv(const char*, va_list) override {}
+};
+
 rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
   rocksdb::DBOptions db;
   db.create_if_missing = options.create && !options.read_only;
@@ -276,9 +287,7 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
   db.bytes_per_sync = 1u << 20;
   db.wal_bytes_per_sync = 1u << 20;
   db.manifest_preallocation_size = 64u << 10;
-  db.keep_log_file_num = 2;
-  db.max_log_file_size = 1u << 20;
-  db.info_log_level = rocksdb::WARN_LEVEL;
+  db.info_log = std::make_shared<NoLog>();
   db.stats_dump_period_sec = 0;
   db.stats_persist_period_sec = 0;
   return db;

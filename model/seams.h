@@ -10,8 +10,8 @@
 
 namespace eidetic::model {
 
-// Runs follow one another from position 0 without a gap: the sinks are handed over with the first run
-// (when the window first overflows, or at a flush) and stay attended all the same.
+// Runs follow one another from position 0 without a gap: the sinks are handed over with the first
+// run (when the window first overflows, or at a flush) and stay attended all the same.
 //
 // Consecutive tokens that leave the window, with the keys (before rotation) and values of every
 // attention layer, in ascending order of layer. Valid during the call.

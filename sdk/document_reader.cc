@@ -25,6 +25,18 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+// What every document is read behind, so that it and not the document's first words becomes the
+// attention sinks: exactly `sinks` tokens of a neutral sentence. Sinks draw attention from every
+// query and would stand before the right passage in every span and every list of sources
+// (docs/decisions/054).
+std::vector<int32_t> SinkTokens(const model::Tokenizer& tokenizer, int sinks) {
+  const std::vector<int32_t> sentence =
+      tokenizer.Encode("The text of a document follows.\n", /*special=*/false);
+  std::vector<int32_t> tokens;
+  for (int i = 0; i < sinks; ++i) tokens.push_back(sentence[i % sentence.size()]);
+  return tokens;
+}
+
 // One document on its way through the model.
 class DocumentRun {
  public:
@@ -175,13 +187,17 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
       return result;
     }
     std::vector<uint64_t> offsets;
-    std::vector<int32_t> tokens = engine.tokenizer().EncodeWithOffsets(text, &offsets);
+    const std::vector<int32_t> words = engine.tokenizer().EncodeWithOffsets(text, &offsets);
+    std::vector<int32_t> tokens = SinkTokens(engine.tokenizer(), collection.sinks);
+    offsets.insert(offsets.begin(), tokens.size(), 0);
     offsets.push_back(text.size());
+    tokens.insert(tokens.end(), words.begin(), words.end());
     result.tokens = tokens.size();
     EID_ASSIGN_OR_RETURN(
         std::unique_ptr<memory::DocumentWriter> writer,
         archive->BeginDocument(options.collection, options.source, hash, text, tokens.size()));
-    const bool resumed = writer->document().committed_tokens > 0;
+    EID_ASSIGN_OR_RETURN(const std::string reader_state, writer->ResumeState());
+    const bool resumed = !reader_state.empty();
     result.outcome = resumed   ? IngestOutcome::kResumed
                      : present ? IngestOutcome::kReplaced
                                : IngestOutcome::kAdded;

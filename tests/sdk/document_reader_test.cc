@@ -34,8 +34,9 @@ TEST_F(DocumentReaderTest, EveryTokenAndByteOfADocumentIsInExactlyOneBlock) {
   const std::string text = Prose(3000);
   const IngestResult read = Must(IngestDocument(*engine, archive.get(), text, Options()));
   const std::vector<int32_t> tokens = engine->tokenizer().Encode(text, false);
-  EXPECT_EQ(read.tokens, tokens.size());
-  EXPECT_EQ(read.tokens_read, tokens.size());
+  const size_t sinks = Options().sinks;
+  EXPECT_EQ(read.tokens, tokens.size() + sinks);
+  EXPECT_EQ(read.tokens_read, tokens.size() + sinks);
   const auto document = Must(archive->FindDocument("books", "book.txt"));
   ASSERT_TRUE(document.has_value());
   EXPECT_TRUE(document->complete);
@@ -51,8 +52,13 @@ TEST_F(DocumentReaderTest, EveryTokenAndByteOfADocumentIsInExactlyOneBlock) {
         covered += text.substr(header.text_begin, header.text_end - header.text_begin);
         return memory::Status();
       }));
+  ASSERT_GE(stored.size(), sinks);
+  stored.erase(stored.begin(), stored.begin() + static_cast<std::ptrdiff_t>(sinks));
   EXPECT_EQ(stored, tokens);
   EXPECT_EQ(covered, text);
+  // The block of the sinks is kept, but not searched.
+  EXPECT_EQ(Must(archive->Index("books", memory::IndexKind::kExact, 1))->size(),
+            static_cast<int64_t>(read.blocks) - 1);
 }
 
 TEST_F(DocumentReaderTest, ADocumentShorterThanTheSinksIsWhollyStored) {
@@ -60,7 +66,8 @@ TEST_F(DocumentReaderTest, ADocumentShorterThanTheSinksIsWhollyStored) {
   auto archive = OpenArchive();
   const IngestResult read =
       Must(IngestDocument(*engine, archive.get(), "A very short note.", Options()));
-  EXPECT_EQ(read.blocks, 1u);
+  EXPECT_EQ(read.blocks, 2u);  // the sinks, and the note
+  EXPECT_EQ(Must(archive->Index("books", memory::IndexKind::kExact, 1))->size(), 1);
   EXPECT_EQ(Must(archive->FindDocument("books", "book.txt"))->committed_tokens, read.tokens);
 }
 
@@ -113,7 +120,7 @@ TEST_F(DocumentReaderTest, UnchangedIsSkippedAndChangedReplacesTheOldVersion) {
   ASSERT_EQ(documents.size(), 1u);
   EXPECT_EQ(documents[0].bytes, second.size());
   EXPECT_EQ(Must(archive->Index("books", memory::IndexKind::kExact, 1))->size(),
-            static_cast<int64_t>(replaced.blocks));
+            static_cast<int64_t>(replaced.blocks) - 1);
   EXPECT_EQ(Must(archive->store().Lineages()).size(), 1u);
   Digest(*archive);
 }

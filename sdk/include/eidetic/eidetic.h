@@ -214,7 +214,8 @@ typedef struct eid_ingest_result {
   double seconds;
 } eid_ingest_result;
 
-/* Reads one document through the model from a fresh state and keeps all of it as memory blocks.
+/* Reads one document through the model from a fresh state and keeps all of it as memory blocks. It
+ * is read behind `sinks` tokens of a neutral sentence, which count as tokens of the document.
  * Commits as it goes: after a crash or a cancellation the same call goes on from the last commit
  * and ends with the same bytes. */
 EID_API eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
