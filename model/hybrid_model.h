@@ -40,7 +40,8 @@ class ModelState {
   virtual const AttentionOptions& options() const = 0;
   // Tokens that are in sinks and window now, and their first positions.
   virtual uint64_t window_begin() const = 0;  // position of the window's first token
-  virtual std::string Serialize() const = 0;  // versioned; docs/formats/session.md
+  // Versioned; docs/formats/session.md. Throws kInvalidArgument after a Forward that threw.
+  virtual std::string Serialize() const = 0;
   virtual uint64_t bytes() const = 0;
 };
 
@@ -83,7 +84,7 @@ class HybridModel {
                        const ForwardOptions& options, std::vector<float>* logits) const = 0;
 
   // Hands everything not yet handed over (window, unfinished block, sinks of a short stream) to the
-  // sink, oldest first, as one or more runs. The state can go on being read but not forwarded.
+  // sink, oldest first, as one or more runs. The state can then be saved but not forwarded.
   virtual void Flush(ModelState* state, BlockSink* sink) const = 0;
 
   // Rotary settings, layer order and the version of the compute graph, for the fingerprint.

@@ -28,7 +28,8 @@ struct EvictedRun {
 class BlockSink {
  public:
   virtual ~BlockSink() = default;
-  // May throw; the model's state is then unchanged but for the tokens already read.
+  // May throw: Forward or Flush passes the exception on. After a Forward the state is unusable; a
+  // Flush can be called again and goes on with the run that was refused.
   virtual void Accept(const EvictedRun& run) = 0;
 };
 

@@ -230,6 +230,17 @@ TEST(Eviction, ThatTheSinkRefusesMakesTheStateUnusable) {
   EXPECT_EQ(CodeOf([&] { state->Serialize(); }), ErrorCode::kInvalidArgument);
 }
 
+TEST(Eviction, ThatAFlushCouldNotFinishGoesOnWhereItStopped) {
+  const auto state = Stream(AttentionMode::kStream, 27);
+  FullSink full;
+  EXPECT_THROW(TinyModel().Flush(state.get(), &full), std::runtime_error);
+  RecordingSink sink(kRow);
+  TinyModel().Flush(state.get(), &sink);
+  ASSERT_FALSE(sink.runs.empty());
+  EXPECT_EQ(sink.runs[0].position, 0u);
+  EXPECT_EQ(sink.Joined().ids.size(), 27u);
+}
+
 TEST(Eviction, BoundsTheMemoryOfALongStream) {
   const HybridModel& model = TinyModel();
   const auto state = Stream(AttentionMode::kStream, 1000);
