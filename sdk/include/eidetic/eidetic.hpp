@@ -15,8 +15,9 @@
 // Ownership   Engine, Archive and Session own their handles: movable, not copyable, freed when they
 //             go out of scope, in any order. What calls return is copied out and yours.
 // Errors      Every fallible call throws eidetic::Error with the status, the message and the
-// remedy. Callbacks   Return true to go on, false to stop. An exception thrown by a callback stops
-// the call
+//             remedy.
+//
+// Callbacks   Return true to go on, false to stop. An exception thrown by a callback stops the call
 //             and comes out of it: it never crosses the C interface.
 // Threads     As in eidetic.h: engines and archives are shared freely, a session belongs to one
 //             thread at a time.
