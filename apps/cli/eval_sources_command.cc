@@ -44,6 +44,7 @@ struct Asked {
   bool right = false;
   int rank = 0;  // of the needle's passage among the sources, from 1; 0: not there
   double attention = 0, seconds = 0;
+  json first = json::array();  // the sources that were named first
 };
 
 std::vector<Document> make_documents(const SourcesFlags& flags) {
@@ -95,9 +96,16 @@ Asked ask_for(const SourcesFlags& flags, const Engine& engine, const Archive& ar
   Asked asked{document.name, needle.key, needle.number, reply.answer.text};
   asked.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   asked.right = reply.answer.text.find(needle.number) != std::string::npos;
-  for (std::size_t i = 0; i < reply.sources.size() && asked.rank == 0; ++i) {
+  for (std::size_t i = 0; i < reply.sources.size(); ++i) {
     const Passage& p = reply.sources[i];
-    if (p.source == document.name && needle.bytes.overlaps(p.byte_begin, p.byte_end)) {
+    if (i < flags.sources) {
+      asked.first.push_back({{"document", p.source},
+                             {"byte_begin", p.byte_begin},
+                             {"byte_end", p.byte_end},
+                             {"attention", p.attention},
+                             {"text", one_line(p.text, 160)}});
+    }
+    if (asked.rank == 0 && p.source == document.name && needle.bytes.overlaps(p.byte_begin, p.byte_end)) {
       asked.rank = static_cast<int>(i) + 1;
       asked.attention = p.attention;
     }
@@ -127,6 +135,7 @@ void report(const SourcesFlags& flags, const std::vector<Document>& documents,
                        {"right", a.right},
                        {"rank", a.rank},
                        {"attention", a.attention},
+                       {"first_sources", a.first},
                        {"seconds", a.seconds}});
     }
     print_json({{"needles", asked.size()},
