@@ -1,5 +1,8 @@
 #include "apps/cli/ask.h"
 
+#include <cctype>
+#include <regex>
+
 namespace eidetic::cli {
 
 std::string ask_preface() {
@@ -8,10 +11,23 @@ std::string ask_preface() {
          "quiz you about the facts afterwards.";
 }
 
+std::string answer_lead(const std::string& question) {
+  static const std::regex asks_what_is(
+      R"(\s*(?:what|who|where|which)\s+(is|are|was|were)\s+(\S[^?]*?)\s*\?\s*)",
+      std::regex::icase | std::regex::optimize);
+  std::smatch parts;
+  if (!std::regex_match(question, parts, asks_what_is)) return "";
+  std::string subject = parts[2];
+  subject[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(subject[0])));
+  return subject + " " + parts[1].str();
+}
+
 std::string ask_prompt(const std::string& question) {
   const std::size_t last = question.find_last_not_of(" \t\n");
   const bool asks = last != std::string::npos && question[last] == '?';
-  return asks ? "\n" + question + "\nAnswer:" : "\n" + question;
+  if (!asks) return "\n" + question;
+  const std::string lead = answer_lead(question);
+  return "\n" + question + (lead.empty() ? "\nAnswer:" : " " + lead);
 }
 
 std::string ask_stop() {

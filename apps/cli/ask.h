@@ -29,6 +29,10 @@ struct AskReply {
 // question as a text would. Without it a model takes the span for a story to go on with
 // (docs/decisions/053).
 std::string ask_preface();
+// The beginning of the answer to a question such as "What is X?" or "Who was X?": "X is". A small
+// model goes on from there with what the span says of X, where after a bare cue it often answers
+// out of any passage of that form. Empty for other questions.
+std::string answer_lead(const std::string& question);
 // The prompt for plain continuation: the question, and a cue to answer when it ends in a question
 // mark; other text is simply gone on with. The one place that decides its form.
 std::string ask_prompt(const std::string& question);

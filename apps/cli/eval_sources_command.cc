@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <iostream>
 #include <optional>
+#include <set>
 
 #include "apps/cli/ask.h"
 #include "apps/cli/exit_code.h"
@@ -21,11 +22,9 @@ namespace {
 
 using nlohmann::json;
 
-constexpr const char* kCollection = "books";
-
 struct SourcesFlags {
   std::vector<std::string> texts;
-  std::size_t needles = 5, bytes = 333'000, sources = 3;
+  std::size_t needles = 1, rounds = 5, bytes = 333'000, sources = 3;
   std::uint64_t seed = 1;
   std::string form = "ask", work_dir, keep;
   int answer_tokens = 24;
@@ -40,6 +39,7 @@ struct Document {
 };
 
 struct Asked {
+  std::size_t round = 0;
   std::string document, key, number, answer;
   bool right = false;
   int rank = 0;  // of the needle's passage among the sources, from 1; 0: not there
@@ -47,14 +47,33 @@ struct Asked {
   json first = json::array();  // the sources that were named first
 };
 
-std::vector<Document> make_documents(const SourcesFlags& flags) {
-  eval::Random random(flags.seed);
+std::string document_name(const std::string& path) {
+  return std::filesystem::path(path).filename().string();
+}
+
+// Documents are told apart by name.
+void check_names(const std::vector<std::string>& paths) {
+  std::set<std::string> names;
+  for (const std::string& path : paths) {
+    if (names.insert(document_name(path)).second) continue;
+    throw Error(EID_INVALID_ARGUMENT, "two of the books are named '" + document_name(path) + "'",
+                "give every file once, or rename one of them");
+  }
+}
+
+// Every round hides other needles in the same books and is a collection of its own.
+std::string collection_of(std::size_t round) {
+  return "round-" + std::to_string(round + 1);
+}
+
+std::vector<Document> make_documents(const SourcesFlags& flags, std::size_t round) {
+  eval::Random random(flags.seed + round);
   // Drawn for all documents at once: no key stands in two of them.
   const auto all = eval::draw_needles(random, flags.needles * flags.texts.size());
   std::vector<Document> documents;
   for (std::size_t i = 0; i < flags.texts.size(); ++i) {
     Document d;
-    d.name = std::filesystem::path(flags.texts[i]).filename().string();
+    d.name = document_name(flags.texts[i]);
     d.needles.assign(all.begin() + static_cast<std::ptrdiff_t>(i * flags.needles),
                      all.begin() + static_cast<std::ptrdiff_t>((i + 1) * flags.needles));
     d.text = eval::hide_needles(read_text_file(flags.texts[i]), flags.bytes, random, d.needles);
@@ -64,10 +83,10 @@ std::vector<Document> make_documents(const SourcesFlags& flags) {
 }
 
 void ingest_documents(const SourcesFlags& flags, const Engine& engine, Archive& archive,
-                      const std::vector<Document>& documents) {
+                      const std::string& collection, const std::vector<Document>& documents) {
   for (const Document& d : documents) {
     ProgressMeter meter(d.name, "tokens");
-    IngestOptions options{.collection = kCollection, .source = d.name, .text = d.text};
+    IngestOptions options{.collection = collection, .source = d.name, .text = d.text};
     options.codec = flags.span.codec;
     options.window = flags.span.window;
     options.sinks = std::max(0, flags.span.sinks);
@@ -77,10 +96,10 @@ void ingest_documents(const SourcesFlags& flags, const Engine& engine, Archive& 
 }
 
 Asked ask_for(const SourcesFlags& flags, const Engine& engine, const Archive& archive,
-              const Document& document, const eval::Needle& needle) {
+              std::size_t round, const Document& document, const eval::Needle& needle) {
   const bool as_ask = flags.form == "ask";
   AskRequest request;
-  request.collections = {kCollection};
+  request.collections = {collection_of(round)};
   request.session = flags.span.session_options(EID_ATTENTION_STREAM);
   request.generate.max_tokens = flags.answer_tokens;
   request.sources = 0;
@@ -93,7 +112,7 @@ Asked ask_for(const SourcesFlags& flags, const Engine& engine, const Archive& ar
   }
   const auto begin = std::chrono::steady_clock::now();
   const AskReply reply = ask(engine, archive, request);
-  Asked asked{document.name, needle.key, needle.number, reply.answer.text};
+  Asked asked{round + 1, document.name, needle.key, needle.number, reply.answer.text};
   asked.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   asked.right = reply.answer.text.find(needle.number) != std::string::npos;
   for (std::size_t i = 0; i < reply.sources.size(); ++i) {
@@ -105,7 +124,8 @@ Asked ask_for(const SourcesFlags& flags, const Engine& engine, const Archive& ar
                              {"attention", p.attention},
                              {"text", one_line(p.text, 160)}});
     }
-    if (asked.rank == 0 && p.source == document.name && needle.bytes.overlaps(p.byte_begin, p.byte_end)) {
+    if (asked.rank == 0 && p.source == document.name &&
+        needle.bytes.overlaps(p.byte_begin, p.byte_end)) {
       asked.rank = static_cast<int>(i) + 1;
       asked.attention = p.attention;
     }
@@ -113,8 +133,7 @@ Asked ask_for(const SourcesFlags& flags, const Engine& engine, const Archive& ar
   return asked;
 }
 
-void report(const SourcesFlags& flags, const std::vector<Document>& documents,
-            const std::vector<Asked>& asked) {
+void report(const SourcesFlags& flags, const std::vector<Asked>& asked) {
   const auto first = [&](const Asked& a) {
     return a.rank > 0 && a.rank <= static_cast<int>(flags.sources);
   };
@@ -128,7 +147,8 @@ void report(const SourcesFlags& flags, const std::vector<Document>& documents,
   if (flags.json) {
     json items = json::array();
     for (const Asked& a : asked) {
-      items.push_back({{"document", a.document},
+      items.push_back({{"round", a.round},
+                       {"document", a.document},
                        {"key", a.key},
                        {"number", a.number},
                        {"answer", a.answer},
@@ -139,7 +159,9 @@ void report(const SourcesFlags& flags, const std::vector<Document>& documents,
                        {"seconds", a.seconds}});
     }
     print_json({{"needles", asked.size()},
-                {"documents", documents.size()},
+                {"documents", flags.texts.size()},
+                {"needles_in_each", flags.needles},
+                {"rounds", flags.rounds},
                 {"question_form", flags.form},
                 {"seed", flags.seed},
                 {"sources", flags.sources},
@@ -152,10 +174,11 @@ void report(const SourcesFlags& flags, const std::vector<Document>& documents,
   Table table({"document", "needles", "among first " + std::to_string(flags.sources), "in the span",
                "right answers"},
               {false, true, true, true, true});
-  for (const Document& d : documents) {
-    table.add({one_line(d.name, 50), std::to_string(d.needles.size()),
-               std::to_string(count(d.name, first)), std::to_string(count(d.name, there)),
-               std::to_string(count(d.name, right))});
+  for (const std::string& path : flags.texts) {
+    const std::string name = document_name(path);
+    table.add({one_line(name, 50), std::to_string(flags.rounds * flags.needles),
+               std::to_string(count(name, first)), std::to_string(count(name, there)),
+               std::to_string(count(name, right))});
   }
   table.add({"all", std::to_string(asked.size()), std::to_string(count("", first)),
              std::to_string(count("", there)), std::to_string(count("", right))});
@@ -164,21 +187,24 @@ void report(const SourcesFlags& flags, const std::vector<Document>& documents,
 
 int run_sources(const SourcesFlags& flags) {
   if (flags.form != "ask") eval::question_form(flags.form);
-  const std::vector<Document> documents = make_documents(flags);
+  check_names(flags.texts);
   const Engine engine = flags.model.load();
   std::optional<TemporaryDirectory> directory;
   std::string path = flags.keep;
   if (path.empty()) path = directory.emplace(flags.work_dir) / "archive";
   Archive archive({.path = path, .create = true});
-  ingest_documents(flags, engine, archive, documents);
   std::vector<Asked> asked;
-  for (const Document& d : documents) {
-    for (const eval::Needle& needle : d.needles) {
-      stop_if_interrupted();
-      asked.push_back(ask_for(flags, engine, archive, d, needle));
+  for (std::size_t round = 0; round < flags.rounds; ++round) {
+    const std::vector<Document> documents = make_documents(flags, round);
+    ingest_documents(flags, engine, archive, collection_of(round), documents);
+    for (const Document& d : documents) {
+      for (const eval::Needle& needle : d.needles) {
+        stop_if_interrupted();
+        asked.push_back(ask_for(flags, engine, archive, round, d, needle));
+      }
     }
   }
-  report(flags, documents, asked);
+  report(flags, asked);
   return kExitOk;
 }
 
@@ -191,6 +217,10 @@ void add_eval_sources_command(CLI::App& eval_app, Action& action) {
   c->add_option("--text", flags->texts, "The books")->required()->type_name("FILE...");
   c->add_option("--needles", flags->needles, "Needles in each book")
       ->check(CLI::Range(1, 100))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--rounds", flags->rounds, "Read the books so many times, with other needles each")
+      ->check(CLI::Range(1, 1000))
       ->capture_default_str()
       ->type_name("N");
   c->add_option("--bytes", flags->bytes, "Bytes of each book to read")
@@ -220,8 +250,8 @@ void add_eval_sources_command(CLI::App& eval_app, Action& action) {
   flags->model.add(*c);
   flags->span.add(*c);
   add_examples(*c,
-               "  eidetic eval sources --text books/*.txt --needles 5 --device cuda\n"
-               "  eidetic eval sources --text books/*.txt --bytes 40000 --json");
+               "  eidetic eval sources --text books/*.txt --device cuda\n"
+               "  eidetic eval sources --text books/*.txt --bytes 40000 --rounds 1 --json");
   c->callback([flags, &action] { action = [flags] { return run_sources(*flags); }; });
 }
 
