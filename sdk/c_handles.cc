@@ -83,6 +83,8 @@ eid_passages* NewPassages(std::vector<Passage> passages) {
     view.token_end = passage.token_end;
     view.blocks = passage.blocks;
     view.attention = passage.attention;
+    view.focus = passage.focus;
+    view.focus_layer = passage.focus_layer;
     view.score = passage.score;
     view.presence = passage.presence;
     owned->views.push_back(view);

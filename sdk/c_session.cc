@@ -191,7 +191,7 @@ eid_status eid_session_sources(const eid_session* session, size_t limit, eid_pas
     *passages = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
     EID_ASSIGN_OR_RETURN(std::vector<sdk::Passage> found,
-                         session->session->Sources(limit, sdk::PassageOrder::kByAttention));
+                         session->session->Sources(limit, sdk::PassageOrder::kByFocus));
     *passages = sdk::NewPassages(std::move(found));
     return Status();
   });

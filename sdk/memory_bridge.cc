@@ -76,21 +76,22 @@ kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
   if (!sources_.empty()) view.kv_heads = sources_.front().index->layout().kv_heads;
 
   ++record_.selections;
-  ++record_.selections_of_layer[queries.layer];
+  ++record_.layers[queries.layer].selections;
   for (const memory::ChosenBlock& chosen : chosen_) {
     BlockUse& use = UseOf(chosen);
     use.retrieval += chosen.mass;
-    ++use.selections[queries.layer];
+    ++use.layers[queries.layer].selections;
   }
   record_.seconds +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return view;
 }
 
-void Recall::Attended(int, const kernels::SpanView& span, const double* mass, int tokens) {
-  (answering_ ? record_.answer_tokens : record_.read_tokens) += tokens;
+void Recall::Attended(int layer, const kernels::SpanView& span, const double* mass, int tokens) {
+  LayerTotals& totals = record_.layers[layer];
+  (answering_ ? totals.answer_tokens : totals.read_tokens) += tokens;
   for (int page = 0; page < span.page_count; ++page) {
-    BlockUse& use = UseOf(chosen_[page]);
+    LayerUse& use = UseOf(chosen_[page]).layers[layer];
     (answering_ ? use.answer_attention : use.read_attention) += mass[page];
   }
 }

@@ -36,23 +36,33 @@ class BlockWriter : public model::BlockSink {
   std::function<memory::Status(memory::Block)> append_;
 };
 
+// How one block served one layer.
+struct LayerUse {
+  uint64_t selections = 0;      // spans that held the block
+  double read_attention = 0;    // attention mass paid while reading, summed over tokens
+  double answer_attention = 0;  // likewise, by one-token steps of generation
+};
+
 // How one block served since the record was cleared (rule 5).
 struct BlockUse {
   int source = 0;
   memory::IndexedBlock block;
-  double retrieval = 0;                // retrieval mass, summed over selections
-  std::map<int, uint64_t> selections;  // by layer: spans that held it
-  double read_attention = 0;    // attention mass paid while reading, summed over tokens and layers
-  double answer_attention = 0;  // likewise, by one-token steps of generation
+  double retrieval = 0;            // retrieval mass, summed over selections
+  std::map<int, LayerUse> layers;  // by model layer
+};
+
+// What one layer did since the record was cleared.
+struct LayerTotals {
+  uint64_t selections = 0;     // spans chosen for it
+  uint64_t read_tokens = 0;    // tokens behind read_attention
+  uint64_t answer_tokens = 0;  // tokens behind answer_attention
 };
 
 // What happened since the record was cleared.
 struct RecallRecord {
   std::map<std::tuple<int, memory::LineageId, uint64_t>, BlockUse> uses;
   uint64_t selections = 0;  // spans chosen, each for one layer
-  std::map<int, uint64_t> selections_of_layer;
-  uint64_t read_tokens = 0;    // (token, layer) pairs behind read_attention
-  uint64_t answer_tokens = 0;  // likewise behind answer_attention
+  std::map<int, LayerTotals> layers;  // by model layer
   double seconds = 0;          // spent choosing and fetching
 };
 

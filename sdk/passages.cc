@@ -1,7 +1,9 @@
 #include "sdk/passages.h"
 
 #include <algorithm>
+#include <map>
 #include <optional>
+#include <utility>
 
 namespace eidetic::sdk {
 
@@ -27,21 +29,15 @@ Status Describe(const PassageSource& source, memory::LineageId lineage, Passage*
   return Status();
 }
 
-}  // namespace
+// Consecutive blocks of one lineage.
+struct Run {
+  Passage passage;
+  int source = 0;
+  memory::LineageId lineage = 0;
+  std::map<int, LayerUse> layers;  // summed over the blocks
+};
 
-Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
-                                        const std::vector<PassageSource>& sources, size_t limit,
-                                        PassageOrder order) {
-  const bool answered = record.answer_tokens > 0;
-  const double attention_unit = 1.0 / static_cast<double>(std::max<uint64_t>(
-                                          1, answered ? record.answer_tokens : record.read_tokens));
-  const double score_unit = 1.0 / static_cast<double>(std::max<uint64_t>(1, record.selections));
-
-  struct Run {
-    Passage passage;
-    int source;
-    memory::LineageId lineage;
-  };
+std::vector<Run> RunsOf(const RecallRecord& record) {
   std::vector<Run> runs;
   for (const auto& [key, use] : record.uses) {  // ordered by source, lineage, position
     const memory::IndexedBlock& block = use.block;
@@ -49,26 +45,98 @@ Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
                          runs.back().lineage == block.lineage &&
                          runs.back().passage.token_end == block.position;
     if (!follows) {
-      runs.push_back({{}, use.source, block.lineage});
-      runs.back().passage.token_begin = block.position;
-      runs.back().passage.byte_begin = block.text_begin;
+      Run run;
+      run.source = use.source;
+      run.lineage = block.lineage;
+      run.passage.token_begin = block.position;
+      run.passage.byte_begin = block.text_begin;
+      runs.push_back(std::move(run));
     }
     Passage& passage = runs.back().passage;
     passage.token_end = block.position + static_cast<uint64_t>(block.tokens);
     passage.byte_end = block.text_end;
     passage.blocks += 1;
-    passage.attention += (answered ? use.answer_attention : use.read_attention) * attention_unit;
-    passage.score += use.retrieval * score_unit;
-    for (const auto& [layer, times] : use.selections) {
+    passage.score += use.retrieval;
+    for (const auto& [layer, of_layer] : use.layers) {
+      LayerUse& sum = runs.back().layers[layer];
+      sum.read_attention += of_layer.read_attention;
+      sum.answer_attention += of_layer.answer_attention;
       passage.presence =
-          std::max(passage.presence, static_cast<double>(times) /
-                                         static_cast<double>(record.selections_of_layer.at(layer)));
+          std::max(passage.presence, static_cast<double>(of_layer.selections) /
+                                         static_cast<double>(record.layers.at(layer).selections));
     }
   }
+  return runs;
+}
 
+// Turns sums of attention into shares of the context: of the answer's tokens, or when there were
+// none, of those read.
+class AttentionUnits {
+ public:
+  explicit AttentionUnits(const RecallRecord& record) : record_(record) {
+    for (const auto& [layer, totals] : record.layers) answered_ |= totals.answer_tokens > 0;
+    for (const auto& [layer, totals] : record.layers) pairs_ += Tokens(totals);
+  }
+  double Attention(const LayerUse& use) const {
+    return answered_ ? use.answer_attention : use.read_attention;
+  }
+  double all_layers() const { return 1.0 / static_cast<double>(std::max<uint64_t>(1, pairs_)); }
+  double one_layer(int layer) const {
+    return 1.0 / static_cast<double>(std::max<uint64_t>(1, Tokens(record_.layers.at(layer))));
+  }
+
+ private:
+  uint64_t Tokens(const LayerTotals& totals) const {
+    return answered_ ? totals.answer_tokens : totals.read_tokens;
+  }
+  const RecallRecord& record_;
+  bool answered_ = false;
+  uint64_t pairs_ = 0;  // (token, layer)
+};
+
+// The layer with the largest sum of squared shares among the passages (1: all on one passage); the
+// lowest of equals; -1 when no layer attended to any.
+int FocusLayer(const std::vector<Run>& runs, const AttentionUnits& units) {
+  std::map<int, std::pair<double, double>> sums;  // by layer: of the attention, of its square
+  for (const Run& run : runs) {
+    for (const auto& [layer, use] : run.layers) {
+      const double attention = units.Attention(use);
+      sums[layer].first += attention;
+      sums[layer].second += attention * attention;
+    }
+  }
+  int focus = -1;
+  double most = 0;
+  for (const auto& [layer, sum] : sums) {
+    const double concentration = sum.first > 0 ? sum.second / (sum.first * sum.first) : 0;
+    if (concentration <= most) continue;
+    most = concentration;
+    focus = layer;
+  }
+  return focus;
+}
+
+}  // namespace
+
+Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
+                                        const std::vector<PassageSource>& sources, size_t limit,
+                                        PassageOrder order) {
+  std::vector<Run> runs = RunsOf(record);
+  const AttentionUnits units(record);
+  const int focus_layer = FocusLayer(runs, units);
+  const double score_unit = 1.0 / static_cast<double>(std::max<uint64_t>(1, record.selections));
+  for (Run& run : runs) {
+    Passage& passage = run.passage;
+    passage.score *= score_unit;
+    passage.focus_layer = focus_layer;
+    for (const auto& [layer, use] : run.layers) {
+      passage.attention += units.Attention(use) * units.all_layers();
+      if (layer == focus_layer) passage.focus = units.Attention(use) * units.one_layer(layer);
+    }
+  }
   std::stable_sort(runs.begin(), runs.end(), [order](const Run& a, const Run& b) {
-    return order == PassageOrder::kByAttention ? a.passage.attention > b.passage.attention
-                                               : a.passage.score > b.passage.score;
+    return order == PassageOrder::kByFocus ? a.passage.focus > b.passage.focus
+                                           : a.passage.score > b.passage.score;
   });
   if (limit > 0 && runs.size() > limit) runs.resize(limit);
   std::vector<Passage> passages;

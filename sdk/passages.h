@@ -23,11 +23,13 @@ struct Passage {
   uint64_t token_end = 0;
   uint32_t blocks = 0;
   double attention = 0;  // mean share over span layers, heads and tokens of the answer
+  double focus = 0;      // the same in the focus layer alone
+  int focus_layer = -1;  // model layer; -1: nothing was attended to
   double score = 0;      // mean retrieval mass over selections
   double presence = 0;  // share of one layer's selections that held a block of it; the best layer's
 };
 
-enum class PassageOrder { kByAttention, kByScore };
+enum class PassageOrder { kByFocus, kByScore };
 
 // Where the blocks of one searched set come from, in the order of Recall's sources.
 struct PassageSource {
@@ -39,7 +41,9 @@ struct PassageSource {
 };
 
 // All passages of a record, best first, at most `limit` (0: all). Attention is that of the answer's
-// one-token steps; when there were none, that of reading.
+// one-token steps; when there were none, that of reading. The focus layer is the one whose
+// attention was the most concentrated on few of the passages: the one that looked something up,
+// while others spread theirs over whatever resembles the text (docs/decisions/057).
 memory::Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
                                                 const std::vector<PassageSource>& sources,
                                                 size_t limit, PassageOrder order);

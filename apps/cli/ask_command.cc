@@ -33,7 +33,8 @@ void print_sources(const std::vector<Passage>& sources) {
     const Passage& p = sources[i];
     std::cout << "[" << i + 1 << "] " << (p.source.empty() ? "this session" : p.source) << " bytes "
               << p.byte_begin << "-" << p.byte_end << ", " << fixed(100 * p.attention, 1)
-              << " % of attention\n";
+              << " % of attention, " << fixed(100 * p.focus, 1) << " % in layer " << p.focus_layer
+              << "\n";
     if (!p.text.empty()) {
       std::cout << "    " << styled(one_line(p.text, 300), Style::kDim) << "\n";
     }

@@ -182,6 +182,9 @@ nlohmann::json to_json(const Passage& passage) {
           {"token_end", passage.token_end},
           {"blocks", passage.blocks},
           {"attention", passage.attention},
+          {"focus", passage.focus},
+          {"focus_layer", passage.focus_layer},
+          {"presence", passage.presence},
           {"score", passage.score},
           {"text", passage.text}};
 }

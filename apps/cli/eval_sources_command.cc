@@ -122,6 +122,8 @@ Asked ask_for(const SourcesFlags& flags, const Engine& engine, const Archive& ar
                              {"byte_begin", p.byte_begin},
                              {"byte_end", p.byte_end},
                              {"attention", p.attention},
+                             {"focus", p.focus},
+                             {"focus_layer", p.focus_layer},
                              {"text", one_line(p.text, 160)}});
     }
     if (asked.rank == 0 && p.source == document.name &&

@@ -93,11 +93,25 @@ TEST_F(Eval, AFreshSessionRecallsFromAnArchive) {
 }
 
 TEST_F(Eval, SourcesReportsTheNeedlesPassage) {
-  const json report = RunJson({"eval", "sources", "--text", EIDETIC_TEST_TEXT, "--bytes", "6000",
-                               "--needles", "2", "--model", HybridModel(), "--json"});
+  const json report =
+      RunJson({"eval", "sources", "--text", EIDETIC_TEST_TEXT, "--bytes", "6000", "--rounds", "2",
+               "--sources", "1", "--model", HybridModel(), "--json"});
   EXPECT_EQ(report.at("needles"), 2);
-  EXPECT_EQ(report.at("asked").size(), 2u);
-  EXPECT_GE(report.at("in_span"), 1) << report;
+  ASSERT_EQ(report.at("asked").size(), 2u);
+  EXPECT_EQ(report.at("in_span"), 2) << report;
+  EXPECT_EQ(report.at("among_first_sources"), 2) << report;
+  for (const json& asked : report.at("asked")) {
+    EXPECT_EQ(asked.at("rank"), 1);
+    ASSERT_EQ(asked.at("first_sources").size(), 1u);
+    EXPECT_GT(asked.at("first_sources")[0].at("focus"), asked.at("attention"));
+  }
+}
+
+TEST_F(Eval, SourcesRefusesBooksOfOneName) {
+  const Outcome outcome = RunProgram({"eval", "sources", "--text", EIDETIC_TEST_TEXT,
+                                      EIDETIC_TEST_TEXT, "--model", HybridModel()});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_NE(outcome.err.find("two of the books are named"), std::string::npos) << outcome.err;
 }
 
 TEST_F(Eval, BenchReportsEveryRatio) {

@@ -3,6 +3,7 @@
 
 #include <set>
 
+#include "apps/cli/ask.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
@@ -13,6 +14,20 @@
 
 namespace eidetic {
 namespace {
+
+TEST(AskPrompt, LeadsIntoTheAnswerOfAWhatIsQuestion) {
+  EXPECT_EQ(cli::answer_lead("What is the capital of France?"), "The capital of France is");
+  EXPECT_EQ(cli::answer_lead("who were the three musketeers ?\n"), "The three musketeers were");
+  EXPECT_EQ(cli::ask_prompt("Where is Élise's aunt?"), "\nWhere is Élise's aunt? Élise's aunt is");
+}
+
+TEST(AskPrompt, CuesAnyOtherQuestionAndGoesOnWithOtherText) {
+  EXPECT_EQ(cli::answer_lead("How old is Irene?"), "");
+  EXPECT_EQ(cli::answer_lead("What is?"), "");
+  EXPECT_EQ(cli::answer_lead("What is it? Why?"), "");
+  EXPECT_EQ(cli::ask_prompt("How old is Irene?"), "\nHow old is Irene?\nAnswer:");
+  EXPECT_EQ(cli::ask_prompt("Irene lives in"), "\nIrene lives in");
+}
 
 TEST(TextFile, FindsTheFirstByteThatIsNotUtf8) {
   const auto at = [](std::string_view text) { return cli::first_invalid_utf8(text); };

@@ -7,6 +7,7 @@
 
 #include "sdk/chat_tokens.h"
 #include "sdk/fingerprint.h"
+#include "sdk/passages.h"
 #include "sdk/session_record.h"
 
 namespace eidetic::sdk {
@@ -111,6 +112,77 @@ TEST(CachedFileHash, FollowsTheFileAndSurvivesADamagedCache) {
   EXPECT_EQ(*CachedFileHash(file, cache), *first);
   EXPECT_EQ(CachedFileHash((folder / "absent").string(), cache).status().code(), Code::kNotFound);
   std::filesystem::remove_all(folder);
+}
+
+// A block of the session's own past at `position`, in the span of every choice.
+void AddUse(RecallRecord* record, uint64_t position, double retrieval,
+            const std::map<int, LayerUse>& layers) {
+  BlockUse& use = record->uses[{0, 1, position}];
+  use.block.lineage = 1;
+  use.block.position = position;
+  use.block.tokens = 32;
+  use.block.text_begin = 4 * position;
+  use.block.text_end = 4 * position + 128;
+  use.retrieval = retrieval;
+  use.layers = layers;
+}
+
+// Four tokens of an answer. Layer 3 pays much to everything, and most to position 0; layer 7 pays
+// little, but all of it to position 320.
+RecallRecord LookedUpInLayerSeven() {
+  RecallRecord record;
+  record.selections = 8;
+  record.layers = {{3, {4, 0, 4}}, {7, {4, 0, 4}}};
+  AddUse(&record, 0, 4.0, {{3, {4, 0, 1.2}}, {7, {2, 0, 0.01}}});
+  AddUse(&record, 320, 1.0, {{3, {4, 0, 0.8}}, {7, {4, 0, 0.36}}});
+  AddUse(&record, 640, 0.5, {{3, {1, 0, 0.5}}, {7, {4, 0, 0.01}}});
+  AddUse(&record, 672, 0.5, {{3, {3, 0, 0.5}}, {7, {1, 0, 0.02}}});
+  return record;
+}
+
+std::vector<Passage> OwnPassages(const RecallRecord& record, PassageOrder order) {
+  PassageSource own;
+  own.session = "talk";
+  own.text = [](uint64_t begin, uint64_t end) {
+    return std::to_string(begin) + "-" + std::to_string(end);
+  };
+  auto passages = PassagesOf(record, {own}, 0, order);
+  EXPECT_TRUE(passages.ok()) << passages.status().message();
+  return *passages;
+}
+
+TEST(Passages, StandInTheOrderOfTheLayerThatLookedSomethingUp) {
+  const std::vector<Passage> passages = OwnPassages(LookedUpInLayerSeven(), PassageOrder::kByFocus);
+  ASSERT_EQ(passages.size(), 3u);  // 640 and 672 are neighbours: one passage
+  EXPECT_EQ(passages[0].token_begin, 320u);
+  EXPECT_EQ(passages[0].focus_layer, 7);
+  EXPECT_NEAR(passages[0].focus, 0.36 / 4, 1e-12);
+  EXPECT_NEAR(passages[0].attention, (0.8 + 0.36) / 8, 1e-12);  // two layers, four tokens
+  EXPECT_EQ(passages[1].token_begin, 640u);
+  EXPECT_EQ(passages[1].text, "640-704");
+  EXPECT_NEAR(passages[1].focus, 0.03 / 4, 1e-12);
+  EXPECT_NEAR(passages[1].presence, 1.0, 1e-12);
+  EXPECT_EQ(passages[2].token_begin, 0u);
+  EXPECT_GT(passages[2].attention, passages[0].attention);
+}
+
+TEST(Passages, OfASearchStandInTheOrderOfTheirScore) {
+  const std::vector<Passage> passages = OwnPassages(LookedUpInLayerSeven(), PassageOrder::kByScore);
+  ASSERT_EQ(passages.size(), 3u);
+  EXPECT_EQ(passages[0].token_begin, 0u);
+  EXPECT_NEAR(passages[0].score, 4.0 / 8, 1e-12);
+  EXPECT_NEAR(passages[1].score + passages[2].score, 2.0 / 8, 1e-12);
+}
+
+TEST(Passages, NobodyAttendedToHaveNoFocusLayer) {
+  RecallRecord record = LookedUpInLayerSeven();
+  for (auto& [key, use] : record.uses) {
+    for (auto& [layer, of_layer] : use.layers) of_layer.answer_attention = 0;
+  }
+  for (const Passage& passage : OwnPassages(record, PassageOrder::kByFocus)) {
+    EXPECT_EQ(passage.focus_layer, -1);
+    EXPECT_EQ(passage.focus, 0);
+  }
 }
 
 }  // namespace

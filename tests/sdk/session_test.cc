@@ -63,7 +63,7 @@ TEST_F(SessionTest, StreamRecallsWhatLeftTheWindowAndSaysWhere) {
   const GenerateResult answer = Must(session->Generate(greedy));
   EXPECT_NE(answer.text.find("6986384"), std::string::npos) << answer.text;
 
-  const std::vector<Passage> sources = Must(session->Sources(1, PassageOrder::kByAttention));
+  const std::vector<Passage> sources = Must(session->Sources(1, PassageOrder::kByFocus));
   ASSERT_EQ(sources.size(), 1u);
   EXPECT_NE(sources[0].text.find("6986384"), std::string::npos) << sources[0].text;
   const size_t needle_at = haystack.find("6986384");
@@ -71,6 +71,8 @@ TEST_F(SessionTest, StreamRecallsWhatLeftTheWindowAndSaysWhere) {
   EXPECT_GE(sources[0].byte_end, needle_at + 7);
   EXPECT_GT(sources[0].attention, 0);
   EXPECT_LE(sources[0].attention, 1);
+  EXPECT_GT(sources[0].focus, sources[0].attention);  // a layer looked it up; most do not
+  EXPECT_LE(sources[0].focus, 1);
 }
 
 TEST_F(SessionTest, WindowAloneForgetsWhatLeftIt) {
@@ -84,7 +86,7 @@ TEST_F(SessionTest, WindowAloneForgetsWhatLeftIt) {
   greedy.max_tokens = 12;
   const GenerateResult answer = Must(session->Generate(greedy));
   EXPECT_EQ(answer.text.find("6986384"), std::string::npos) << answer.text;
-  EXPECT_TRUE(Must(session->Sources(0, PassageOrder::kByAttention)).empty());
+  EXPECT_TRUE(Must(session->Sources(0, PassageOrder::kByFocus)).empty());
 }
 
 // What a session says after it was opened: token ids as text, then the raw logits.
@@ -192,7 +194,7 @@ TEST_F(SessionTest, FreshSessionAnswersFromAnIngestedDocument) {
   greedy.max_tokens = 12;
   const GenerateResult answer = Must(session->Generate(greedy));
   EXPECT_NE(answer.text.find("6986384"), std::string::npos) << answer.text;
-  const std::vector<Passage> sources = Must(session->Sources(3, PassageOrder::kByAttention));
+  const std::vector<Passage> sources = Must(session->Sources(3, PassageOrder::kByFocus));
   ASSERT_FALSE(sources.empty());
   bool found = false;
   for (const Passage& passage : sources) {

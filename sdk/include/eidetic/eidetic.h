@@ -95,6 +95,9 @@ typedef struct eid_passage {
   uint32_t blocks;  /* memory blocks in this passage */
   double attention; /* sources: share of the answer's attention to the whole context, 0..1, the
                      * mean over span layers, heads and answer tokens */
+  double focus;     /* sources: the same in `focus_layer` alone */
+  int focus_layer;  /* the model layer whose attention was the most concentrated on few passages,
+                     * the one that looked something up; -1: nothing was attended to */
   double score;     /* search: share of the retrieval mass, 0..1 */
   double presence;  /* share of the span choices that held a block of this passage, 0..1, in the
                      * span layer that held it most often */
@@ -350,7 +353,7 @@ EID_API eid_status eid_session_generate(eid_session* session, const eid_generate
                                         eid_generate_result* result, eid_string** text,
                                         eid_error* error);
 
-/* The passages that were in the span during the last answer, by attention (rule 5). `limit` 0: all
+/* The passages that were in the span during the last answer, by focus (rule 5). `limit` 0: all
  * of them. */
 EID_API eid_status eid_session_sources(const eid_session* session, size_t limit,
                                        eid_passages** passages, eid_error* error);

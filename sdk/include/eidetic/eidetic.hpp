@@ -68,7 +68,9 @@ struct Passage {
   std::uint64_t byte_begin = 0, byte_end = 0;
   std::uint64_t token_begin = 0, token_end = 0;
   std::uint32_t blocks = 0;
-  double attention = 0;  // sources(): share of the answer's attention, 0..1
+  double attention = 0;  // sources(): share of the answer's attention, 0..1, mean over layers
+  double focus = 0;      // sources(): the same in the layer that looked something up
+  int focus_layer = -1;  // that model layer; -1: nothing was attended to
   double score = 0;      // search(): share of the retrieval mass, 0..1
   double presence = 0;   // share of the choices of one span layer that held it, 0..1
 };
@@ -128,8 +130,8 @@ inline std::vector<Passage> take(eid_passages* passages) {
   for (std::size_t i = 0; passages && i < passages->count; ++i) {
     const eid_passage& p = passages->items[i];
     result.push_back({copy(p.collection), copy(p.source), copy(p.text), p.document, p.byte_begin,
-                      p.byte_end, p.token_begin, p.token_end, p.blocks, p.attention, p.score,
-                      p.presence});
+                      p.byte_end, p.token_begin, p.token_end, p.blocks, p.attention, p.focus,
+                      p.focus_layer, p.score, p.presence});
   }
   return result;
 }
@@ -480,7 +482,7 @@ class Session {
             result.first_token_seconds};
   }
 
-  // The passages that were in the span during the last answer, by attention; `limit` 0: all.
+  // The passages that were in the span during the last answer, by focus; `limit` 0: all.
   std::vector<Passage> sources(std::size_t limit = 0) const {
     return detail::take(detail::made_by<eid_passages>([&](eid_passages** out, eid_error* error) {
       return eid_session_sources(handle_.get(), limit, out, error);
