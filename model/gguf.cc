@@ -66,10 +66,12 @@ struct TypeRow {
   GgmlTypeSize size;
 };
 constexpr TypeRow kTypes[] = {
-    {GgmlType::kF32, "F32", {1, 4}},     {GgmlType::kF16, "F16", {1, 2}},
-    {GgmlType::kBF16, "BF16", {1, 2}},   {GgmlType::kQ4_0, "Q4_0", {32, 18}},
-    {GgmlType::kQ4_1, "Q4_1", {32, 20}}, {GgmlType::kQ5_0, "Q5_0", {32, 22}},
-    {GgmlType::kQ5_1, "Q5_1", {32, 24}}, {GgmlType::kQ8_0, "Q8_0", {32, 34}},
+    {GgmlType::kF32, "F32", {1, 4}},       {GgmlType::kF16, "F16", {1, 2}},
+    {GgmlType::kBF16, "BF16", {1, 2}},     {GgmlType::kQ4_0, "Q4_0", {32, 18}},
+    {GgmlType::kQ4_1, "Q4_1", {32, 20}},   {GgmlType::kQ5_0, "Q5_0", {32, 22}},
+    {GgmlType::kQ5_1, "Q5_1", {32, 24}},   {GgmlType::kQ8_0, "Q8_0", {32, 34}},
+    {GgmlType::kQ4_K, "Q4_K", {256, 144}}, {GgmlType::kQ5_K, "Q5_K", {256, 176}},
+    {GgmlType::kQ6_K, "Q6_K", {256, 210}}, {GgmlType::kIQ4_NL, "IQ4_NL", {32, 18}},
 };
 
 const TypeRow* FindType(GgmlType type) {
@@ -77,6 +79,12 @@ const TypeRow* FindType(GgmlType type) {
     if (row.type == type) return &row;
   }
   return nullptr;
+}
+
+std::string KnownTypes() {
+  std::string names;
+  for (const TypeRow& row : kTypes) names += (names.empty() ? "" : ", ") + std::string(row.name);
+  return names;
 }
 
 std::string ShapeText(const std::vector<uint64_t>& shape) {
@@ -96,8 +104,8 @@ GgmlTypeSize SizeOf(GgmlType type) {
   const TypeRow* row = FindType(type);
   if (row == nullptr) {
     throw Error(ErrorCode::kUnsupported,
-                "tensor type " + std::to_string(static_cast<uint32_t>(type)) +
-                    " is none of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0",
+                "tensor type " + std::to_string(static_cast<uint32_t>(type)) + " is none of " +
+                    KnownTypes(),
                 "use a file in one of these types");
   }
   return row->size;
@@ -325,7 +333,7 @@ class GgufParser {
     if (FindType(tensor.type) == nullptr) {
       Fail(type_at,
            name + " has type " + std::to_string(static_cast<uint32_t>(tensor.type)) +
-               ", which is none of F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1, Q8_0",
+               ", which is none of " + KnownTypes(),
            ErrorCode::kUnsupported);
     }
     const GgmlTypeSize size = SizeOf(tensor.type);

@@ -10,9 +10,10 @@ import sys
 import gguf
 import numpy as np
 
-ROWS, WIDTH = 6, 64
+ROWS, WIDTH, SUPER_WIDTH = 6, 64, 512
 SCALES = np.array([1.0, -0.5, 6e-8, 6.1e-5, 0.0, 65504.0, 0.0123, -3e-7], np.float16)
-TYPES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0]}  # offsets of halves
+TYPES = {"Q4_0": [0], "Q4_1": [0, 2], "Q5_0": [0], "Q5_1": [0, 2], "Q8_0": [0],  # offsets of halves
+         "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0]}
 
 
 def main():
@@ -38,7 +39,8 @@ def main():
     for name, halves in TYPES.items():
         kind = gguf.GGMLQuantizationType[name]
         values, size = gguf.GGML_QUANT_SIZES[kind]
-        blocks = random.integers(0, 256, (ROWS, WIDTH // values, size), np.uint8)
+        width = WIDTH if values < 256 else SUPER_WIDTH
+        blocks = random.integers(0, 256, (ROWS, width // values, size), np.uint8)
         for offset in halves:
             scales = random.choice(SCALES, blocks.shape[:2])
             blocks[:, :, offset:offset + 2] = scales[..., None].view(np.uint8)
