@@ -140,6 +140,11 @@ eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
     }
     sdk::SessionOptions fresh;
     fresh.forget_own_past = true;
+    const sdk::RetrievalProfile& profile = engine->engine->profile();
+    fresh.span_layers = profile.span_layers;
+    fresh.span_blocks = profile.span_blocks;
+    fresh.candidate_blocks = profile.candidate_blocks;
+    fresh.query_offset = profile.query_offset;
     EID_ASSIGN_OR_RETURN(auto session, sdk::Session::Create(engine->engine, fresh, nullptr));
     EID_RETURN_IF_ERROR(session->Attach(archive->archive, given.collection));
     const std::vector<int32_t> query = engine->engine->tokenizer().Encode(

@@ -43,6 +43,7 @@ eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out
     if (given.device != nullptr) wanted.device = given.device;
     wanted.cache_dir = given.cache_dir != nullptr ? given.cache_dir : DefaultCacheDir();
     wanted.threads = given.threads;
+    if (given.profile_path != nullptr) wanted.profile_path = given.profile_path;
     EID_ASSIGN_OR_RETURN(auto engine, sdk::Engine::Create(wanted));
     *out = new eid_engine{std::move(engine)};
     return Status();

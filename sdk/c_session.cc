@@ -17,7 +17,9 @@ int Size(int given, int fallback) {
   return given == 0 ? fallback : std::max(given, 0);
 }
 
-Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given) {
+// What the caller left open is the model's retrieval profile's to say.
+Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
+                                             const sdk::RetrievalProfile& profile) {
   sdk::SessionOptions options;
   if (given.mode < EID_ATTENTION_STREAM || given.mode > EID_ATTENTION_RANDOM) {
     return Status(Code::kInvalidArgument, "mode is " + std::to_string(given.mode),
@@ -27,13 +29,16 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given) {
   options.window = Size(given.window, options.window);
   options.sinks = Size(given.sinks, options.sinks);
   options.segment = Size(given.segment, options.segment);
-  options.span_blocks = Size(given.span_blocks, options.span_blocks);
-  options.candidate_blocks = Size(given.candidate_blocks, options.candidate_blocks);
-  options.query_offset = Size(given.query_offset, options.window);
+  options.span_blocks = Size(given.span_blocks, profile.span_blocks);
+  options.candidate_blocks = Size(given.candidate_blocks, profile.candidate_blocks);
+  options.query_offset =
+      Size(given.query_offset, profile.calibrated ? profile.query_offset : options.window);
   EID_ASSIGN_OR_RETURN(options.codec, sdk::CodecOption(given.codec));
   options.forget_own_past = given.forget_own_past != 0;
   if (given.span_layers != nullptr) {
     options.span_layers.assign(given.span_layers, given.span_layers + given.span_layer_count);
+  } else {
+    options.span_layers = profile.span_layers;
   }
   options.seed = given.seed;
   if (given.name != nullptr) options.name = given.name;
@@ -81,7 +86,8 @@ eid_status eid_session_create(eid_engine* engine, const eid_session_options* opt
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_session_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_session_options", &given));
-    EID_ASSIGN_OR_RETURN(sdk::SessionOptions wanted, SessionOptionsOf(given));
+    EID_ASSIGN_OR_RETURN(sdk::SessionOptions wanted,
+                         SessionOptionsOf(given, engine->engine->profile()));
     return NewSession(given.archive, wanted.name, out, [&] {
       return sdk::Session::Create(engine->engine, wanted,
                                   given.archive != nullptr ? given.archive->archive : nullptr);

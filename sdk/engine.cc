@@ -10,6 +10,22 @@ namespace eidetic::sdk {
 
 using memory::Result;
 
+namespace {
+
+Result<RetrievalProfile> ProfileFor(const EngineOptions& options, const std::string& fingerprint,
+                                    const model::ModelConfig& config) {
+  if (options.profile_path == "none") return AssumedProfile(config);
+  const bool named = !options.profile_path.empty();
+  const std::string path = named ? options.profile_path : ProfilePathOf(options.model_path);
+  Result<RetrievalProfile> profile = ReadProfile(path, fingerprint, config);
+  if (!named && !profile.ok() && profile.status().code() == memory::Code::kNotFound) {
+    return AssumedProfile(config);
+  }
+  return profile;
+}
+
+}  // namespace
+
 Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& options) {
   return BehindWall([&]() -> Result<std::shared_ptr<const Engine>> {
     auto file = model::GgufFile::Open(options.model_path);
@@ -25,6 +41,8 @@ Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& option
     EID_ASSIGN_OR_RETURN(std::string weights,
                          CachedFileHash(options.model_path, options.cache_dir));
     engine->fingerprint_ = Fingerprint(weights, *engine->tokenizer_, *engine->model_);
+    EID_ASSIGN_OR_RETURN(engine->profile_,
+                         ProfileFor(options, engine->fingerprint_, engine->model_->config()));
     return std::shared_ptr<const Engine>(std::move(engine));
   });
 }

@@ -10,6 +10,7 @@
 #include "memory/status.h"
 #include "model/hybrid_model.h"
 #include "model/tokenizer.h"
+#include "sdk/retrieval_profile.h"
 
 namespace eidetic::sdk {
 
@@ -18,6 +19,8 @@ struct EngineOptions {
   std::string device = "cpu";
   std::string cache_dir;  // empty: weight hashes are not remembered
   int threads = 0;        // 0: one per core
+  // The retrieval profile's file; empty: the one beside the model when it is there; "none": none.
+  std::string profile_path;
 };
 
 // Immutable and thread-safe.
@@ -29,6 +32,7 @@ class Engine {
   const model::Tokenizer& tokenizer() const { return *tokenizer_; }
   std::shared_ptr<const model::Tokenizer> shared_tokenizer() const { return tokenizer_; }
   const std::string& fingerprint() const { return fingerprint_; }
+  const RetrievalProfile& profile() const { return profile_; }
   int threads() const { return threads_; }
 
   // The layout of memory that stores `layers` of this model (empty: all its attention layers).
@@ -38,6 +42,7 @@ class Engine {
   std::shared_ptr<const model::HybridModel> model_;
   std::shared_ptr<const model::Tokenizer> tokenizer_;
   std::string fingerprint_;
+  RetrievalProfile profile_;
   int threads_ = 0;
 };
 

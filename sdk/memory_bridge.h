@@ -61,9 +61,9 @@ struct LayerTotals {
 // What happened since the record was cleared.
 struct RecallRecord {
   std::map<std::tuple<int, memory::LineageId, uint64_t>, BlockUse> uses;
-  uint64_t selections = 0;  // spans chosen, each for one layer
+  uint64_t selections = 0;            // spans chosen, each for one layer
   std::map<int, LayerTotals> layers;  // by model layer
-  double seconds = 0;          // spent choosing and fetching
+  double seconds = 0;                 // spent choosing and fetching
 };
 
 enum class RecallChoice { kAttention, kRandom };

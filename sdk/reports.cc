@@ -32,6 +32,17 @@ json ConfigJson(const model::ModelConfig& config) {
   return out;
 }
 
+json ProfileJson(const RetrievalProfile& profile) {
+  return {{"span_layers", profile.span_layers},
+          {"span_blocks", profile.span_blocks},
+          {"candidate_blocks", profile.candidate_blocks},
+          {"representative_tokens", profile.representative_tokens},
+          {"query_offset", profile.query_offset},
+          {"calibrated", profile.calibrated},
+          {"path", profile.path},
+          {"hash", profile.Hash()}};
+}
+
 json DocumentJson(const memory::DocumentRecord& document) {
   return {{"id", document.id},
           {"source", document.source},
@@ -50,18 +61,14 @@ std::string EngineJson(const Engine& engine) {
   out["fingerprint"] = engine.fingerprint();
   out["weight_bytes"] = engine.model().weight_bytes();
   out["device"] = engine.model().device();
-  out["retrieval_profile"] = {{"span_layers", engine.model().config().AttentionLayers()},
-                              {"span_blocks", 16},
-                              {"candidate_blocks", 128},
-                              {"representative_tokens", 8},
-                              {"query_offset", 1024},
-                              {"calibrated", false}};
+  out["retrieval_profile"] = ProfileJson(engine.profile());
   return out.dump();
 }
 
 std::string ModelFileJson(const std::string& path) {
   const auto file = model::GgufFile::Open(path);
-  json out = ConfigJson(model::ReadModelConfig(*file));
+  const model::ModelConfig config = model::ReadModelConfig(*file);
+  json out = ConfigJson(config);
   std::map<std::string, uint64_t> types;
   uint64_t parameters = 0;
   for (const model::GgufTensor& tensor : file->tensors()) {
@@ -77,6 +84,16 @@ std::string ModelFileJson(const std::string& path) {
     if (const model::GgufValue* value = file->Find(key)) {
       if (const auto* text = std::get_if<std::string>(value)) out[key] = *text;
     }
+  }
+  // Whose weights it was made for is checked when they are loaded.
+  const Result<RetrievalProfile> profile = ReadProfile(ProfilePathOf(path), "", config);
+  if (profile.ok()) {
+    out["retrieval_profile"] = ProfileJson(*profile);
+  } else if (profile.status().code() == memory::Code::kNotFound) {
+    out["retrieval_profile"] = ProfileJson(AssumedProfile(config));
+  } else {
+    out["retrieval_profile"] = {{"path", ProfilePathOf(path)},
+                                {"error", profile.status().message()}};
   }
   return out.dump();
 }

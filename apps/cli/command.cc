@@ -17,6 +17,12 @@ void ModelFlags::add(CLI::App& command) {
       ->capture_default_str()
       ->type_name("NAME")
       ->group("Model");
+  command
+      .add_option(
+          "--profile", profile,
+          "Retrieval profile; default: MODEL.profile.json when it is there; none: not even that")
+      ->type_name("FILE")
+      ->group("Model");
   command.add_option("--threads", threads, "Threads of the CPU; 0: one per core")
       ->check(CLI::Range(0, 1024))
       ->type_name("N")
@@ -28,7 +34,8 @@ Engine ModelFlags::load() const {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
                 "pass --model FILE.gguf or set EIDETIC_MODEL");
   }
-  return Engine({.model_path = model, .device = device, .threads = threads});
+  return Engine(
+      {.model_path = model, .device = device, .threads = threads, .profile_path = profile});
 }
 
 void ArchiveFlag::add(CLI::App& command) {
@@ -61,14 +68,15 @@ void SpanFlags::add(CLI::App& command) {
   option("--window", window, "Tokens of the attention window; 0: 1024");
   option("--sinks", sinks, "First tokens that are always attended to; 0: 32, -1: none");
   option("--segment", segment, "Most tokens in one forward pass; 0: 512");
-  option("--span-blocks", span_blocks, "Memory blocks recalled at a time; 0: 16");
+  option("--span-blocks", span_blocks,
+         "Memory blocks recalled at a time; 0: the profile's, else 16");
   option("--candidates", candidates,
-         "Blocks rescored on their real keys; 0: 128, -1: no rescoring");
+         "Blocks rescored on their real keys; 0: the profile's, else 128; -1: no rescoring");
   option("--query-offset", query_offset,
-         "Rotary distance of scoring queries; 0: the window, -1: none");
+         "Rotary distance of scoring queries; 0: the profile's, else the window; -1: none");
   command
       .add_option("--span-layers", span_layers,
-                  "Model layers that recall, such as 7,16,18; default: all attention layers")
+                  "Model layers that recall, such as 7,16,18; default: the profile's, else all")
       ->delimiter(',')
       ->type_name("N,N,...")
       ->group("Attention");

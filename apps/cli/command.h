@@ -31,7 +31,7 @@ void add_bench_command(CLI::App& app, Action& action);
 
 // --model, --device, --threads
 struct ModelFlags {
-  std::string model, device = "cpu";
+  std::string model, device = "cpu", profile;
   int threads = 0;
 
   void add(CLI::App& command);

@@ -137,6 +137,9 @@ typedef struct eid_engine_options {
   const char* device;     /* "cpu" (default), "cuda", "cuda:1" */
   const char* cache_dir;  /* where weight hashes are cached; NULL: the user's cache folder */
   int threads;            /* 0: one per core */
+  /* The retrieval profile that `eidetic model calibrate` wrote. NULL: MODEL_PATH.profile.json when
+   * there is one, else every attention layer recalls; "none": not even that file. */
+  const char* profile_path;
 } eid_engine_options;
 
 EID_API eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out,
@@ -271,12 +274,15 @@ typedef struct eid_session_options {
   int window;                 /* tokens; 0: 1024 */
   int sinks;                  /* tokens; 0: 32; negative: none */
   int segment;                /* most tokens in one forward pass; 0: 512 */
-  int span_blocks;            /* k; 0: 16 */
-  int candidate_blocks;       /* rescored on their real keys; 0: 128; negative: no rescoring */
-  int query_offset;           /* rotary distance of scoring queries; 0: window; negative: none */
+  int span_blocks;            /* k; 0: the profile's, else 16 */
+  int candidate_blocks;       /* rescored on their real keys; 0: the profile's, else 128; negative:
+                               * no rescoring */
+  int query_offset;           /* rotary distance of scoring queries; 0: the profile's, else the
+                               * window; negative: none */
   const char* codec;          /* of the session's own blocks: "int8" (default) or "fp16" */
   int forget_own_past;        /* non-zero: evicted tokens are dropped, not kept as memory */
-  const int32_t* span_layers; /* model layers that get a span; NULL: all attention layers */
+  const int32_t* span_layers; /* model layers that get a span; NULL: the profile's, else all
+                               * attention layers */
   size_t span_layer_count;
   uint64_t seed; /* of the `random` mode's draws */
   /* Where the session and its memory are kept. NULL: in RAM, gone when it is freed. */

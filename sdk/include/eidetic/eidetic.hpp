@@ -211,6 +211,8 @@ struct EngineOptions {
   std::string device{};      // "cpu" (default), "cuda", "cuda:1"
   std::string cache_dir{};   // where weight hashes are cached; empty: the user's cache folder
   int threads = 0;           // 0: one per core
+  // The retrieval profile; empty: MODEL_PATH.profile.json when it is there; "none": none.
+  std::string profile_path{};
 };
 
 // A model's weights and tokenizer, loaded once, shared by any number of sessions.
@@ -222,6 +224,7 @@ class Engine {
     o.device = detail::text_or_null(options.device);
     o.cache_dir = detail::text_or_null(options.cache_dir);
     o.threads = options.threads;
+    o.profile_path = detail::text_or_null(options.profile_path);
     handle_.reset(detail::made_by<eid_engine>(
         [&](eid_engine** out, eid_error* error) { return eid_engine_create(&o, out, error); }));
   }
@@ -383,7 +386,7 @@ struct SessionOptions {
   int query_offset = 0;      // negative: none
   std::string codec{};
   bool forget_own_past = false;
-  std::vector<std::int32_t> span_layers{};  // empty: all attention layers
+  std::vector<std::int32_t> span_layers{};  // empty: the profile's, else all attention layers
   std::uint64_t seed = 0;
 };
 

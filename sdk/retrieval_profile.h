@@ -1,0 +1,45 @@
+// How a model recalls: which layers get a span, how large it is, how candidates are found. Found by
+// `eidetic model calibrate`, kept in a file of its own beside the model's (docs/formats/
+// retrieval-profile.md), changeable without reading anything again. It is not part of the
+// fingerprint: it decides what is recalled, never what was stored.
+#ifndef EIDETIC_SDK_RETRIEVAL_PROFILE_H_
+#define EIDETIC_SDK_RETRIEVAL_PROFILE_H_
+
+#include <string>
+#include <vector>
+
+#include "memory/status.h"
+#include "model/config.h"
+
+namespace eidetic::sdk {
+
+struct RetrievalProfile {
+  std::vector<int> span_layers;   // model layers, ascending; not empty
+  int span_blocks = 16;           // k
+  int candidate_blocks = 128;     // rescored on their real keys; 0: no rescoring
+  int representative_tokens = 8;  // consecutive keys behind one mean
+  int query_offset = 1024;        // rotary distance of scoring queries, tokens
+  bool calibrated = false;        // read from a file, not assumed
+  std::string path;               // of that file
+
+  // Hex SHA-256 over version and settings: equal profiles recall alike.
+  std::string Hash() const;
+};
+
+// What is assumed of a model that was not calibrated: every attention layer has a span.
+RetrievalProfile AssumedProfile(const model::ModelConfig& config);
+
+// Where a model's profile is looked for when no path is given.
+std::string ProfilePathOf(const std::string& model_path);
+
+// Reads a profile and checks every field. kNotFound; kCorruption when it is no profile or a field
+// is out of range; kUnsupported for a newer version; kFingerprintMismatch when it is of another
+// model
+// (`fingerprint` empty: not compared); kInvalidArgument when a layer is no attention layer.
+memory::Result<RetrievalProfile> ReadProfile(const std::string& path,
+                                             const std::string& fingerprint,
+                                             const model::ModelConfig& config);
+
+}  // namespace eidetic::sdk
+
+#endif  // EIDETIC_SDK_RETRIEVAL_PROFILE_H_
