@@ -1,7 +1,9 @@
 #include "apps/cli/ask.h"
 
+#include <algorithm>
 #include <cctype>
-#include <regex>
+#include <initializer_list>
+#include <string_view>
 
 namespace eidetic::cli {
 
@@ -11,15 +13,47 @@ std::string ask_preface() {
          "quiz you about the facts afterwards.";
 }
 
+namespace {
+
+constexpr const char* kWhite = " \t\r\n";
+
+// Takes the first word off `text`, and the white space around it.
+std::string_view take_word(std::string_view& text) {
+  text.remove_prefix(std::min(text.find_first_not_of(kWhite), text.size()));
+  const std::size_t end = std::min(text.find_first_of(kWhite), text.size());
+  const std::string_view word = text.substr(0, end);
+  text.remove_prefix(end);
+  text.remove_prefix(std::min(text.find_first_not_of(kWhite), text.size()));
+  return word;
+}
+
+bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) {
+  return std::any_of(words.begin(), words.end(), [&](std::string_view known) {
+    return word.size() == known.size() &&
+           std::equal(word.begin(), word.end(), known.begin(), [](char a, char b) {
+             return std::tolower(static_cast<unsigned char>(a)) == b;
+           });
+  });
+}
+
+}  // namespace
+
 std::string answer_lead(const std::string& question) {
-  static const std::regex asks_what_is(
-      R"(\s*(?:what|who|where|which)\s+(is|are|was|were)\s+(\S[^?]*?)\s*\?\s*)",
-      std::regex::icase | std::regex::optimize);
-  std::smatch parts;
-  if (!std::regex_match(question, parts, asks_what_is)) return "";
-  std::string subject = parts[2];
+  std::string_view rest = question;
+  if (!is_one_of(take_word(rest), {"what", "who", "where", "which"})) return "";
+  const std::string_view verb = take_word(rest);
+  if (!is_one_of(verb, {"is", "are", "was", "were"})) return "";
+  // The question mark that ends it, and no other: one question, not two.
+  const std::size_t mark = rest.find('?');
+  if (mark == std::string_view::npos ||
+      rest.find_first_not_of(kWhite, mark + 1) != std::string_view::npos) {
+    return "";
+  }
+  rest = rest.substr(0, mark);
+  if (rest.empty()) return "";
+  std::string subject(rest.substr(0, rest.find_last_not_of(kWhite) + 1));
   subject[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(subject[0])));
-  return subject + " " + parts[1].str();
+  return subject + " " + std::string(verb);
 }
 
 std::string ask_prompt(const std::string& question) {

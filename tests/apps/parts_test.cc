@@ -21,6 +21,11 @@ TEST(AskPrompt, LeadsIntoTheAnswerOfAWhatIsQuestion) {
   EXPECT_EQ(cli::ask_prompt("Where is Élise's aunt?"), "\nWhere is Élise's aunt? Élise's aunt is");
 }
 
+TEST(AskPrompt, TakesAQuestionOfAnyLength) {
+  const std::string subject = "x" + std::string(1 << 20, 'a');
+  EXPECT_EQ(cli::answer_lead("What is " + subject + "?"), "X" + subject.substr(1) + " is");
+}
+
 TEST(AskPrompt, CuesAnyOtherQuestionAndGoesOnWithOtherText) {
   EXPECT_EQ(cli::answer_lead("How old is Irene?"), "");
   EXPECT_EQ(cli::answer_lead("What is?"), "");
