@@ -212,6 +212,39 @@ TEST(Eviction, OfAnEmptyStreamHandsOverNothing) {
   EXPECT_TRUE(sink.runs.empty());
 }
 
+// Keeps the runs themselves beside copies of their rows.
+class KeepingSink : public RecordingSink {
+ public:
+  explicit KeepingSink(int row) : RecordingSink(row) {}
+  void Accept(const EvictedRun& run) override {
+    RecordingSink::Accept(run);
+    kept.push_back(run);
+  }
+  std::vector<EvictedRun> kept;
+};
+
+TEST(Eviction, RunsThatAreKeptStayAsTheyWereWhenTheStreamGoesOnAndEnds) {
+  const HybridModel& model = TinyModel();
+  KeepingSink sink(kRow);
+  auto state = Stream(AttentionMode::kWindow, 27, &sink);
+  ForwardOptions options;
+  options.logits = WantLogits::kNone;
+  options.sink = &sink;
+  const std::vector<int32_t> ids = RandomTokens(9, model.config().vocabulary, 25);
+  for (int i = 0; i < 40; ++i) model.Forward(ids, state.get(), options, nullptr);
+  model.Flush(state.get(), &sink);
+  state.reset();
+  ASSERT_GT(sink.kept.size(), 20u);
+  RecordingSink afterwards(kRow);
+  for (const EvictedRun& run : sink.kept) {
+    EXPECT_GE(run.bytes, static_cast<uint64_t>(run.tokens) * kRow * sizeof(float));
+    afterwards.Accept(run);
+  }
+  EXPECT_EQ(afterwards.Joined().ids, sink.Joined().ids);
+  EXPECT_EQ(afterwards.Joined().keys, sink.Joined().keys);
+  EXPECT_EQ(afterwards.Joined().values, sink.Joined().values);
+}
+
 class FullSink : public BlockSink {
  public:
   void Accept(const EvictedRun&) override { throw std::runtime_error("the disk is full"); }
