@@ -14,7 +14,8 @@ namespace eidetic::model {
 // Runs follow one another from position 0 without a gap: the sinks are handed over with the first
 // run (when the window first overflows, or at a flush) and stay attended all the same.
 //
-// Consecutive tokens that leave the window, with the keys (before rotation) and values of every
+// Consecutive tokens that leave the window (or, with ForwardOptions::hand_over_at_once, stay in it
+// for a while), with the keys (before rotation) and values of every
 // attention layer, in ascending order of layer. All pointers are valid, and what they point to does
 // not change, while a copy of `storage` is held: who keeps the run copies this struct, not the
 // rows.

@@ -197,7 +197,7 @@ void StreamState::Reserve(int64_t tokens) {
   window_.Reserve(full ? 0 : options_.sinks + span, tokens);
 }
 
-void StreamState::Advance(const std::vector<int32_t>& tokens, BlockSink* sink) {
+void StreamState::Advance(const std::vector<int32_t>& tokens, BlockSink* sink, bool at_once) {
   position_ += tokens.size();
   const int64_t sinks_before = window_.sink_count();
   window_.Advance(static_cast<int64_t>(tokens.size()));
@@ -208,27 +208,30 @@ void StreamState::Advance(const std::vector<int32_t>& tokens, BlockSink* sink) {
   if (options_.mode == AttentionMode::kFull) return;
 
   const int64_t block = options_.block_tokens;
-  const int64_t most = std::max(kRunTokens / block, int64_t{1}) * block;
-  for (;;) {
-    const int64_t excess = window_.window_tokens() - options_.window;
-    if (excess < block) break;
-    const int64_t count = std::min(excess / block * block, most);
-    HandOver(0, count, sink);
-    window_.Drop(count);
-    window_ids_.erase(window_ids_.begin(), window_ids_.begin() + count);
-  }
+  const int64_t excess = std::max(window_.window_tokens() - options_.window, int64_t{0});
+  const int64_t leaving = excess / block * block;
+  // Sinks that are not all there yet would be handed over in parts.
+  const bool ahead = at_once && window_.sink_count() == options_.sinks;
+  HandOverUpTo(ahead ? window_.window_tokens() / block * block : leaving, sink);
+  window_.Drop(leaving);
+  window_ids_.erase(window_ids_.begin(), window_ids_.begin() + leaving);
 }
 
 void StreamState::Flush(BlockSink* sink) {
-  // The window's rows that went out already, in a flush that failed half-way.
+  HandOverUpTo(window_.window_tokens(), sink);
+  if (handed_ < position_) HandOver(0, 0, sink);  // the stream is no longer than its sinks
+  flushed_ = true;
+}
+
+void StreamState::HandOverUpTo(int64_t end, BlockSink* sink) {
   const int64_t block = options_.block_tokens;
   const int64_t most = std::max(kRunTokens / block, int64_t{1}) * block;
-  while (handed_ < position_) {
-    const uint64_t begin = window_begin();
+  const uint64_t begin = window_begin();
+  for (;;) {
     const int64_t first = handed_ > begin ? static_cast<int64_t>(handed_ - begin) : 0;
-    HandOver(first, std::min(most, window_.window_tokens() - first), sink);
+    if (first >= end) return;
+    HandOver(first, std::min(most, end - first), sink);
   }
-  flushed_ = true;
 }
 
 void StreamState::HandOver(int64_t first, int64_t count, BlockSink* sink) {
@@ -362,7 +365,7 @@ void StreamState::CheckCounts(const std::function<void(const std::string&)>& fai
       held >= static_cast<uint64_t>(options_.window) + options_.block_tokens) {
     fail(std::to_string(held) + " tokens are more than the window holds");
   }
-  if (handed_ > position_ || (!flushed_ && handed_ != 0 && handed_ != position_ - held)) {
+  if (handed_ > position_ || (!flushed_ && handed_ != 0 && handed_ < position_ - held)) {
     fail(std::to_string(handed_) + " tokens cannot have been handed over at position " +
          std::to_string(position_));
   }

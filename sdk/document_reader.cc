@@ -70,11 +70,14 @@ class DocumentRun {
       const auto count = std::min<std::ptrdiff_t>(collection_.segment, tokens_.end() - begin);
       model::ForwardOptions forward;
       forward.sink = &*store_;
+      // So that little is left to store when the last segment has been read.
+      forward.hand_over_at_once = true;
       forward.logits = model::WantLogits::kNone;
       engine_.model().Forward(std::vector<int32_t>(begin, begin + count), state_.get(), forward,
                               nullptr);
       tokens_read_ += static_cast<uint64_t>(count);
       const bool go_on = Report();
+      if (state_->position() == tokens_.size()) break;  // finishing commits, and comes next
       if (!go_on || SecondsSince(last_commit) >= options_.commit_seconds) {
         // The state as it is now: the model goes on while it is written.
         EID_RETURN_IF_ERROR(store_->Commit(state_->position(), state_->Serialize()));
@@ -87,7 +90,8 @@ class DocumentRun {
     }
     engine_.model().Flush(state_.get(), &*store_);
     EID_RETURN_IF_ERROR(store_->Finish());
-    Report();  // an answer of "stop" comes too late: the document is complete
+    // An answer of "stop", also to the report before, comes too late: the document is complete.
+    Report();
     return Status();
   }
 
