@@ -26,7 +26,11 @@ if(EIDETIC_CCACHE AND NOT CMAKE_CXX_COMPILER_LAUNCHER)
 endif()
 find_program(EIDETIC_MOLD mold)
 if(EIDETIC_MOLD)
-  add_link_options(-fuse-ld=mold)
+  # Code and data on pages of their own, as GNU ld has them: mold 1.10 lets the part that becomes
+  # read-only begin at a thread-local variable of one byte (LibTorch's headers have one). When that
+  # falls on the last bytes of a page of nothing, the program cannot be loaded: "cannot apply
+  # additional memory protection after relocation".
+  add_link_options(-fuse-ld=mold -Wl,-z,separate-code)
 endif()
 
 # The flags of every target of ours: link this PRIVATE.

@@ -282,7 +282,7 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
   db.create_if_missing = options.create && !options.read_only;
   db.create_missing_column_families = db.create_if_missing;
   db.max_open_files = 256;
-  db.max_background_jobs = 2;
+  db.max_background_jobs = 4;
   db.max_total_wal_size = 64u << 20;
   db.bytes_per_sync = 1u << 20;
   db.wal_bytes_per_sync = 1u << 20;

@@ -71,7 +71,7 @@ class TorchHybridModel final : public HybridModel {
     at::Tensor hidden = Embed(tokens);  // [L, D]
     RunLayers(stream, options, hidden);
     if (options.logits != WantLogits::kNone) WriteLogits(hidden, options.logits, logits);
-    stream.Advance(tokens, options.sink);
+    stream.Advance(tokens, options.sink, options.hand_over_at_once);
     stream.SetBroken(false);
   }
 

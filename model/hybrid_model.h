@@ -48,8 +48,11 @@ class ModelState {
 enum class WantLogits { kNone, kLast, kAll };
 
 struct ForwardOptions {
-  SpanSource* span = nullptr;     // asked by span layers in mode kStream; null: the span is off
-  BlockSink* sink = nullptr;      // gets what leaves the window; null: it is dropped
+  SpanSource* span = nullptr;  // asked by span layers in mode kStream; null: the span is off
+  BlockSink* sink = nullptr;   // gets what leaves the window; null: it is dropped
+  // Whole blocks go to the sink as soon as they are read (once the sinks are complete), and stay in
+  // the window as long as ever: for a reader whose blocks nobody searches while it reads.
+  bool hand_over_at_once = false;
   bool report_attention = false;  // call SpanSource::Attended
   WantLogits logits = WantLogits::kLast;
 };

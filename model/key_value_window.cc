@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "model/host_copy.h"
+
 namespace eidetic::model {
 namespace {
 
@@ -111,7 +113,7 @@ at::Tensor KeyValueWindow::CopyOut(int64_t from_sinks, int64_t first, int64_t co
   if (from_sinks > 0) {
     rows = at::cat({SinkRows().narrow(3, sink_count_ - from_sinks, from_sinks), rows}, 3);
   }
-  return rows.permute({0, 1, 3, 2, 4}).contiguous().cpu();
+  return CopyToHost(rows.permute({0, 1, 3, 2, 4}));
 }
 
 void KeyValueWindow::Fill(const at::Tensor& sinks, const at::Tensor& window) {

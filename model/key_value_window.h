@@ -63,8 +63,9 @@ class KeyValueWindow {
   // The window's first `tokens` rows leave.
   void Drop(int64_t tokens);
   // Keys before rotation and values of the last `from_sinks` sinks followed by the window's rows
-  // first .. first + count - 1, on the CPU: [layers, 2, from_sinks + count, kv_heads, d]. One
-  // transfer from the device.
+  // first .. first + count - 1, on the CPU: [layers, 2, from_sinks + count, kv_heads, d]. A copy of
+  // its own, also of a window on the CPU: it outlives what happens to the window. One transfer from
+  // the device.
   at::Tensor CopyOut(int64_t from_sinks, int64_t first, int64_t count) const;
   // For a restored stream: the sinks and the window, [layers, 2, kv_heads, tokens, d] each. The
   // rotated keys are the caller's to write.

@@ -5,6 +5,7 @@
 #define EIDETIC_MODEL_SEAMS_H_
 
 #include <cstdint>
+#include <memory>
 
 #include "kernels/span_view.h"
 
@@ -13,8 +14,11 @@ namespace eidetic::model {
 // Runs follow one another from position 0 without a gap: the sinks are handed over with the first
 // run (when the window first overflows, or at a flush) and stay attended all the same.
 //
-// Consecutive tokens that leave the window, with the keys (before rotation) and values of every
-// attention layer, in ascending order of layer. Valid during the call.
+// Consecutive tokens that leave the window (or, with ForwardOptions::hand_over_at_once, stay in it
+// for a while), with the keys (before rotation) and values of every
+// attention layer, in ascending order of layer. All pointers are valid, and what they point to does
+// not change, while a copy of `storage` is held: who keeps the run copies this struct, not the
+// rows.
 struct EvictedRun {
   uint64_t position = 0;               // stream position of the first token
   int tokens = 0;                      // a multiple of the block size, except at a flush
@@ -23,6 +27,8 @@ struct EvictedRun {
   const int* layer_ids = nullptr;        // [layers] model layers
   const float* const* keys = nullptr;    // [layers] of fp32 [tokens, kv_heads, head_dim]
   const float* const* values = nullptr;  // likewise
+  std::shared_ptr<const void> storage;
+  uint64_t bytes = 0;  // of host memory that `storage` holds, about
 };
 
 class BlockSink {

@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "model/error.h"
+#include "model/host_copy.h"
 #include "model/session_format.h"
 
 namespace eidetic::model {
@@ -35,8 +36,17 @@ at::Tensor Zeros(const std::vector<int64_t>& sizes, c10::Device device) {
   return at::zeros(sizes, at::TensorOptions(device).dtype(at::kFloat));
 }
 
+// What an EvictedRun points into.
+struct RunStorage {
+  at::Tensor rows;  // [attention layers, 2, tokens, kv_heads, d]
+  std::vector<int32_t> ids;
+  std::vector<int> layers;
+  std::vector<const float*> keys, values;
+};
+
 class Writer {
  public:
+  explicit Writer(size_t expected_bytes) { bytes_.reserve(expected_bytes); }
   template <typename T>
   void Number(T value) {
     bytes_.append(reinterpret_cast<const char*>(&value), sizeof(value));
@@ -44,7 +54,7 @@ class Writer {
   void Raw(const void* data, size_t size) { bytes_.append(static_cast<const char*>(data), size); }
   void Ids(const std::vector<int32_t>& ids) { Raw(ids.data(), ids.size() * sizeof(int32_t)); }
   void Rows(const at::Tensor& tensor) {
-    const at::Tensor host = tensor.contiguous().cpu();
+    const at::Tensor host = tensor.is_cpu() ? tensor.contiguous() : CopyToHost(tensor);
     Raw(host.const_data_ptr(), static_cast<size_t>(host.nbytes()));
   }
   std::string Take() { return std::move(bytes_); }
@@ -187,7 +197,7 @@ void StreamState::Reserve(int64_t tokens) {
   window_.Reserve(full ? 0 : options_.sinks + span, tokens);
 }
 
-void StreamState::Advance(const std::vector<int32_t>& tokens, BlockSink* sink) {
+void StreamState::Advance(const std::vector<int32_t>& tokens, BlockSink* sink, bool at_once) {
   position_ += tokens.size();
   const int64_t sinks_before = window_.sink_count();
   window_.Advance(static_cast<int64_t>(tokens.size()));
@@ -198,51 +208,58 @@ void StreamState::Advance(const std::vector<int32_t>& tokens, BlockSink* sink) {
   if (options_.mode == AttentionMode::kFull) return;
 
   const int64_t block = options_.block_tokens;
-  const int64_t most = std::max(kRunTokens / block, int64_t{1}) * block;
-  for (;;) {
-    const int64_t excess = window_.window_tokens() - options_.window;
-    if (excess < block) break;
-    const int64_t count = std::min(excess / block * block, most);
-    HandOver(0, count, sink);
-    window_.Drop(count);
-    window_ids_.erase(window_ids_.begin(), window_ids_.begin() + count);
-  }
+  const int64_t excess = std::max(window_.window_tokens() - options_.window, int64_t{0});
+  const int64_t leaving = excess / block * block;
+  // Sinks that are not all there yet would be handed over in parts.
+  const bool ahead = at_once && window_.sink_count() == options_.sinks;
+  HandOverUpTo(ahead ? window_.window_tokens() / block * block : leaving, sink);
+  window_.Drop(leaving);
+  window_ids_.erase(window_ids_.begin(), window_ids_.begin() + leaving);
 }
 
 void StreamState::Flush(BlockSink* sink) {
-  // The window's rows that went out already, in a flush that failed half-way.
+  HandOverUpTo(window_.window_tokens(), sink);
+  if (handed_ < position_) HandOver(0, 0, sink);  // the stream is no longer than its sinks
+  flushed_ = true;
+}
+
+void StreamState::HandOverUpTo(int64_t end, BlockSink* sink) {
   const int64_t block = options_.block_tokens;
   const int64_t most = std::max(kRunTokens / block, int64_t{1}) * block;
-  while (handed_ < position_) {
-    const uint64_t begin = window_begin();
+  const uint64_t begin = window_begin();
+  for (;;) {
     const int64_t first = handed_ > begin ? static_cast<int64_t>(handed_ - begin) : 0;
-    HandOver(first, std::min(most, window_.window_tokens() - first), sink);
+    if (first >= end) return;
+    HandOver(first, std::min(most, end - first), sink);
   }
-  flushed_ = true;
 }
 
 void StreamState::HandOver(int64_t first, int64_t count, BlockSink* sink) {
   const int64_t from_sinks = handed_ == 0 ? window_.sink_count() : 0;
   const int64_t tokens = from_sinks + count;
   if (sink != nullptr) {
-    const at::Tensor rows = window_.CopyOut(from_sinks, first, count);  // [A, 2, tokens, K, d]
-    std::vector<int32_t> ids(sink_ids_.begin(), sink_ids_.begin() + from_sinks);
-    ids.insert(ids.end(), window_ids_.begin() + first, window_ids_.begin() + first + count);
+    auto storage = std::make_shared<RunStorage>();
+    storage->rows = window_.CopyOut(from_sinks, first, count);
+    storage->ids.assign(sink_ids_.begin(), sink_ids_.begin() + from_sinks);
+    storage->ids.insert(storage->ids.end(), window_ids_.begin() + first,
+                        window_ids_.begin() + first + count);
+    storage->layers = attention_layers_;
     const int64_t plane = tokens * config_.kv_heads * config_.head_dim;
-    std::vector<const float*> keys, values;
-    const float* data = rows.const_data_ptr<float>();
+    const float* data = storage->rows.const_data_ptr<float>();
     for (size_t layer = 0; layer < attention_layers_.size(); ++layer) {
-      keys.push_back(data + (2 * layer) * plane);
-      values.push_back(data + (2 * layer + 1) * plane);
+      storage->keys.push_back(data + (2 * layer) * plane);
+      storage->values.push_back(data + (2 * layer + 1) * plane);
     }
     EvictedRun run;
     run.position = handed_ == 0 ? 0 : window_begin() + first;
     run.tokens = static_cast<int>(tokens);
-    run.token_ids = ids.data();
-    run.layers = static_cast<int>(attention_layers_.size());
-    run.layer_ids = attention_layers_.data();
-    run.keys = keys.data();
-    run.values = values.data();
+    run.token_ids = storage->ids.data();
+    run.layers = static_cast<int>(storage->layers.size());
+    run.layer_ids = storage->layers.data();
+    run.keys = storage->keys.data();
+    run.values = storage->values.data();
+    run.bytes = storage->rows.nbytes();
+    run.storage = std::move(storage);
     sink->Accept(run);
   }
   handed_ = window_begin() + first + count;
@@ -256,7 +273,10 @@ std::string StreamState::Serialize() const {
                 "Restore the state saved before.");
   }
   const c10::InferenceMode inference;
-  Writer writer;
+  const size_t held = sink_ids_.size() + window_ids_.size();
+  const size_t rows = held * attention_layers_.size() * 2 * config_.kv_heads * config_.head_dim;
+  Writer writer((rows + held + options_.span_layers.size()) * sizeof(float) + ssm_.nbytes() +
+                conv_.nbytes() + graph_.size() + 256);  // 256: the numbers between them
   writer.Raw(kSessionMagic, sizeof(kSessionMagic));
   writer.Number(kSessionVersion);
   writer.Number(static_cast<uint32_t>(graph_.size()));
@@ -345,7 +365,7 @@ void StreamState::CheckCounts(const std::function<void(const std::string&)>& fai
       held >= static_cast<uint64_t>(options_.window) + options_.block_tokens) {
     fail(std::to_string(held) + " tokens are more than the window holds");
   }
-  if (handed_ > position_ || (!flushed_ && handed_ != 0 && handed_ != position_ - held)) {
+  if (handed_ > position_ || (!flushed_ && handed_ != 0 && handed_ < position_ - held)) {
     fail(std::to_string(handed_) + " tokens cannot have been handed over at position " +
          std::to_string(position_));
   }

@@ -55,8 +55,8 @@ class StreamState final : public ModelState {
   // Room for a segment. Called before the pass.
   void Reserve(int64_t tokens);
   // The tokens just read join sinks and window. What the mode no longer keeps goes to `sink` (may
-  // be null) in whole blocks and leaves.
-  void Advance(const std::vector<int32_t>& tokens, BlockSink* sink);
+  // be null) in whole blocks and leaves. With `at_once`, whole blocks that stay go there as well.
+  void Advance(const std::vector<int32_t>& tokens, BlockSink* sink, bool at_once);
   // Everything not handed over yet.
   void Flush(BlockSink* sink);
 
@@ -64,6 +64,8 @@ class StreamState final : public ModelState {
   // Hands over `count` tokens of the window from its row `first`, and before them the sinks if
   // these were not handed over yet.
   void HandOver(int64_t first, int64_t count, BlockSink* sink);
+  // Hands over what was not handed over yet of the window's rows before `end`, in runs.
+  void HandOverUpTo(int64_t end, BlockSink* sink);
   // Calls `fail` (which throws) when restored counts contradict each other.
   void CheckCounts(const std::function<void(const std::string&)>& fail) const;
   void FillWindow(const at::Tensor& sinks, const at::Tensor& window);

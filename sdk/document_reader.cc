@@ -8,8 +8,8 @@
 
 #include "memory/hash.h"
 #include "model/utf8.h"
+#include "sdk/background_writer.h"
 #include "sdk/error_wall.h"
-#include "sdk/memory_bridge.h"
 
 namespace eidetic::sdk {
 
@@ -50,46 +50,56 @@ class DocumentRun {
         writer_(writer),
         start_(Clock::now()),
         tokens_(std::move(tokens)),
-        offsets_(std::move(offsets)),
-        sink_(
-            collection.layout, [this](uint64_t position) { return offsets_[position]; },
-            [this](memory::Block block) { return writer_->Append(std::move(block)); }) {}
+        offsets_(std::move(offsets)) {}
 
   uint64_t tokens_read() const { return tokens_read_; }
 
   Status Read() {
+    Status status = BehindWall([&] { return ReadAll(); });
+    // What was committed before an error is told all the same.
+    if (!status.ok() && store_) Report();
+    return status;
+  }
+
+ private:
+  Status ReadAll() {
     EID_RETURN_IF_ERROR(Begin());
     Clock::time_point last_commit = Clock::now();
     while (state_->position() < tokens_.size()) {
       const auto begin = tokens_.begin() + static_cast<std::ptrdiff_t>(state_->position());
       const auto count = std::min<std::ptrdiff_t>(collection_.segment, tokens_.end() - begin);
       model::ForwardOptions forward;
-      forward.sink = &sink_;
+      forward.sink = &*store_;
+      // So that little is left to store when the last segment has been read.
+      forward.hand_over_at_once = true;
       forward.logits = model::WantLogits::kNone;
       engine_.model().Forward(std::vector<int32_t>(begin, begin + count), state_.get(), forward,
                               nullptr);
       tokens_read_ += static_cast<uint64_t>(count);
       const bool go_on = Report();
+      if (state_->position() == tokens_.size()) break;  // finishing commits, and comes next
       if (!go_on || SecondsSince(last_commit) >= options_.commit_seconds) {
-        EID_RETURN_IF_ERROR(Commit());
+        // The state as it is now: the model goes on while it is written.
+        EID_RETURN_IF_ERROR(store_->Commit(state_->position(), state_->Serialize()));
         last_commit = Clock::now();
       }
-      if (!go_on) return Cancelled();
+      if (!go_on) {
+        EID_RETURN_IF_ERROR(store_->Drain());
+        return Cancelled();
+      }
     }
-    engine_.model().Flush(state_.get(), &sink_);
-    EID_RETURN_IF_ERROR(writer_->Finish());
-    committed_ = tokens_.size();
-    Report();  // an answer of "stop" comes too late: the document is complete
+    engine_.model().Flush(state_.get(), &*store_);
+    EID_RETURN_IF_ERROR(store_->Finish());
+    // An answer of "stop", also to the report before, comes too late: the document is complete.
+    Report();
     return Status();
   }
 
- private:
   // A fresh state, or the one of the last commit.
   Status Begin() {
     EID_ASSIGN_OR_RETURN(std::string resume, writer_->ResumeState());
     if (!resume.empty()) {
       state_ = engine_.model().RestoreState(resume);
-      committed_ = state_->position();
     } else {
       model::AttentionOptions attention;
       attention.mode = model::AttentionMode::kWindow;
@@ -98,24 +108,21 @@ class DocumentRun {
       attention.block_tokens = collection_.layout.block_tokens;
       state_ = engine_.model().NewState(attention);
     }
-    return Status();
-  }
-
-  Status Commit() {
-    EID_RETURN_IF_ERROR(writer_->Commit(state_->Serialize()));
-    committed_ = state_->position();
-    Report();  // tells what is committed; whether to stop is asked once a segment
+    store_.emplace(
+        collection_.layout, [this](uint64_t position) { return offsets_[position]; }, writer_,
+        state_->position());
     return Status();
   }
 
   bool Report() {
     if (!options_.progress) return true;
+    const StoredProgress stored = store_->stored();
     IngestProgress progress;
     progress.tokens = state_->position();
     progress.total = tokens_.size();
-    progress.blocks = writer_->document().committed_blocks;
-    progress.bytes = writer_->bytes_written();
-    progress.committed = committed_;
+    progress.blocks = stored.blocks;
+    progress.bytes = stored.bytes;
+    progress.committed = stored.committed;
     progress.seconds = SecondsSince(start_);
     return options_.progress(progress);
   }
@@ -135,10 +142,9 @@ class DocumentRun {
   Clock::time_point start_;
   std::vector<int32_t> tokens_;
   std::vector<uint64_t> offsets_;  // [tokens + 1]
-  BlockWriter sink_;
   std::unique_ptr<model::ModelState> state_;
-  uint64_t committed_ = 0;
   uint64_t tokens_read_ = 0;
+  std::optional<BackgroundWriter> store_;  // the last member: its thread uses the others
 };
 
 }  // namespace

@@ -30,6 +30,7 @@ struct IngestOptions {
   int sinks = 32;
   int segment = 512;
   double commit_seconds = 2;
+  // Called on the caller's thread after each segment, at the end, and before an error is returned.
   // Returns false to stop; what was read so far is then committed.
   std::function<bool(const IngestProgress&)> progress;
 };
@@ -47,7 +48,8 @@ struct IngestResult {
 };
 
 // kInvalidArgument: empty or binary text; kFingerprintMismatch: the collection is another model's;
-// kCancelled; errors of the archive. Thread-safe.
+// kCancelled; errors of the archive. Stores on a thread of its own, which ends before this returns.
+// Thread-safe.
 memory::Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archive,
                                             std::string_view text, const IngestOptions& options);
 

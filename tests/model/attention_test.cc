@@ -291,7 +291,7 @@ TEST_P(AttentionTest, EqualsItsDefinitionOverAWholeStream) {
         }
       }
     }
-    state.Advance(std::vector<int32_t>(tokens, 1), nullptr);
+    state.Advance(std::vector<int32_t>(tokens, 1), nullptr, /*at_once=*/false);
     for (LiteralAttention& layer : literal) layer.Advance();
   }
   EXPECT_EQ(span.attended_layer, c.report && c.mode == AttentionMode::kStream ? 1 : -1);

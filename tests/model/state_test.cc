@@ -172,6 +172,41 @@ TEST_P(Eviction, HandsOverEveryTokenOnceInOrderWithTheKeysAndValuesOfTheForwardP
 
 INSTANTIATE_TEST_SUITE_P(Segments, Eviction, testing::Values(1, 3, 32, 203));
 
+TEST_P(Eviction, AtOnceHandsOverTheSameTokensEarlierAlsoAfterARestore) {
+  const HybridModel& model = TinyModel();
+  const std::vector<int32_t> ids = RandomTokens(203, model.config().vocabulary, 23);
+  RecordingSink late(kRow), early(kRow);
+  ForwardOptions when_evicted, at_once;
+  when_evicted.sink = &late;
+  at_once.sink = &early;
+  at_once.hand_over_at_once = true;
+  const auto evicting = model.NewState(TinyOptions(AttentionMode::kWindow));
+  auto handing = model.NewState(TinyOptions(AttentionMode::kWindow));
+  for (size_t first = 0; first < ids.size(); first += GetParam()) {
+    const std::vector<int32_t> segment = Slice(ids, first, GetParam());
+    Read(model, evicting.get(), segment, GetParam(), when_evicted);
+    Read(model, handing.get(), segment, GetParam(), at_once);
+    EXPECT_EQ(handing->window_begin(), evicting->window_begin());
+    size_t handed = 0;
+    for (const RecordingSink::Run& run : early.runs) handed += run.ids.size();
+    const size_t position = handing->position();
+    const size_t sinks = handing->options().sinks;
+    EXPECT_EQ(handed, position < sinks + 4 ? 0 : position / 4 * 4);
+    handing = model.RestoreState(handing->Serialize());
+  }
+  model.Flush(evicting.get(), &late);
+  model.Flush(handing.get(), &early);
+  EXPECT_EQ(early.Joined().ids, ids);
+  EXPECT_EQ(early.Joined().ids, late.Joined().ids);
+  EXPECT_EQ(early.Joined().keys, late.Joined().keys);
+  EXPECT_EQ(early.Joined().values, late.Joined().values);
+  uint64_t position = 0;
+  for (const RecordingSink::Run& run : early.runs) {
+    EXPECT_EQ(run.position, position);
+    position += run.ids.size();
+  }
+}
+
 TEST(Eviction, OfTheFirstLayerCarriesTheKeysThatFullAttentionHas) {
   // Layer 1 stands before any attention: its keys do not depend on the mode. Full attention hands
   // over at the flush alone, from another code path.
@@ -210,6 +245,39 @@ TEST(Eviction, OfAnEmptyStreamHandsOverNothing) {
   const auto state = Stream(AttentionMode::kStream, 0);
   TinyModel().Flush(state.get(), &sink);
   EXPECT_TRUE(sink.runs.empty());
+}
+
+// Keeps the runs themselves beside copies of their rows.
+class KeepingSink : public RecordingSink {
+ public:
+  explicit KeepingSink(int row) : RecordingSink(row) {}
+  void Accept(const EvictedRun& run) override {
+    RecordingSink::Accept(run);
+    kept.push_back(run);
+  }
+  std::vector<EvictedRun> kept;
+};
+
+TEST(Eviction, RunsThatAreKeptStayAsTheyWereWhenTheStreamGoesOnAndEnds) {
+  const HybridModel& model = TinyModel();
+  KeepingSink sink(kRow);
+  auto state = Stream(AttentionMode::kWindow, 27, &sink);
+  ForwardOptions options;
+  options.logits = WantLogits::kNone;
+  options.sink = &sink;
+  const std::vector<int32_t> ids = RandomTokens(9, model.config().vocabulary, 25);
+  for (int i = 0; i < 40; ++i) model.Forward(ids, state.get(), options, nullptr);
+  model.Flush(state.get(), &sink);
+  state.reset();
+  ASSERT_GT(sink.kept.size(), 20u);
+  RecordingSink afterwards(kRow);
+  for (const EvictedRun& run : sink.kept) {
+    EXPECT_GE(run.bytes, static_cast<uint64_t>(run.tokens) * kRow * sizeof(float));
+    afterwards.Accept(run);
+  }
+  EXPECT_EQ(afterwards.Joined().ids, sink.Joined().ids);
+  EXPECT_EQ(afterwards.Joined().keys, sink.Joined().keys);
+  EXPECT_EQ(afterwards.Joined().values, sink.Joined().values);
 }
 
 class FullSink : public BlockSink {
