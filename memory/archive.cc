@@ -196,9 +196,29 @@ Status ArchiveImpl::SweepOrphans() {
   return batch.changes().empty() ? Status() : records_->Write(batch, true);
 }
 
+Status CollectionRecord::Validate() const {
+  EID_RETURN_IF_ERROR(layout.Validate());
+  const auto refuse = [](const char* what, int value, const std::string& range) {
+    return Status(Code::kInvalidArgument,
+                  std::string(what) + " is " + std::to_string(value) + ", must be " + range);
+  };
+  if (window < 1 || window > format::kMaxReadTokens) {
+    return refuse("the window", window, "1 to " + std::to_string(format::kMaxReadTokens));
+  }
+  if (sinks < 0 || sinks > format::kMaxSinks || sinks % layout.block_tokens != 0) {
+    return refuse("the number of sinks", sinks,
+                  "a multiple of " + std::to_string(layout.block_tokens) + " from 0 to " +
+                      std::to_string(format::kMaxSinks));
+  }
+  if (segment < 1 || segment > format::kMaxReadTokens) {
+    return refuse("the segment", segment, "1 to " + std::to_string(format::kMaxReadTokens));
+  }
+  return {};
+}
+
 Result<CollectionRecord> ArchiveImpl::EnsureCollection(const CollectionRecord& wanted) {
   EID_RETURN_IF_ERROR(CheckName("collection", wanted.name, format::kMaxNameBytes));
-  EID_RETURN_IF_ERROR(wanted.layout.Validate());
+  EID_RETURN_IF_ERROR(wanted.Validate());
   std::unique_lock lock(catalog_mutex_);
   Result<CollectionRecord> there = Collection(wanted.name);
   if (there.ok()) {

@@ -23,6 +23,9 @@ struct CollectionRecord {
   Layout layout;
   bool read_with_span = false;             // whether documents were read with the span on
   int window = 0, sinks = 0, segment = 0;  // how documents are read, in tokens
+
+  // Ranges of every field; kInvalidArgument says which one is wrong.
+  Status Validate() const;
 };
 
 struct DocumentRecord {
@@ -124,7 +127,7 @@ class Archive {
                                                                 std::string_view text,
                                                                 uint64_t tokens) = 0;
   virtual Status RemoveDocument(DocumentId document) = 0;
-  // The document of a lineage; empty when it belongs to a session.
+  // The document of a lineage; empty when it belongs to a session, or was removed.
   virtual Result<std::optional<DocumentRecord>> DocumentOfLineage(LineageId lineage) const = 0;
   // Bytes begin..end of the document's text, widened to whole UTF-8 characters.
   virtual Result<std::string> Text(DocumentId document, uint64_t begin, uint64_t end) const = 0;

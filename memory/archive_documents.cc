@@ -78,8 +78,12 @@ Result<DocumentRecord> ArchiveImpl::Document(DocumentId document) const {
 }
 
 Result<std::optional<DocumentRecord>> ArchiveImpl::DocumentOfLineage(LineageId lineage) const {
-  EID_ASSIGN_OR_RETURN(const LineageRecord record, store_->Lineage(lineage));
-  const std::string_view owner = record.owner;
+  const Result<LineageRecord> record = store_->Lineage(lineage);
+  if (!record.ok()) {
+    if (record.status().code() == Code::kNotFound) return std::optional<DocumentRecord>();
+    return record.status();
+  }
+  const std::string_view owner = record->owner;
   if (!owner.starts_with(kDocumentOwnerPrefix)) return std::optional<DocumentRecord>();
   DocumentId document = 0;
   const std::string_view digits = owner.substr(kDocumentOwnerPrefix.size());
@@ -88,8 +92,12 @@ Result<std::optional<DocumentRecord>> ArchiveImpl::DocumentOfLineage(LineageId l
     return Status(Code::kCorruption, "lineage " + std::to_string(lineage) + " has the owner " +
                                          format::Printable(owner) + ", which is no document");
   }
-  EID_ASSIGN_OR_RETURN(DocumentRecord found, Document(document));
-  return std::optional<DocumentRecord>(std::move(found));
+  Result<DocumentRecord> found = Document(document);
+  if (!found.ok()) {
+    if (found.status().code() == Code::kNotFound) return std::optional<DocumentRecord>();
+    return found.status();
+  }
+  return std::optional<DocumentRecord>(std::move(found).value());
 }
 
 Status ArchiveImpl::RemoveChanges(const DocumentRecord& document, RecordBatch* batch) const {

@@ -174,6 +174,9 @@ Result<CollectionRecord> DecodeCollection(std::string_view key, std::string_view
   record.window = window;
   record.sinks = sinks;
   record.segment = segment;
+  if (const Status valid = record.Validate(); !valid.ok()) {
+    return Refuse(key, "in this collection record " + valid.message());
+  }
   return record;
 }
 

@@ -133,6 +133,10 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
     if (given.tokens != nullptr && given.text != nullptr) {
       return Status(Code::kInvalidArgument, "both text and tokens are set", "set one of them");
     }
+    if (given.tokens != nullptr && given.role != nullptr) {
+      return Status(Code::kInvalidArgument, "both role and tokens are set",
+                    "pass the message as text, or tokens without a role");
+    }
     if (given.tokens != nullptr) {
       return session->session->Append(
           std::vector<int32_t>(given.tokens, given.tokens + given.token_count), use_span,

@@ -18,6 +18,10 @@ struct Markers {
 };
 
 Markers MarkersOf(const model::Tokenizer& tokenizer, const std::string& role, bool first) {
+  if (role != "user" && role != "assistant" && role != "system") {
+    throw model::Error(model::ErrorCode::kInvalidArgument, "there is no role '" + role + "'",
+                       "use user, assistant or system");
+  }
   const std::string rendered =
       model::RenderChat(tokenizer, {{role, kContentMark}}, first, /*open_assistant_turn=*/false);
   const size_t at = rendered.find(kContentMark);

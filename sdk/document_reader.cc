@@ -29,12 +29,23 @@ double SecondsSince(Clock::time_point start) {
 // attention sinks: exactly `sinks` tokens of a neutral sentence. Sinks draw attention from every
 // query and would stand before the right passage in every span and every list of sources
 // (docs/decisions/054).
-std::vector<int32_t> SinkTokens(const model::Tokenizer& tokenizer, int sinks) {
+Result<std::vector<int32_t>> SinkTokens(const model::Tokenizer& tokenizer, int sinks) {
   const std::vector<int32_t> sentence =
       tokenizer.Encode("The text of a document follows.\n", /*special=*/false);
+  if (sentence.empty() && sinks > 0) {
+    return Status(Code::kUnsupported, "the model's tokenizer has no tokens for plain English",
+                  "ingest without sinks, or use another model");
+  }
   std::vector<int32_t> tokens;
   for (int i = 0; i < sinks; ++i) tokens.push_back(sentence[i % sentence.size()]);
   return tokens;
+}
+
+Status CheckOptions(const IngestOptions& options) {
+  if (options.commit_seconds >= 0) return Status();  // NaN is refused too
+  return Status(Code::kInvalidArgument, "commit_seconds is " +
+                                            std::to_string(options.commit_seconds) +
+                                            ", must be 0 (after every segment) or more");
 }
 
 // One document on its way through the model.
@@ -172,6 +183,7 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
                                     std::string_view text, const IngestOptions& options) {
   return BehindWall([&]() -> Result<IngestResult> {
     const Clock::time_point start = Clock::now();
+    EID_RETURN_IF_ERROR(CheckOptions(options));
     EID_RETURN_IF_ERROR(CheckText(text, options.source));
     memory::CollectionRecord wanted;
     wanted.name = options.collection;
@@ -194,7 +206,13 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
     }
     std::vector<uint64_t> offsets;
     const std::vector<int32_t> words = engine.tokenizer().EncodeWithOffsets(text, &offsets);
-    std::vector<int32_t> tokens = SinkTokens(engine.tokenizer(), collection.sinks);
+    if (words.empty()) {
+      return Status(Code::kInvalidArgument,
+                    "'" + options.source + "' has no text that the model has tokens for",
+                    "ingest a document with text in it");
+    }
+    EID_ASSIGN_OR_RETURN(std::vector<int32_t> tokens,
+                         SinkTokens(engine.tokenizer(), collection.sinks));
     offsets.insert(offsets.begin(), tokens.size(), 0);
     offsets.push_back(text.size());
     tokens.insert(tokens.end(), words.begin(), words.end());

@@ -24,8 +24,13 @@ Status Describe(const PassageSource& source, memory::LineageId lineage, Passage*
   if (!document) return Status();  // removed meanwhile
   passage->source = document->source;
   passage->document = document->id;
-  EID_ASSIGN_OR_RETURN(passage->text,
-                       source.archive->Text(document->id, passage->byte_begin, passage->byte_end));
+  Result<std::string> text =
+      source.archive->Text(document->id, passage->byte_begin, passage->byte_end);
+  if (text.ok()) {
+    passage->text = std::move(text).value();
+  } else if (text.status().code() != memory::Code::kNotFound) {
+    return text.status();
+  }
   return Status();
 }
 

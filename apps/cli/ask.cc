@@ -85,7 +85,7 @@ AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& req
   }
   AskReply reply;
   reply.answer = session.generate(generate, on_text);
-  reply.sources = session.sources(request.sources);
+  if (request.sources > 0) reply.sources = session.sources(request.sources);
   return reply;
 }
 

@@ -16,7 +16,7 @@ struct AskRequest {
   bool chat = false;  // by the model's chat template instead of plain continuation
   SessionOptions session;
   GenerateOptions generate;
-  std::size_t sources = 5;  // passages wanted; 0: all
+  std::size_t sources = 5;  // passages wanted; 0: none
 };
 
 struct AskReply {

@@ -5,6 +5,7 @@
 #include <chrono>
 #include <filesystem>
 #include <iostream>
+#include <limits>
 #include <optional>
 #include <set>
 
@@ -102,7 +103,7 @@ Asked ask_for(const SourcesFlags& flags, const Engine& engine, const Archive& ar
   request.collections = {collection_of(round)};
   request.session = flags.span.session_options(EID_ATTENTION_STREAM);
   request.generate.max_tokens = flags.answer_tokens;
-  request.sources = 0;
+  request.sources = std::numeric_limits<std::size_t>::max();
   if (as_ask) {
     request.question = "What is the special magic number for " + needle.key + "?";
   } else {

@@ -263,6 +263,24 @@ TEST(Archive, ACollectionKeepsTheSettingsItWasMadeWith) {
   EXPECT_EQ(collections[1].layout.codec, kernels::Codec::kFp16);
 }
 
+TEST(Archive, ACollectionThatCannotBeReadIntoIsNotMade) {
+  auto archive = OpenArchive(NewRamRecordStore());
+  const auto refused = [&](const char* named, auto change) {
+    CollectionRecord wanted = Books();
+    change(&wanted);
+    const Status status = archive->EnsureCollection(wanted).status();
+    EXPECT_EQ(status.code(), Code::kInvalidArgument) << named;
+    EXPECT_NE(status.message().find(named), std::string::npos) << status.message();
+  };
+  refused("window", [](CollectionRecord* record) { record->window = 0; });
+  refused("window", [](CollectionRecord* record) { record->window = 2000000000; });
+  refused("segment", [](CollectionRecord* record) { record->segment = -5; });
+  refused("sinks", [](CollectionRecord* record) { record->sinks = -1; });
+  refused("sinks", [](CollectionRecord* record) { record->sinks += 1; });
+  EID_ASSERT_RESULT(const auto collections, archive->Collections());
+  EXPECT_TRUE(collections.empty());
+}
+
 TEST(Archive, TextComesInWholeCharactersAlsoAcrossChunks) {
   auto archive = OpenArchive(NewRamRecordStore());
   EID_ASSERT_OK(archive->EnsureCollection(Books()).status());
@@ -322,6 +340,9 @@ TEST(Archive, ARemovedDocumentLeavesNoRecord) {
   // Three counters came to stay.
   EXPECT_EQ(records->Keys(Family::kMeta).size(), records_before + 3);
   EXPECT_EQ(archive->RemoveDocument(document->id).code(), Code::kNotFound);
+  // Whoever still names its lineage is told that there is nothing any more, not that it is wrong.
+  EID_ASSERT_RESULT(const auto gone, archive->DocumentOfLineage(document->lineage));
+  EXPECT_FALSE(gone.has_value());
   EID_ASSERT_RESULT(auto index, archive->Index("books", IndexKind::kExact, 1));
   EXPECT_EQ(index->size(), 0);
   EXPECT_EQ(archive->store().pool_stats().bytes, 0u);

@@ -51,6 +51,9 @@ std::vector<Sample> Samples() {
   CollectionRecord collection;
   collection.name = "books";
   collection.layout = layout;
+  collection.window = 1024;
+  collection.sinks = 8 * layout.block_tokens;
+  collection.segment = 512;
   const std::string collection_key = format::CollectionKey("books");
   samples.push_back({"collection", collection_key,
                      format::EncodeCollection(collection_key, collection),
@@ -277,7 +280,7 @@ TEST(Format, TheBytesOfVersionOneStayWhatTheyAre) {
     if (sample.name == "payload" || sample.name == "embedding") continue;
     all += sample.key + sample.value;
   }
-  EXPECT_EQ(Sha256Hex(all), "3a618ee31a29e5f40b6f23f59820ed4c074a72a70576897b1e808979d71326b4");
+  EXPECT_EQ(Sha256Hex(all), "c67191d04bc7fc2ebf169f3610b136404c37ff2bcdbcfe3dddf2780b613f3c0d");
 }
 
 }  // namespace

@@ -143,5 +143,34 @@ TEST_F(DocumentReaderTest, WhatIsNoTextIsRefusedWithTheByteThatShowsIt) {
   EXPECT_TRUE(Must(archive->Collections()).empty());
 }
 
+TEST_F(DocumentReaderTest, OptionsOutOfRangeLeaveNothingBehind) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  auto refuse = [&](const char* named, auto change) {
+    IngestOptions options = Options();
+    change(&options);
+    const auto result = IngestDocument(*engine, archive.get(), "A text.", options);
+    EXPECT_EQ(result.status().code(), Code::kInvalidArgument) << named;
+    EXPECT_NE(result.status().message().find(named), std::string::npos)
+        << result.status().message();
+  };
+  refuse("segment", [](IngestOptions* options) { options->segment = -5; });
+  refuse("window", [](IngestOptions* options) { options->window = -3; });
+  refuse("sinks", [](IngestOptions* options) { options->sinks = 7; });
+  refuse("commit_seconds", [](IngestOptions* options) {
+    options->commit_seconds = std::numeric_limits<double>::quiet_NaN();
+  });
+  EXPECT_TRUE(Must(archive->Collections()).empty());
+}
+
+TEST_F(DocumentReaderTest, ATextWithoutTokensIsRefused) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  const auto result = IngestDocument(*engine, archive.get(), "\x04\x06", Options());
+  EXPECT_EQ(result.status().code(), Code::kInvalidArgument);
+  EXPECT_NE(result.status().message().find("no text"), std::string::npos)
+      << result.status().message();
+}
+
 }  // namespace
 }  // namespace eidetic::sdk
