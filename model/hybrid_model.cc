@@ -4,9 +4,11 @@
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/logsumexp.h>
 #include <c10/core/DeviceGuard.h>
 #include <c10/core/InferenceMode.h>
 
+#include <algorithm>
 #include <cstdio>
 
 #include "model/attention.h"
@@ -14,6 +16,7 @@
 #include "model/error.h"
 #include "model/feed_forward.h"
 #include "model/mamba2.h"
+#include "model/sequence_forward.h"
 #include "model/state.h"
 #include "model/weights.h"
 
@@ -73,6 +76,23 @@ class TorchHybridModel final : public HybridModel {
     if (options.logits != WantLogits::kNone) WriteLogits(hidden, options.logits, logits);
     stream.Advance(tokens, options.sink, options.hand_over_at_once);
     stream.SetBroken(false);
+  }
+
+  SequenceOutput ForwardSequence(const std::vector<int32_t>& tokens,
+                                 const SequenceForwardOptions& options) const override {
+    CheckTokens(tokens);
+    const auto count = static_cast<int64_t>(tokens.size());
+    if (options.logit_rows < 0 || options.logit_rows > count) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "logit_rows is " + std::to_string(options.logit_rows) + " for a sequence of " +
+                      std::to_string(count) + " tokens");
+    }
+    CheckSequenceOptions(options.attention);
+    const c10::InferenceMode inference;
+    const c10::OptionalDeviceGuard guard(device_);
+    at::Tensor hidden = Embed(tokens);  // [L, D]
+    RunSequenceLayers(weights_, config_, options.attention, hidden);
+    return Output(hidden, tokens, options);
   }
 
   void Flush(ModelState* state, BlockSink* sink) const override {
@@ -158,10 +178,55 @@ class TorchHybridModel final : public HybridModel {
   void WriteLogits(const at::Tensor& hidden, WantLogits want, std::vector<float>* logits) const {
     const int64_t rows = want == WantLogits::kAll ? hidden.size(0) : 1;
     const at::Tensor last = hidden.narrow(0, hidden.size(0) - rows, rows);
-    at::Tensor values = Linear(RmsNorm(last, weights_.norm, config_.norm_epsilon), weights_.output);
-    if (config_.logit_scale != 1) values.div_(config_.logit_scale);
+    const at::Tensor values = Logits(last);
     logits->resize(static_cast<size_t>(values.numel()));
     at::from_blob(logits->data(), values.sizes(), at::kFloat).copy_(values);
+  }
+
+  // hidden [n, D] -> [n, vocabulary]
+  at::Tensor Logits(const at::Tensor& hidden) const {
+    at::Tensor values =
+        Linear(RmsNorm(hidden, weights_.norm, config_.norm_epsilon), weights_.output);
+    if (config_.logit_scale != 1) values.div_(config_.logit_scale);
+    return values;
+  }
+
+  // The logits that are wanted or that losses need, a few rows at a time.
+  SequenceOutput Output(const at::Tensor& hidden, const std::vector<int32_t>& tokens,
+                        const SequenceForwardOptions& options) const {
+    constexpr int64_t kRows = 256;
+    const int64_t count = hidden.size(0), wanted_from = count - options.logit_rows;
+    SequenceOutput output;
+    output.logits.resize(static_cast<size_t>(options.logit_rows * config_.vocabulary));
+    for (int64_t first = options.losses ? 0 : wanted_from; first < count; first += kRows) {
+      const int64_t rows = std::min(kRows, count - first);
+      const at::Tensor values = Logits(hidden.narrow(0, first, rows));
+      const int64_t skipped = std::max(wanted_from - first, int64_t{0});
+      if (skipped < rows) {
+        float* place = output.logits.data() + (first + skipped - wanted_from) * config_.vocabulary;
+        at::from_blob(place, {rows - skipped, config_.vocabulary}, at::kFloat)
+            .copy_(values.narrow(0, skipped, rows - skipped));
+      }
+      if (options.losses) AppendLosses(values, first, tokens, &output.losses);
+    }
+    return output;
+  }
+
+  // values: logits of tokens `first` and on; each row's loss on the token behind it, if there is
+  // one.
+  static void AppendLosses(const at::Tensor& values, int64_t first,
+                           const std::vector<int32_t>& tokens, std::vector<double>* losses) {
+    const auto count = static_cast<int64_t>(tokens.size());
+    const int64_t rows = std::min(values.size(0), count - 1 - first);
+    if (rows == 0) return;
+    at::Tensor next = at::empty({rows, 1}, at::kLong);
+    std::copy_n(tokens.begin() + first + 1, rows, next.mutable_data_ptr<int64_t>());
+    const at::Tensor logits = values.narrow(0, 0, rows);
+    const at::Tensor loss = at::logsumexp(logits, at::IntArrayRef{1})
+                                .sub(logits.gather(1, next.to(values.device())).squeeze(1))
+                                .cpu();
+    const float* begin = loss.const_data_ptr<float>();
+    losses->insert(losses->end(), begin, begin + rows);
   }
 
   std::string DescribeGraph() const {

@@ -13,6 +13,7 @@
 #include "model/config.h"
 #include "model/gguf.h"
 #include "model/seams.h"
+#include "model/sequence_options.h"
 
 namespace eidetic::model {
 
@@ -57,6 +58,17 @@ struct ForwardOptions {
   WantLogits logits = WantLogits::kLast;
 };
 
+struct SequenceForwardOptions {
+  SequenceAttentionOptions attention;  // scale 0: what the model's file says
+  int64_t logit_rows = 1;              // logits of the last so many tokens, 0 .. L
+  bool losses = false;
+};
+
+struct SequenceOutput {
+  std::vector<float> logits;   // [logit_rows, vocabulary], oldest first
+  std::vector<double> losses;  // [L - 1] if wanted: -ln p(token i + 1 | tokens 0 .. i)
+};
+
 struct LoadOptions {
   std::string device = "cpu";  // "cpu", "cuda", "cuda:N"
   int threads = 0;             // of LibTorch on the CPU; 0: one per core
@@ -85,6 +97,14 @@ class HybridModel {
   // id. Any throw leaves `state` unusable: restore or drop it.
   virtual void Forward(const std::vector<int32_t>& tokens, ModelState* state,
                        const ForwardOptions& options, std::vector<float>* logits) const = 0;
+
+  // Reads a whole sequence from a fresh state and keeps nothing: the published method and its
+  // baselines (model/sequence_attention.h), for perplexity and for retrieval at evaluation. Memory
+  // beside the weights is linear in the sequence's length, in every mode; logits are made a few
+  // rows at a time. Mode kFull computes what Forward in AttentionMode::kFull does. Throws
+  // kInvalidArgument for zero tokens, an unknown id, or options out of range.
+  virtual SequenceOutput ForwardSequence(const std::vector<int32_t>& tokens,
+                                         const SequenceForwardOptions& options) const = 0;
 
   // Hands everything not yet handed over (window, unfinished block, sinks of a short stream) to the
   // sink, oldest first, as one or more runs. The state can then be saved but not forwarded.

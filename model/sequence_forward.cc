@@ -1,0 +1,90 @@
+#include "model/sequence_forward.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+
+#include "model/feed_forward.h"
+#include "model/mamba2.h"
+#include "model/rotary.h"
+#include "model/sequence_attention.h"
+
+namespace eidetic::model {
+namespace {
+
+// Tokens whose rows are computed at once, wherever a row needs no other row.
+constexpr int64_t kPiece = 2048;
+
+// Calls work(first, count) for the pieces of `tokens` rows, in order.
+template <typename Work>
+void InPieces(int64_t tokens, Work work) {
+  for (int64_t first = 0; first < tokens; first += kPiece) {
+    work(first, std::min(kPiece, tokens - first));
+  }
+}
+
+void Attend(const AttentionWeights& weights, const ModelConfig& config, const at::Tensor& angles,
+            const SequenceAttentionOptions& options, const at::Tensor& hidden) {
+  const int64_t tokens = hidden.size(0);
+  const int64_t heads = config.heads, kv_heads = config.kv_heads, d = config.head_dim;
+  const at::Tensor query = at::empty({heads, tokens, d}, hidden.options());
+  const at::Tensor key = at::empty({kv_heads, tokens, d}, hidden.options());
+  const at::Tensor value = at::empty({kv_heads, tokens, d}, hidden.options());
+  InPieces(tokens, [&](int64_t first, int64_t count) {
+    const at::Tensor normed =
+        RmsNorm(hidden.narrow(0, first, count), weights.norm, config.norm_epsilon);
+    const at::Tensor rows = Linear(normed, weights.qkv)
+                                .view({count, heads + 2 * kv_heads, d})
+                                .transpose(0, 1);  // [H + 2 K, n, d]
+    const at::Tensor turns = angles.narrow(0, first, count);
+    Rotate(rows.narrow(0, 0, heads), turns, query.narrow(1, first, count));
+    Rotate(rows.narrow(0, heads, kv_heads), turns, key.narrow(1, first, count));
+    value.narrow(1, first, count).copy_(rows.narrow(0, heads + kv_heads, kv_heads));
+  });
+  const at::Tensor attended = SequenceAttention(query.transpose(0, 1), key.transpose(0, 1),
+                                                value.transpose(0, 1), options);  // [L, H, d]
+  InPieces(tokens, [&](int64_t first, int64_t count) {
+    AddLinear(attended.narrow(0, first, count).view({count, heads * d}), weights.output,
+              config.residual_scale, hidden.narrow(0, first, count));
+  });
+}
+
+void Mix(const Mamba2Weights& weights, const ModelConfig& config, const at::Tensor& hidden) {
+  const MambaConfig& mamba = config.mamba;
+  const Mamba2State state = {
+      at::zeros({mamba.heads, mamba.head_dim, mamba.state}, hidden.options()),
+      at::zeros({mamba.conv_width - 1, mamba.ConvChannels()}, hidden.options())};
+  InPieces(hidden.size(0), [&](int64_t first, int64_t count) {
+    const at::Tensor residual = hidden.narrow(0, first, count);
+    const at::Tensor normed = RmsNorm(residual, weights.norm, config.norm_epsilon);
+    AddLinear(Mamba2Mix(weights, mamba, config.norm_epsilon, normed, state), weights.output,
+              config.residual_scale, residual);
+  });
+}
+
+}  // namespace
+
+void RunSequenceLayers(const ModelWeights& weights, const ModelConfig& config,
+                       const SequenceAttentionOptions& options, at::Tensor& hidden) {
+  const int64_t tokens = hidden.size(0);
+  const at::Tensor angles =
+      RotaryTable(config.rotary_dims, config.rotary_base, hidden.device()).Compute(0, tokens);
+  SequenceAttentionOptions of_layer = options;
+  if (of_layer.scale == 0) of_layer.scale = config.attention_scale;
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    const LayerWeights& layer = weights.layers[i];
+    if (layer.kind == LayerKind::kAttention) {
+      of_layer.seed = SeedOfLayer(options.seed, static_cast<int>(i));
+      Attend(layer.attention, config, angles, of_layer, hidden);
+    } else {
+      Mix(layer.mamba, config, hidden);
+    }
+    InPieces(tokens, [&](int64_t first, int64_t count) {
+      FeedForward(layer.feed_forward, config.norm_epsilon, config.residual_scale,
+                  hidden.narrow(0, first, count));
+    });
+  }
+}
+
+}  // namespace eidetic::model

@@ -1,0 +1,119 @@
+#include "model/sequence_options.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "model/error.h"
+
+namespace eidetic::model {
+namespace {
+
+constexpr std::array<std::pair<SequenceMode, std::string_view>, 6> kNames = {{
+    {SequenceMode::kFull, "full"},
+    {SequenceMode::kWindow, "window"},
+    {SequenceMode::kShiftedSparse, "s2"},
+    {SequenceMode::kPaper, "paper"},
+    {SequenceMode::kPaperRandom, "paper-random"},
+    {SequenceMode::kPaperNoMemory, "paper-no-memory"},
+}};
+
+// Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+uint64_t NextRandom(uint64_t* state) {
+  uint64_t z = *state += 0x9e3779b97f4a7c15;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9;
+  z = (z ^ (z >> 27)) * 0x94d049bb133111eb;
+  return z ^ (z >> 31);
+}
+
+// Uniform in 0 .. bound - 1: draws from the incomplete last round are thrown away.
+uint64_t Below(uint64_t bound, uint64_t* state) {
+  const uint64_t incomplete = (0 - bound) % bound;  // 2^64 mod bound
+  uint64_t number = NextRandom(state);
+  while (number < incomplete) number = NextRandom(state);
+  return number % bound;
+}
+
+void CheckAtLeastOne(const char* name, int value) {
+  if (value < 1) {
+    throw Error(ErrorCode::kInvalidArgument, std::string("sequence attention: ") + name + " is " +
+                                                 std::to_string(value) + "; it must be 1 or more");
+  }
+}
+
+}  // namespace
+
+std::string_view SequenceModeName(SequenceMode mode) {
+  for (const auto& [known, name] : kNames) {
+    if (known == mode) return name;
+  }
+  return "unknown";
+}
+
+std::optional<SequenceMode> FindSequenceMode(std::string_view name) {
+  for (const auto& [mode, known] : kNames) {
+    if (known == name) return mode;
+  }
+  return std::nullopt;
+}
+
+void CheckSequenceOptions(const SequenceAttentionOptions& options) {
+  if (!(options.scale >= 0) || !std::isfinite(options.scale)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "sequence attention: scale is " + std::to_string(options.scale) +
+                    "; it must be a positive number, or 0 for 1 / sqrt(head_dim)");
+  }
+  switch (options.mode) {
+    case SequenceMode::kFull:
+      return;
+    case SequenceMode::kWindow:
+      return CheckAtLeastOne("window", options.window);
+    case SequenceMode::kShiftedSparse:
+      return CheckAtLeastOne("groups", options.groups);
+    case SequenceMode::kPaper:
+    case SequenceMode::kPaperRandom:
+      CheckAtLeastOne("block_tokens", options.block_tokens);
+      CheckAtLeastOne("span_blocks", options.span_blocks);
+      [[fallthrough]];
+    case SequenceMode::kPaperNoMemory:
+      if (options.chunk_sizes.empty()) {
+        throw Error(ErrorCode::kInvalidArgument, "sequence attention: chunk_sizes is empty",
+                    "Name one chunk size or more.");
+      }
+      for (const int size : options.chunk_sizes) CheckAtLeastOne("a size in chunk_sizes", size);
+      return;
+  }
+  throw Error(ErrorCode::kInvalidArgument, "sequence attention: mode is " +
+                                               std::to_string(static_cast<int>(options.mode)) +
+                                               ", which is none of the modes");
+}
+
+int64_t ChunkOfCall(const SequenceAttentionOptions& options) {
+  uint64_t state = options.seed;
+  return options.chunk_sizes[Below(options.chunk_sizes.size(), &state)];
+}
+
+uint64_t SeedOfLayer(uint64_t seed, int layer) {
+  uint64_t state = NextRandom(&seed) + static_cast<uint64_t>(layer);
+  return NextRandom(&state);
+}
+
+std::vector<int64_t> DrawSubset(int64_t candidates, int64_t count, uint64_t* state) {
+  // Floyd's method: Bentley and Floyd, "A sample of brilliance", 1987.
+  std::vector<int64_t> drawn;
+  for (int64_t last = std::max(candidates - count, int64_t{0}); last < candidates; ++last) {
+    const auto number = static_cast<int64_t>(Below(static_cast<uint64_t>(last) + 1, state));
+    const auto place = std::lower_bound(drawn.begin(), drawn.end(), number);
+    const bool taken = place != drawn.end() && *place == number;
+    if (taken) {
+      drawn.push_back(last);  // larger than all before it
+    } else {
+      drawn.insert(place, number);
+    }
+  }
+  return drawn;
+}
+
+}  // namespace eidetic::model
