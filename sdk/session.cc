@@ -191,11 +191,12 @@ void Session::MakeSink() {
     return position == 0 ? 0 : text_ends_[position - 1];
   };
   auto append = [this](memory::Block block) -> Status {
-    block.header.lineage = lineage_->lineage();
-    if (block.header.position >= static_cast<uint64_t>(options_.sinks)) {
-      EID_RETURN_IF_ERROR(own_index_->Add(block.header, block.representatives));
-    }
-    return lineage_->Append(std::move(block));
+    memory::BlockHeader header = block.header;
+    const std::vector<uint16_t> representatives = block.representatives;
+    EID_RETURN_IF_ERROR(lineage_->Append(std::move(block), &header.id));
+    if (header.position < static_cast<uint64_t>(options_.sinks)) return Status();
+    header.lineage = lineage_->lineage();
+    return own_index_->Add(header, representatives);
   };
   sink_ = std::make_unique<BlockWriter>(lineage_->layout(), text_offset, append);
 }
