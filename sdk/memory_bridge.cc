@@ -55,18 +55,20 @@ void Recall::SetSources(std::vector<memory::RetrievalSource> sources) {
   chosen_.clear();
   payloads_.clear();
   pages_.clear();
+  BeginEpoch();
 }
 
 kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
   const auto start = std::chrono::steady_clock::now();
-  chosen_.clear();
+  std::vector<memory::ChosenBlock>& chosen = chosen_[queries.layer];
+  chosen.clear();
   if (choice_ == RecallChoice::kRandom) {
-    ThrowIfError(memory::ChooseRandomBlocks(sources_, options_.k, &random_, &chosen_));
+    ThrowIfError(memory::ChooseRandomBlocks(sources_, options_.k, &random_, &chosen));
   } else {
     const memory::LayerQueries layer{queries.layer, queries.data, queries.tokens, queries.heads};
-    ThrowIfError(memory::ChooseBlocks(sources_, options_, layer, &chosen_));
+    ThrowIfError(memory::ChooseBlocks(sources_, options_, layer, &chosen));
   }
-  FetchPages(queries.layer);
+  FetchPages(chosen, queries.layer);
 
   kernels::SpanView view;
   view.pages = pages_.data();
@@ -77,9 +79,9 @@ kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
 
   ++record_.selections;
   ++record_.selections_of_layer[queries.layer];
-  for (const memory::ChosenBlock& chosen : chosen_) {
-    BlockUse& use = UseOf(chosen);
-    use.retrieval += chosen.mass;
+  for (const memory::ChosenBlock& one : chosen) {
+    BlockUse& use = UseOf(one);
+    use.retrieval += one.mass;
     ++use.selections[queries.layer];
   }
   record_.seconds +=
@@ -87,23 +89,24 @@ kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
   return view;
 }
 
-void Recall::Attended(int, const kernels::SpanView& span, const double* mass, int tokens) {
+void Recall::Attended(int layer, const double* mass, int page_count, int tokens) {
+  const std::vector<memory::ChosenBlock>& chosen = chosen_.at(layer);
   (answering_ ? record_.answer_tokens : record_.read_tokens) += tokens;
-  for (int page = 0; page < span.page_count; ++page) {
-    BlockUse& use = UseOf(chosen_[page]);
+  for (int page = 0; page < page_count; ++page) {
+    BlockUse& use = UseOf(chosen[static_cast<size_t>(page)]);
     (answering_ ? use.answer_attention : use.read_attention) += mass[page];
   }
 }
 
 // Payloads of one source are read together; pages stand in the order of the choice.
-void Recall::FetchPages(int layer) {
-  payloads_.assign(chosen_.size() * 2, nullptr);
+void Recall::FetchPages(const std::vector<memory::ChosenBlock>& chosen, int layer) {
+  payloads_.assign(chosen.size() * 2, nullptr);
   for (size_t source = 0; source < sources_.size(); ++source) {
     std::vector<memory::PayloadKey> wanted;
     std::vector<size_t> slots;
-    for (size_t i = 0; i < chosen_.size(); ++i) {
-      if (chosen_[i].source != static_cast<int>(source)) continue;
-      const memory::IndexedBlock& block = chosen_[i].block;
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      if (chosen[i].source != static_cast<int>(source)) continue;
+      const memory::IndexedBlock& block = chosen[i].block;
       for (memory::Part part : {memory::Part::kKeys, memory::Part::kValues}) {
         wanted.push_back({block.lineage, layer, part, block.position});
         slots.push_back(2 * i + static_cast<size_t>(part));
@@ -115,11 +118,12 @@ void Recall::FetchPages(int layer) {
     for (size_t i = 0; i < slots.size(); ++i) payloads_[slots[i]] = std::move(read[i]);
   }
   pages_.clear();
-  for (size_t i = 0; i < chosen_.size(); ++i) {
+  for (size_t i = 0; i < chosen.size(); ++i) {
     const memory::Payload& keys = *payloads_[2 * i];
     const memory::Payload& values = *payloads_[2 * i + 1];
     kernels::SpanPage page;
-    page.block = chosen_[i].block.id;
+    page.block = chosen[i].block.id;
+    page.source = chosen[i].source;
     page.tokens = keys.tokens;
     page.keys = reinterpret_cast<const uint8_t*>(keys.bytes.data());
     page.values = reinterpret_cast<const uint8_t*>(values.bytes.data());

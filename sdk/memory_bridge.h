@@ -64,11 +64,12 @@ class Recall : public model::SpanSource {
   Recall(memory::RetrievalOptions options, RecallChoice choice, uint64_t seed);
 
   // The sets to search; they must outlive the next calls. Their order gives BlockUse::source.
+  // Begins an epoch (model/seams.h).
   void SetSources(std::vector<memory::RetrievalSource> sources);
   const std::vector<memory::RetrievalSource>& sources() const { return sources_; }
 
   kernels::SpanView Select(const model::ScoringQueries& queries) override;
-  void Attended(int layer, const kernels::SpanView& span, const double* mass, int tokens) override;
+  void Attended(int layer, const double* mass, int page_count, int tokens) override;
 
   const RecallRecord& record() const { return record_; }
   void ClearRecord() { record_ = RecallRecord(); }
@@ -76,7 +77,7 @@ class Recall : public model::SpanSource {
   void SetAnswering(bool answering) { answering_ = answering; }
 
  private:
-  void FetchPages(int layer);
+  void FetchPages(const std::vector<memory::ChosenBlock>& chosen, int layer);
   BlockUse& UseOf(const memory::ChosenBlock& chosen);
 
   memory::RetrievalOptions options_;
@@ -85,8 +86,8 @@ class Recall : public model::SpanSource {
   bool answering_ = false;
   std::vector<memory::RetrievalSource> sources_;
   RecallRecord record_;
+  std::map<int, std::vector<memory::ChosenBlock>> chosen_;  // by layer: its last choice
   // The span selected last, and what keeps its bytes alive.
-  std::vector<memory::ChosenBlock> chosen_;
   std::vector<memory::PayloadPtr> payloads_;
   std::vector<kernels::SpanPage> pages_;
 };
