@@ -264,7 +264,8 @@ void TransposeEight(const uint16_t* from, int dim, uint16_t* to) {
 #endif
 
 // Calls `visit(query, first_token, count, scores)` for each query and each tile of one kv head's
-// rows: tiles outside, so that each is widened once for all queries.
+// rows: tiles outside, so that each is widened once for all queries. Few queries take int8 rows as
+// they lie.
 template <typename Visit>
 void VisitPayload(const float* queries, int query_count, Codec codec, const uint8_t* payload,
                   int tokens, int kv_heads, int dim, int kv_head, float scale, InstructionSet set,
@@ -275,14 +276,27 @@ void VisitPayload(const float* queries, int query_count, Codec codec, const uint
   const PaddedQueries padded(queries, query_count, dim, width);
   TileBuffer tile(tile_rows, width);
   float factors[kTileMaxRows] = {};
-  float scores[kTileMaxRows];
+  float scores[kQueriesAtOnce * kTileMaxRows];
+  const size_t stride = static_cast<size_t>(kv_heads) * dim;
   for (int first = 0; first < tokens; first += tile_rows) {
     const int rows = std::min(tile_rows, tokens - first);
-    LoadPayloadRows(functions, codec, payload, first, rows, kv_heads, dim, kv_head, tile.data());
+    const bool as_they_lie = functions.score_int8 != nullptr && codec == Codec::kInt8 &&
+                             query_count <= kQueriesAtOnce && width == dim &&
+                             rows % kTileLanes == 0;
+    if (!as_they_lie) {
+      LoadPayloadRows(functions, codec, payload, first, rows, kv_heads, dim, kv_head, tile.data());
+    }
     RowFactors(codec, payload, tokens, first, rows, kv_heads, dim, kv_head, scale, factors);
-    for (int q = 0; q < query_count; ++q) {
-      functions.score_tile(padded.row(q), tile.data(), rows, width, factors, scores);
-      visit(q, first, rows, scores);
+    for (int q = 0; q < query_count; q += kQueriesAtOnce) {
+      const int count = std::min(kQueriesAtOnce, query_count - q);
+      if (as_they_lie) {
+        functions.score_int8(padded.row(q), count,
+                             payload + stride * first + static_cast<size_t>(kv_head) * dim, stride,
+                             rows, dim, factors, scores);
+      } else {
+        functions.score_tile(padded.row(q), count, tile.data(), rows, width, factors, scores);
+      }
+      for (int i = 0; i < count; ++i) visit(q + i, first, rows, scores + i * kTileMaxRows);
     }
   }
 }

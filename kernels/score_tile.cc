@@ -35,20 +35,22 @@ void LoadInt8(const uint8_t* vectors, size_t stride, int rows, int dim, float* t
   ZeroPadRows(rows, width, tile);
 }
 
-void ScoreTile(const float* query, const float* tile, int rows, int width, const float* factors,
-               float* scores) {
-  for (int row = 0; row < rows; ++row) {
+void ScoreTile(const float* queries, int query_count, const float* tile, int rows, int width,
+               const float* factors, float* scores) {
+  for (int at = 0; at < query_count * rows; ++at) {
+    const int row = at % rows;
+    const float* query = queries + static_cast<size_t>(at / rows) * width;
     const float* vector = tile + static_cast<size_t>(row) * width;
     float partial[kTileLanes] = {};
-    for (int at = 0; at < width; at += kTileLanes) {
+    for (int i = 0; i < width; i += kTileLanes) {
       for (int lane = 0; lane < kTileLanes; ++lane) {
-        partial[lane] += query[at + lane] * vector[at + lane];
+        partial[lane] += query[i + lane] * vector[i + lane];
       }
     }
     for (int half = kTileLanes / 2; half > 0; half /= 2) {
       for (int lane = 0; lane < half; ++lane) partial[lane] += partial[lane + half];
     }
-    scores[row] = partial[0] * factors[row];
+    scores[at / rows * kTileMaxRows + row] = partial[0] * factors[row];
   }
 }
 
@@ -93,7 +95,8 @@ void SoftmaxPart(const float* scores, int count, float* largest, float* sum) {
 }  // namespace
 
 const TileFunctions kPortableTile = {
-    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile, SoftmaxPart};
+    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile,
+    /*score_int8=*/nullptr,  SoftmaxPart};
 
 const TileFunctions& TileFunctionsFor(InstructionSet set) {
 #if defined(__x86_64__)

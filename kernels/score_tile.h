@@ -63,10 +63,14 @@ struct TileFunctions {
   // without its scales. Zeroes rows up to the next multiple of 16.
   void (*load_half)(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile);
   void (*load_int8)(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile);
-  // scores [rows rounded up to 16]: one padded query with every row of the tile, each product times
-  // its factor [rows rounded up to 16].
-  void (*score_tile)(const float* query, const float* tile, int rows, int width,
+  // scores [query_count, kTileMaxRows]: 1..4 padded queries [query_count, width] with every row of
+  // the tile, each product times its factor [rows rounded up to 16].
+  void (*score_tile)(const float* queries, int query_count, const float* tile, int rows, int width,
                      const float* factors, float* scores);
+  // The same bits as load_int8 and score_tile, without a tile between them; `rows` and `dim` are
+  // multiples of 16. Null: it would not be faster.
+  void (*score_int8)(const float* queries, int query_count, const uint8_t* vectors, size_t stride,
+                     int rows, int dim, const float* factors, float* scores);
   // The largest of `count` scores and the sum of exp(scores[i] - largest). Relative error below
   // 1e-6; what is below e^-87 counts as 0.
   void (*softmax_part)(const float* scores, int count, float* largest, float* sum);

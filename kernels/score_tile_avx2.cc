@@ -74,8 +74,8 @@ EID_AVX2 inline __m256 FourRows(const float* query, const float* rows, int width
                        _mm256_shuffle_ps(four01, four23, 0xee));
 }
 
-EID_AVX2 void ScoreTile(const float* query, const float* tile, int rows, int width,
-                        const float* factors, float* scores) {
+EID_AVX2 void ScoreTileOfQuery(const float* query, const float* tile, int rows, int width,
+                               const float* factors, float* scores) {
   // Scores leave the fold as rows 0, 2, 4, 6, 1, 3, 5, 7.
   const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
   for (int row = 0; row < rows; row += 8) {
@@ -87,6 +87,14 @@ EID_AVX2 void ScoreTile(const float* query, const float* tile, int rows, int wid
                                                _mm256_shuffle_ps(first, second, 0xdd)),
                                  order);
     _mm256_storeu_ps(scores + row, _mm256_mul_ps(sums, _mm256_loadu_ps(factors + row)));
+  }
+}
+
+void ScoreTile(const float* queries, int query_count, const float* tile, int rows, int width,
+               const float* factors, float* scores) {
+  for (int q = 0; q < query_count; ++q) {
+    ScoreTileOfQuery(queries + static_cast<size_t>(q) * width, tile, rows, width, factors,
+                     scores + static_cast<size_t>(q) * kTileMaxRows);
   }
 }
 
@@ -187,7 +195,8 @@ EID_AVX2 void SoftmaxPart(const float* scores, int count, float* largest, float*
 }  // namespace
 
 const TileFunctions kAvx2Tile = {
-    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile, SoftmaxPart};
+    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile,
+    /*score_int8=*/nullptr,  SoftmaxPart};
 
 }  // namespace eidetic::kernels
 

@@ -57,51 +57,93 @@ EID_AVX512 void LoadInt8(const uint8_t* vectors, size_t stride, int rows, int di
   ZeroPadRows(rows, width, tile);
 }
 
-// Four rows against the query: their sixteen partial sums each, folded to four.
-// Lanes [row 0: 4, row 1: 4, row 2: 4, row 3: 4].
-EID_AVX512 inline __m512 FourRows(const float* query, const float* rows, int width) {
-  __m512 sixteen[4];
-  for (int r = 0; r < 4; ++r) sixteen[r] = _mm512_setzero_ps();
-  for (int at = 0; at < width; at += kTileLanes) {
-    const __m512 q = _mm512_loadu_ps(query + at);
-    for (int r = 0; r < 4; ++r) {
-      const float* row = rows + static_cast<size_t>(r) * width + at;
-      sixteen[r] = _mm512_fmadd_ps(q, _mm512_loadu_ps(row), sixteen[r]);
-    }
-  }
-  const __m512 eight01 = _mm512_add_ps(_mm512_shuffle_f32x4(sixteen[0], sixteen[1], 0x44),
-                                       _mm512_shuffle_f32x4(sixteen[0], sixteen[1], 0xee));
-  const __m512 eight23 = _mm512_add_ps(_mm512_shuffle_f32x4(sixteen[2], sixteen[3], 0x44),
-                                       _mm512_shuffle_f32x4(sixteen[2], sixteen[3], 0xee));
-  return _mm512_add_ps(_mm512_shuffle_f32x4(eight01, eight23, 0x88),
-                       _mm512_shuffle_f32x4(eight01, eight23, 0xdd));
-}
-
-EID_AVX512 void ScoreTile(const float* query, const float* tile, int rows, int width,
-                          const float* factors, float* scores) {
-  // Scores leave the fold as rows 0, 4, 8, 12, 1, 5, ...
-  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const size_t step = static_cast<size_t>(4) * width;
-  for (int row = 0; row < rows; row += kTileLanes) {
-    const float* at = tile + static_cast<size_t>(row) * width;
-    const __m512 a = FourRows(query, at, width);
-    const __m512 b = FourRows(query, at + step, width);
-    const __m512 c = FourRows(query, at + 2 * step, width);
-    const __m512 d = FourRows(query, at + 3 * step, width);
-    const __m512 ab = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
-    const __m512 cd = _mm512_add_ps(_mm512_shuffle_ps(c, d, 0x44), _mm512_shuffle_ps(c, d, 0xee));
-    const __m512 sums = _mm512_permutexvar_ps(
-        order, _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x88), _mm512_shuffle_ps(ab, cd, 0xdd)));
-    _mm512_storeu_ps(scores + row, _mm512_mul_ps(sums, _mm512_loadu_ps(factors + row)));
-  }
-}
-
 EID_AVX512 inline __m512 LoadSixteen(const uint16_t* halves) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(halves)));
 }
 EID_AVX512 inline __m512 LoadSixteen(const float* numbers) {
   return _mm512_loadu_ps(numbers);
 }
+EID_AVX512 inline __m512 LoadSixteen(const int8_t* numbers) {
+  const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(numbers));
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(bytes));
+}
+
+// Four rows against Q queries: their sixteen partial sums each, folded to four.
+// Lanes [row 0: 4, row 1: 4, row 2: 4, row 3: 4].
+template <int Q, typename Number>
+EID_AVX512 inline void FourRows(const float* queries, const Number* rows, size_t stride, int width,
+                                __m512 (&folded)[Q]) {
+  __m512 sixteen[Q][4];
+  for (int q = 0; q < Q; ++q) {
+    for (int r = 0; r < 4; ++r) sixteen[q][r] = _mm512_setzero_ps();
+  }
+  for (int at = 0; at < width; at += kTileLanes) {
+    __m512 row[4];
+    for (int r = 0; r < 4; ++r) row[r] = LoadSixteen(rows + stride * r + at);
+    for (int q = 0; q < Q; ++q) {
+      const __m512 query = _mm512_loadu_ps(queries + static_cast<size_t>(q) * width + at);
+      for (int r = 0; r < 4; ++r) sixteen[q][r] = _mm512_fmadd_ps(query, row[r], sixteen[q][r]);
+    }
+  }
+  for (int q = 0; q < Q; ++q) {
+    const __m512 eight01 = _mm512_add_ps(_mm512_shuffle_f32x4(sixteen[q][0], sixteen[q][1], 0x44),
+                                         _mm512_shuffle_f32x4(sixteen[q][0], sixteen[q][1], 0xee));
+    const __m512 eight23 = _mm512_add_ps(_mm512_shuffle_f32x4(sixteen[q][2], sixteen[q][3], 0x44),
+                                         _mm512_shuffle_f32x4(sixteen[q][2], sixteen[q][3], 0xee));
+    folded[q] = _mm512_add_ps(_mm512_shuffle_f32x4(eight01, eight23, 0x88),
+                              _mm512_shuffle_f32x4(eight01, eight23, 0xdd));
+  }
+}
+
+// `rows` (rounded up to 16) rows that begin `stride` numbers apart.
+template <int Q, typename Number>
+EID_AVX512 void ScoreRowsOfQueries(const float* queries, const Number* numbers, size_t stride,
+                                   int rows, int width, const float* factors, float* scores) {
+  // Scores leave the fold as rows 0, 4, 8, 12, 1, 5, ...
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  for (int row = 0; row < rows; row += kTileLanes) {
+    const Number* at = numbers + stride * static_cast<size_t>(row);
+    __m512 a[Q], b[Q], c[Q], d[Q];
+    FourRows<Q>(queries, at, stride, width, a);
+    FourRows<Q>(queries, at + 4 * stride, stride, width, b);
+    FourRows<Q>(queries, at + 8 * stride, stride, width, c);
+    FourRows<Q>(queries, at + 12 * stride, stride, width, d);
+    const __m512 factor = _mm512_loadu_ps(factors + row);
+    for (int q = 0; q < Q; ++q) {
+      const __m512 ab =
+          _mm512_add_ps(_mm512_shuffle_ps(a[q], b[q], 0x44), _mm512_shuffle_ps(a[q], b[q], 0xee));
+      const __m512 cd =
+          _mm512_add_ps(_mm512_shuffle_ps(c[q], d[q], 0x44), _mm512_shuffle_ps(c[q], d[q], 0xee));
+      const __m512 sums = _mm512_permutexvar_ps(
+          order, _mm512_add_ps(_mm512_shuffle_ps(ab, cd, 0x88), _mm512_shuffle_ps(ab, cd, 0xdd)));
+      _mm512_storeu_ps(scores + q * kTileMaxRows + row, _mm512_mul_ps(sums, factor));
+    }
+  }
+}
+
+template <typename Number>
+void ScoreRows(const float* queries, int query_count, const Number* numbers, size_t stride,
+               int rows, int width, const float* factors, float* scores) {
+  const auto score = query_count == 1   ? ScoreRowsOfQueries<1, Number>
+                     : query_count == 2 ? ScoreRowsOfQueries<2, Number>
+                     : query_count == 3 ? ScoreRowsOfQueries<3, Number>
+                                        : ScoreRowsOfQueries<4, Number>;
+  score(queries, numbers, stride, rows, width, factors, scores);
+}
+
+void ScoreTile(const float* queries, int query_count, const float* tile, int rows, int width,
+               const float* factors, float* scores) {
+  ScoreRows(queries, query_count, tile, static_cast<size_t>(width), rows, width, factors, scores);
+}
+
+void ScoreInt8(const float* queries, int query_count, const uint8_t* vectors, size_t stride,
+               int rows, int dim, const float* factors, float* scores) {
+  ScoreRows(queries, query_count, reinterpret_cast<const int8_t*>(vectors), stride, rows, dim,
+            factors, scores);
+}
+
+// How many dimensions of sixteen vectors (32 bytes each) are asked for before they are needed.
+constexpr int kAhead = 64;
 
 // G groups against Q queries: G Q sums in registers.
 template <int Q, int G, typename Number>
@@ -115,6 +157,10 @@ EID_AVX512 inline void ScoreBlock(const float* queries, int dim, const Number* g
   }
   for (int d = 0; d < dim; ++d) {
     __m512 vectors[G];
+    // Ahead across pages, where the hardware stops following.
+    if (sizeof(Number) == sizeof(uint16_t)) {
+      __builtin_prefetch(groups + static_cast<size_t>(d + kAhead) * kGroupVectors);
+    }
     for (int g = 0; g < G; ++g) {
       vectors[g] = LoadSixteen(groups + stride * g + static_cast<size_t>(d) * kGroupVectors);
     }
@@ -196,8 +242,13 @@ EID_AVX512 void SoftmaxPart(const float* scores, int count, float* largest, floa
 
 }  // namespace
 
-const TileFunctions kAvx512Tile = {
-    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile, SoftmaxPart};
+const TileFunctions kAvx512Tile = {ScoreGroupsOf<uint16_t>,
+                                   ScoreGroupsOf<float>,
+                                   LoadHalf,
+                                   LoadInt8,
+                                   ScoreTile,
+                                   ScoreInt8,
+                                   SoftmaxPart};
 
 }  // namespace eidetic::kernels
 

@@ -11,7 +11,8 @@ namespace eidetic::kernels {
 
 // One chosen block of one layer: keys before rotation and values, coded as `block_codec.h` says.
 struct SpanPage {
-  uint64_t block = 0;             // the block's id, for reports (rule 5)
+  uint64_t block = 0;             // the block's id, for reports (rule 5); 0: it has none
+  int source = 0;                 // the searched set that the id is of
   int tokens = 0;                 // 1..S
   const uint8_t* keys = nullptr;  // payload of [tokens, kv_heads, head_dim]
   const uint8_t* values = nullptr;

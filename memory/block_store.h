@@ -57,9 +57,10 @@ class BlockStore;
 // Appends blocks to one lineage. Not thread-safe; one writer per lineage at a time.
 class LineageWriter {
  public:
-  // Takes over the block (assigns id and lineage). Positions must follow on: kInvalidArgument
-  // otherwise. Buffers up to `flush_bytes`, then writes without committing.
-  Status Append(Block block);
+  // Takes over the block (assigns id and lineage; `id`, when not null, gets the id). Positions must
+  // follow on: kInvalidArgument otherwise. Buffers up to `flush_bytes`, then writes without
+  // committing.
+  Status Append(Block block, BlockId* id = nullptr);
   // Writes what is buffered without committing: readable from now on, durable with the next Commit.
   Status Flush();
   // Everything appended so far, the new length and `extra` (may be empty) become durable in one

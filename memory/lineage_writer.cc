@@ -60,7 +60,7 @@ LineageWriter::LineageWriter(BlockStore* store, LineageRecord record, size_t flu
       position_(record_.committed_tokens),
       blocks_(record_.committed_blocks) {}
 
-Status LineageWriter::Append(Block block) {
+Status LineageWriter::Append(Block block, BlockId* id) {
   EID_RETURN_IF_ERROR(CheckBlock(record_, block));
   if (block.header.position != position_) {
     return Refuse(record_, "the block is at position " + std::to_string(block.header.position) +
@@ -88,6 +88,7 @@ Status LineageWriter::Append(Block block) {
   bytes_ += pending_.bytes() - before;
   position_ += static_cast<uint64_t>(tokens);
   ++blocks_;
+  if (id != nullptr) *id = block.header.id;
   return {};
 }
 

@@ -7,7 +7,6 @@
 #include <limits>
 #include <string>
 #include <tuple>
-#include <unordered_map>
 #include <unordered_set>
 
 #include "kernels/key_score.h"
@@ -213,13 +212,21 @@ struct VoteFor {
   int64_t ordinal;
 };
 
+// What one vote gives to a block.
+struct Weight {
+  int source;
+  int64_t ordinal;
+  double mass;
+};
+
 Status Choice::Vote(std::vector<Ranked>* voted) const {
   const int count = queries_per_head();
   const size_t votes = static_cast<size_t>(options_.votes);
   const size_t places = static_cast<size_t>(count) * votes;
   std::vector<std::vector<int64_t>> ordinals(sources_.size(), std::vector<int64_t>(places));
   std::vector<std::vector<float>> scores(sources_.size(), std::vector<float>(places));
-  std::vector<std::unordered_map<int64_t, double>> masses(sources_.size());
+  std::vector<Weight> given;
+  given.reserve(static_cast<size_t>(query_count()) * votes);
   std::vector<VoteFor> best;
   std::vector<double> weights(votes);
   for (int kv_head = 0; kv_head < layout().kv_heads; ++kv_head) {
@@ -246,16 +253,24 @@ Status Choice::Vote(std::vector<Ranked>* voted) const {
         sum += weights[i];
       }
       for (size_t i = 0; i < best.size(); ++i) {
-        masses[static_cast<size_t>(best[i].source)][best[i].ordinal] += weights[i] / sum;
+        given.push_back({best[i].source, best[i].ordinal, weights[i] / sum});
       }
     }
   }
+  // Stable, so that each block's masses are added in the order of the votes.
+  std::stable_sort(given.begin(), given.end(), [](const Weight& a, const Weight& b) {
+    return a.source != b.source ? a.source < b.source : a.ordinal < b.ordinal;
+  });
   voted->clear();
-  for (size_t s = 0; s < sources_.size(); ++s) {
-    for (const auto& [ordinal, mass] : masses[s]) {
-      voted->push_back(
-          {static_cast<int>(s), &sources_[s].index->block(ordinal), mass / query_count()});
+  for (size_t i = 0; i < given.size();) {
+    const Weight& first = given[i];
+    double mass = 0;
+    for (; i < given.size() && given[i].source == first.source && given[i].ordinal == first.ordinal;
+         ++i) {
+      mass += given[i].mass;
     }
+    const RepresentativeIndex& index = *sources_[static_cast<size_t>(first.source)].index;
+    voted->push_back({first.source, &index.block(first.ordinal), mass / query_count()});
   }
   return Status();
 }
@@ -303,6 +318,13 @@ Status Choice::ReadKeys(const std::vector<Ranked>& blocks,
   return Status();
 }
 
+// Asks for bytes that will soon be read: a block's keys lie anywhere in memory, and a model that
+// decodes has driven them out of the caches since the last choice.
+void Prefetch(const std::string& bytes) {
+  constexpr size_t kCacheLine = 64;
+  for (size_t at = 0; at < bytes.size(); at += kCacheLine) __builtin_prefetch(bytes.data() + at);
+}
+
 // maxima and sums [blocks, kv_heads, queries per head]: each block's part in every query's softmax.
 void Choice::ScoreKeys(const std::vector<PayloadPtr>& payloads, std::vector<float>* maxima,
                        std::vector<float>* sums) const {
@@ -318,6 +340,7 @@ void Choice::ScoreKeys(const std::vector<PayloadPtr>& payloads, std::vector<floa
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int b = 0; b < blocks; ++b) {
     const Payload& payload = *payloads[static_cast<size_t>(b)];
+    if (b + 1 < blocks) Prefetch(payloads[static_cast<size_t>(b) + 1]->bytes);
     for (int kv_head = 0; kv_head < kv_heads; ++kv_head) {
       const size_t at = static_cast<size_t>(b) * stride + static_cast<size_t>(kv_head) * count;
       kernels::PayloadSoftmax(HeadQueries(kv_head), count, payload.codec,
@@ -328,8 +351,9 @@ void Choice::ScoreKeys(const std::vector<PayloadPtr>& payloads, std::vector<floa
   }
 }
 
-// Adds to masses [blocks] the softmax masses of queries first .. first + count.
-void SumMasses(const std::vector<float>& maxima, const std::vector<float>& sums, size_t stride,
+// Adds to masses [blocks] the softmax masses of queries first .. first + count; leaves in `sums`
+// what each block has of them.
+void SumMasses(const std::vector<float>& maxima, std::vector<float>* sums, size_t stride,
                size_t blocks, size_t first, size_t count, double* masses) {
   float top[kQueriesPerPiece];
   double whole[kQueriesPerPiece] = {};
@@ -339,16 +363,16 @@ void SumMasses(const std::vector<float>& maxima, const std::vector<float>& sums,
     for (size_t q = 0; q < count; ++q) top[q] = std::max(top[q], row[q]);
   }
   for (size_t b = 0; b < blocks; ++b) {
-    const size_t row = b * stride + first;
+    const float* largest = maxima.data() + b * stride + first;
+    float* parts = sums->data() + b * stride + first;
     for (size_t q = 0; q < count; ++q) {
-      whole[q] += sums[row + q] * std::exp(maxima[row + q] - top[q]);
+      parts[q] *= std::exp(largest[q] - top[q]);
+      whole[q] += parts[q];
     }
   }
   for (size_t b = 0; b < blocks; ++b) {
-    const size_t row = b * stride + first;
-    for (size_t q = 0; q < count; ++q) {
-      masses[b] += sums[row + q] * std::exp(maxima[row + q] - top[q]) / whole[q];
-    }
+    const float* parts = sums->data() + b * stride + first;
+    for (size_t q = 0; q < count; ++q) masses[b] += parts[q] / whole[q];
   }
 }
 
@@ -367,7 +391,7 @@ Status Choice::Rescore(std::vector<Ranked>* blocks) const {
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int piece = 0; piece < pieces; ++piece) {
     const size_t first = static_cast<size_t>(piece) * kQueriesPerPiece;
-    SumMasses(maxima, sums, queries, count, first,
+    SumMasses(maxima, &sums, queries, count, first,
               std::min<size_t>(kQueriesPerPiece, queries - first),
               masses.data() + static_cast<size_t>(piece) * count);
   }

@@ -1,6 +1,7 @@
 #include "model/attention.h"
 
 #include <ATen/ops/bmm.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/full.h>
@@ -15,6 +16,7 @@
 #include <string>
 
 #include "model/error.h"
+#include "model/span_pages.h"
 
 namespace eidetic::model {
 namespace {
@@ -41,25 +43,6 @@ void CheckSpan(const kernels::SpanView& span, const ModelConfig& config, int lay
                                                  " tokens and its pages hold " +
                                                  std::to_string(tokens));
   }
-}
-
-// Keys and values of the span's pages: [2, K, tokens, d] on `device`. Decoding writes tokens in
-// order, so the result is a permuted view.
-at::Tensor DecodeSpan(const kernels::SpanView& span, c10::Device device) {
-  const int64_t row = static_cast<int64_t>(span.kv_heads) * span.head_dim;
-  at::Tensor host =
-      at::empty({2, span.tokens, span.kv_heads, span.head_dim},
-                at::TensorOptions().dtype(at::kFloat).pinned_memory(device.is_cuda()));
-  float* keys = host.mutable_data_ptr<float>();
-  float* values = keys + span.tokens * row;
-  for (int i = 0; i < span.page_count; ++i) {
-    const kernels::SpanPage& page = span.pages[i];
-    kernels::DecodeRows(page.codec, page.keys, page.tokens, span.kv_heads, span.head_dim, keys);
-    kernels::DecodeRows(page.codec, page.values, page.tokens, span.kv_heads, span.head_dim, values);
-    keys += page.tokens * row;
-    values += page.tokens * row;
-  }
-  return host.to(device, /*non_blocking=*/true).permute({0, 2, 1, 3});
 }
 
 }  // namespace
@@ -99,15 +82,18 @@ at::Tensor AttentionPass::Attend(const at::Tensor& qkv, int layer, int index) {
   Rotate(query.transpose(0, 1), segment_angles_, rotated);
   rotated = rotated.view({kv_heads, heads / kv_heads, tokens_, d});
 
-  const bool report = report_attention && span.tokens > 0;
-  std::vector<double> mass(span.page_count, 0.0);
+  Payment* payment = nullptr;
+  if (report_attention && span.tokens > 0) {
+    payment = &payments_.emplace_back(Payment{layer, {}, {}});
+    for (int i = 0; i < span.page_count; ++i) payment->page_tokens.push_back(span.pages[i].tokens);
+  }
   at::Tensor output;  // [L, H d]
   for (int64_t q0 = 0; q0 < tokens_; q0 += kQueryChunk) {
     const int64_t count = std::min(kQueryChunk, tokens_ - q0);
     const at::Tensor chunk = rotated.narrow(2, q0, count);
     const at::Tensor attended =
-        count == 1 || report
-            ? AttendExplicitly(chunk, index, prefix, q0, span, report ? &mass : nullptr)
+        count == 1 || payment != nullptr
+            ? AttendExplicitly(chunk, index, prefix, q0, span.tokens, payment)
             : AttendFused(chunk, index, prefix, q0);
     const at::Tensor part = attended.permute({2, 0, 1, 3}).reshape({count, heads * d});
     if (count == tokens_) {
@@ -117,8 +103,28 @@ at::Tensor AttentionPass::Attend(const at::Tensor& qkv, int layer, int index) {
       output.narrow(0, q0, count).copy_(part);
     }
   }
-  if (report) this->span->Attended(layer, span, mass.data(), static_cast<int>(tokens_));
   return output;
+}
+
+void AttentionPass::ReportAttention() {
+  if (payments_.empty()) return;
+  std::vector<at::Tensor> all;
+  for (const Payment& payment : payments_) {
+    all.insert(all.end(), payment.tokens.begin(), payment.tokens.end());
+  }
+  const at::Tensor read = (all.size() == 1 ? all[0] : at::cat(all)).cpu();
+  const double* token = read.const_data_ptr<double>();
+  for (const Payment& payment : payments_) {
+    std::vector<double> mass(payment.page_tokens.size(), 0.0);
+    for (size_t chunk = 0; chunk < payment.tokens.size(); ++chunk) {
+      for (size_t page = 0; page < mass.size(); ++page) {
+        for (int i = 0; i < payment.page_tokens[page]; ++i) mass[page] += *token++ / config_.heads;
+      }
+    }
+    span->Attended(payment.layer, mass.data(), static_cast<int>(mass.size()),
+                   static_cast<int>(tokens_));
+  }
+  payments_.clear();
 }
 
 kernels::SpanView AttentionPass::SelectSpan(const at::Tensor& query, int layer) {
@@ -152,12 +158,14 @@ void AttentionPass::WritePrefix(int index, const kernels::SpanView& span) {
     window_.Slots(index, Plane::kValue, -prefix, sinks).copy_(window_.SinkValues(index));
     window_.MarkSinksWritten(index, prefix);
   }
-  if (span.tokens > 0) {
-    const at::Tensor slots = window_.Slots(index, Plane::kRotatedKey, -span.tokens, span.tokens);
-    const at::Tensor rows = DecodeSpan(span, slots.device());
-    Rotate(rows[0], angles.narrow(0, sinks, span.tokens), slots);
-    window_.Slots(index, Plane::kValue, -span.tokens, span.tokens).copy_(rows[1]);
+  const std::shared_ptr<const void> epoch = this->span == nullptr ? nullptr : this->span->epoch();
+  const std::vector<int> stale = window_.StalePages(index, span, epoch);
+  if (!stale.empty()) {
+    WritePages(span, stale, angles.narrow(0, sinks, span.tokens),
+               window_.Slots(index, Plane::kRotatedKey, -span.tokens, span.tokens),
+               window_.Slots(index, Plane::kValue, -span.tokens, span.tokens));
   }
+  window_.MarkPagesWritten(index, span, epoch);
 }
 
 at::Tensor AttentionPass::AttendFused(const at::Tensor& query, int index, int64_t prefix,
@@ -180,8 +188,7 @@ at::Tensor AttentionPass::AttendFused(const at::Tensor& query, int index, int64_
 }
 
 at::Tensor AttentionPass::AttendExplicitly(const at::Tensor& query, int index, int64_t prefix,
-                                           int64_t q0, const kernels::SpanView& span,
-                                           std::vector<double>* mass) {
+                                           int64_t q0, int64_t span_tokens, Payment* payment) {
   const int64_t kv_heads = query.size(0), group = query.size(1), queries = query.size(2);
   const int64_t columns = prefix + window_.window_tokens() + q0 + queries;
   const at::Tensor keys = window_.Slots(index, Plane::kRotatedKey, -prefix, columns);  // [K, T, d]
@@ -192,14 +199,9 @@ at::Tensor AttentionPass::AttendExplicitly(const at::Tensor& query, int index, i
     scores.view({kv_heads * group, queries, columns}).add_(CausalMask(queries, columns));
   }
   const at::Tensor probabilities = at::softmax(scores, -1);  // [K, group * queries, T]
-  if (mass != nullptr) {
-    const at::Tensor per_token = probabilities.narrow(2, prefix - span.tokens, span.tokens)
-                                     .sum(at::IntArrayRef{0, 1}, false, at::kDouble)
-                                     .cpu();
-    const double* token = per_token.const_data_ptr<double>();
-    for (int page = 0; page < span.page_count; ++page) {
-      for (int i = 0; i < span.pages[page].tokens; ++i) (*mass)[page] += *token++ / config_.heads;
-    }
+  if (payment != nullptr) {
+    payment->tokens.push_back(probabilities.narrow(2, prefix - span_tokens, span_tokens)
+                                  .sum(at::IntArrayRef{0, 1}, false, at::kDouble));
   }
   return at::bmm(probabilities, values).view(query.sizes());
 }

@@ -36,15 +36,25 @@ class AttentionPass {
   // segment's keys and values behind the window. `layer`: of the model; `index`: among attention
   // layers.
   at::Tensor Attend(const at::Tensor& qkv, int layer, int index);
+  // After the last layer: tells the span source what its pages were paid, when that was asked for.
+  // On a device this waits once for all layers.
+  void ReportAttention();
 
  private:
+  // What one layer's queries paid to its span, not yet read from the device.
+  struct Payment {
+    int layer;
+    std::vector<int> page_tokens;
+    std::vector<at::Tensor> tokens;  // per query chunk: [span tokens] in double, summed over heads
+  };
   // Fetches the layer's span for these queries; the view is empty when the layer has none.
   kernels::SpanView SelectSpan(const at::Tensor& query, int layer);
   void WritePrefix(int index, const kernels::SpanView& span);
   // Queries q0 .. q0 + query.size(2) - 1 of the segment; query, result [K, H / K, queries, d].
   at::Tensor AttendFused(const at::Tensor& query, int index, int64_t prefix, int64_t q0);
+  // `payment` may be null.
   at::Tensor AttendExplicitly(const at::Tensor& query, int index, int64_t prefix, int64_t q0,
-                              const kernels::SpanView& span, std::vector<double>* mass);
+                              int64_t span_tokens, Payment* payment);
   // 0 where a query of the segment may look and -inf where it may not: [queries, columns], the last
   // `queries` columns being those of the queries themselves.
   const at::Tensor& CausalMask(int64_t queries, int64_t columns);
@@ -59,6 +69,7 @@ class AttentionPass {
   at::Tensor segment_angles_;  // [L, dims / 2, 2]
   at::Tensor query_angles_;    // [1, dims / 2, 2] of the scoring queries
   std::map<std::pair<int64_t, int64_t>, at::Tensor> masks_;
+  std::vector<Payment> payments_;
 };
 
 }  // namespace eidetic::model

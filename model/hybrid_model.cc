@@ -173,6 +173,7 @@ class TorchHybridModel final : public HybridModel {
       }
       FeedForward(layer.feed_forward, epsilon, scale, hidden);
     }
+    pass.ReportAttention();
   }
 
   void WriteLogits(const at::Tensor& hidden, WantLogits want, std::vector<float>* logits) const {

@@ -51,7 +51,7 @@ void KeyValueWindow::Reallocate(int64_t capacity, int64_t begin) {
   capacity_ = capacity;
   begin_ = begin;
   end_ = begin + held;
-  std::fill(stamps_.begin(), stamps_.end(), PrefixStamp());
+  ForgetPrefixes();
   planes_.clear();
   for (int layer = 0; layer < shape_.layers; ++layer) {
     for (int plane = 0; plane < 3; ++plane) planes_.push_back(rows_[layer][plane]);
@@ -66,7 +66,7 @@ void KeyValueWindow::MoveTo(int64_t begin) {
   }
   begin_ = begin;
   end_ = begin + held;
-  std::fill(stamps_.begin(), stamps_.end(), PrefixStamp());
+  ForgetPrefixes();
 }
 
 at::Tensor KeyValueWindow::Slots(int layer, Plane plane, int64_t first, int64_t count) const {
@@ -92,7 +92,44 @@ bool KeyValueWindow::SinksAreStale(int layer, int64_t prefix) const {
 }
 
 void KeyValueWindow::MarkSinksWritten(int layer, int64_t prefix) {
-  stamps_[layer] = {begin_, prefix};
+  stamps_[layer].begin = begin_;
+  stamps_[layer].tokens = prefix;
+}
+
+std::vector<int> KeyValueWindow::StalePages(int layer, const kernels::SpanView& span,
+                                            const std::shared_ptr<const void>& epoch) const {
+  const PrefixStamp& stamp = stamps_[layer];
+  const bool known = stamp.pages_begin == begin_ && stamp.epoch == epoch;
+  std::vector<int> stale;
+  int64_t distance = span.tokens;
+  size_t at = known ? 0 : stamp.pages.size();  // both lists go towards the window
+  for (int i = 0; i < span.page_count; ++i) {
+    const kernels::SpanPage& page = span.pages[i];
+    while (at < stamp.pages.size() && stamp.pages[at].distance > distance) ++at;
+    const bool stands =
+        page.block != 0 && at < stamp.pages.size() && stamp.pages[at].distance == distance &&
+        stamp.pages[at].block == page.block && stamp.pages[at].source == page.source;
+    if (!stands) stale.push_back(i);
+    distance -= page.tokens;
+  }
+  return stale;
+}
+
+void KeyValueWindow::MarkPagesWritten(int layer, const kernels::SpanView& span,
+                                      const std::shared_ptr<const void>& epoch) {
+  PrefixStamp& stamp = stamps_[layer];
+  stamp.pages_begin = begin_;
+  stamp.epoch = epoch;
+  stamp.pages.clear();
+  int64_t distance = span.tokens;
+  for (int i = 0; i < span.page_count; ++i) {
+    stamp.pages.push_back({span.pages[i].source, span.pages[i].block, distance});
+    distance -= span.pages[i].tokens;
+  }
+}
+
+void KeyValueWindow::ForgetPrefixes() {
+  std::fill(stamps_.begin(), stamps_.end(), PrefixStamp());
 }
 
 void KeyValueWindow::Advance(int64_t tokens) {
@@ -117,6 +154,7 @@ at::Tensor KeyValueWindow::CopyOut(int64_t from_sinks, int64_t first, int64_t co
 }
 
 void KeyValueWindow::Fill(const at::Tensor& sinks, const at::Tensor& window) {
+  ForgetPrefixes();
   sink_count_ = sinks.size(3);
   sinks_.narrow(3, 0, sink_count_).copy_(sinks);
   const int64_t held = window.size(3);

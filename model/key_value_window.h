@@ -7,8 +7,9 @@
 //              ^ prefix      ^ begin  ^ end
 //
 // The window moves right as tokens arrive and leave; when it meets the end of the buffer it is
-// moved back to the front. The prefix is written anew by the attention layer, right before the
-// window: its slots hold only tokens that have left.
+// moved back to the front. The prefix is written by the attention layer, right before the window:
+// its slots hold only tokens that have left. What of it stands where it is wanted already is
+// remembered, and not written again (docs/decisions/056-pages-that-stay.md).
 #ifndef EIDETIC_MODEL_KEY_VALUE_WINDOW_H_
 #define EIDETIC_MODEL_KEY_VALUE_WINDOW_H_
 
@@ -16,7 +17,10 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <memory>
 #include <vector>
+
+#include "kernels/span_view.h"
 
 namespace eidetic::model {
 
@@ -56,6 +60,14 @@ class KeyValueWindow {
   // of prefix tokens: the caller writes them then.
   bool SinksAreStale(int layer, int64_t prefix) const;
   void MarkSinksWritten(int layer, int64_t prefix);
+  // The pages of `span` that do not stand in the layer's prefix yet, ascending. A page stands there
+  // when it was marked as written in the same epoch of its source (model/seams.h) at the same
+  // distance from the window, and the window begins where it did.
+  std::vector<int> StalePages(int layer, const kernels::SpanView& span,
+                              const std::shared_ptr<const void>& epoch) const;
+  // The pages of `span`, and no others, stand in the layer's prefix.
+  void MarkPagesWritten(int layer, const kernels::SpanView& span,
+                        const std::shared_ptr<const void>& epoch);
 
   // The `tokens` rows written behind the window become part of it; the first ones ever become
   // sinks.
@@ -74,10 +86,20 @@ class KeyValueWindow {
   at::Tensor WindowRows() const;  // [layers, 2, kv_heads, window_tokens, d], a view
 
  private:
-  struct PrefixStamp {
-    int64_t begin = -1;  // slot
-    int64_t tokens = -1;
+  struct StandingPage {
+    int source;
+    uint64_t block;
+    int64_t distance;  // of its first token from the window's first
   };
+  // What a layer's prefix holds.
+  struct PrefixStamp {
+    int64_t begin = -1;   // the window's first slot when the sinks were written
+    int64_t tokens = -1;  // of sinks and span together
+    int64_t pages_begin = -1;
+    std::shared_ptr<const void> epoch;
+    std::vector<StandingPage> pages;
+  };
+  void ForgetPrefixes();
   void Reallocate(int64_t capacity, int64_t begin);
   void MoveTo(int64_t begin);
 

@@ -13,8 +13,6 @@ namespace {
 // Positions computed beyond those asked for, so that the table is rebuilt rarely.
 constexpr int64_t kMargin = 2048;
 
-// Plain products and sums in a fixed order for every row: no row's result depends on its place in a
-// vector register or on another thread's share.
 void RotateOnCpu(const at::Tensor& input, const at::Tensor& table, const at::Tensor& output) {
   const int64_t heads = input.size(0), tokens = input.size(1), head_dim = input.size(2);
   const int64_t pairs = table.size(1);
@@ -24,16 +22,9 @@ void RotateOnCpu(const at::Tensor& input, const at::Tensor& table, const at::Ten
   float* output_data = output.mutable_data_ptr<float>();
   for (int64_t head = 0; head < heads; ++head) {
     for (int64_t token = 0; token < tokens; ++token) {
-      const float* x = input_data + head * input.stride(0) + token * input.stride(1);
-      float* __restrict y = output_data + head * output.stride(0) + token * output.stride(1);
-      const float* angle = table_data + token * table_stride;
-      for (int64_t pair = 0; pair < pairs; ++pair) {
-        const float a = x[2 * pair], b = x[2 * pair + 1];
-        const float cosine = angle[2 * pair], sine = angle[2 * pair + 1];
-        y[2 * pair] = a * cosine - b * sine;
-        y[2 * pair + 1] = a * sine + b * cosine;
-      }
-      std::memcpy(y + 2 * pairs, x + 2 * pairs, (head_dim - 2 * pairs) * sizeof(float));
+      RotateRow(input_data + head * input.stride(0) + token * input.stride(1),
+                table_data + token * table_stride, pairs, head_dim,
+                output_data + head * output.stride(0) + token * output.stride(1));
     }
   }
 }
@@ -69,6 +60,17 @@ at::Tensor RotaryTable::Slice(int64_t first, int64_t count) {
     table_ = Compute(first_, count_);
   }
   return table_.narrow(0, first - first_, count);
+}
+
+void RotateRow(const float* x, const float* angles, int64_t pairs, int64_t head_dim,
+               float* __restrict y) {
+  for (int64_t pair = 0; pair < pairs; ++pair) {
+    const float a = x[2 * pair], b = x[2 * pair + 1];
+    const float cosine = angles[2 * pair], sine = angles[2 * pair + 1];
+    y[2 * pair] = a * cosine - b * sine;
+    y[2 * pair + 1] = a * sine + b * cosine;
+  }
+  std::memcpy(y + 2 * pairs, x + 2 * pairs, (head_dim - 2 * pairs) * sizeof(float));
 }
 
 void Rotate(const at::Tensor& input, const at::Tensor& table, const at::Tensor& output) {

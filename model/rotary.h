@@ -39,6 +39,10 @@ class RotaryTable {
 // restore is the same window (rule 9).
 void Rotate(const at::Tensor& input, const at::Tensor& table, const at::Tensor& output);
 
+// One row on the CPU, as Rotate does it: plain products and sums in a fixed order, whatever its
+// place in a vector register or the thread. x, y [head_dim], apart; angles [pairs, 2].
+void RotateRow(const float* x, const float* angles, int64_t pairs, int64_t head_dim, float* y);
+
 }  // namespace eidetic::model
 
 #endif  // EIDETIC_MODEL_ROTARY_H_

@@ -55,11 +55,23 @@ class SpanSource {
   // The span of this layer for these queries; empty when there is nothing to recall. The view is
   // valid until the next call.
   virtual kernels::SpanView Select(const ScoringQueries& queries) = 0;
-  // What the queries paid to the pages of the span just selected: `mass` [page_count], each the
-  // attention probability on the page's tokens, meaned over heads and summed over `tokens` query
-  // tokens (rule 5). Called after Select for forward passes that asked for it.
-  virtual void Attended(int layer, const kernels::SpanView& span, const double* mass,
-                        int tokens) = 0;
+  // What the queries paid to the pages of the span selected last for this layer: `mass`
+  // [page_count], each the attention probability on the page's tokens, meaned over heads and summed
+  // over `tokens` query tokens (rule 5). Called at the end of forward passes that asked for it,
+  // once for each layer whose span was not empty, in order of layer.
+  virtual void Attended(int layer, const double* mass, int page_count, int tokens) = 0;
+
+  // Within an epoch a page that names its block (`source`, `block` not 0) brings the same bytes
+  // whenever a layer gets it, so that what was made of them may be kept. No other epoch of any
+  // source has the same pointer while somebody holds it.
+  const std::shared_ptr<const void>& epoch() const { return epoch_; }
+
+ protected:
+  // The same names may stand for other bytes from now on.
+  void BeginEpoch() { epoch_ = std::make_shared<const char>(); }
+
+ private:
+  std::shared_ptr<const void> epoch_ = std::make_shared<const char>();
 };
 
 }  // namespace eidetic::model

@@ -47,26 +47,34 @@ void BlockWriter::Accept(const model::EvictedRun& run) {
   }
 }
 
+namespace {
+
+// Documents replaced while one layer chooses: more is not bad luck but a fault.
+constexpr int kMostRefreshes = 16;
+
+}  // namespace
+
 Recall::Recall(memory::RetrievalOptions options, RecallChoice choice, uint64_t seed)
     : options_(options), choice_(choice), random_(seed) {}
 
 void Recall::SetSources(std::vector<memory::RetrievalSource> sources) {
   sources_ = std::move(sources);
-  chosen_.clear();
   payloads_.clear();
   pages_.clear();
+  BeginEpoch();
 }
 
 kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
   const auto start = std::chrono::steady_clock::now();
-  chosen_.clear();
-  if (choice_ == RecallChoice::kRandom) {
-    ThrowIfError(memory::ChooseRandomBlocks(sources_, options_.k, &random_, &chosen_));
-  } else {
-    const memory::LayerQueries layer{queries.layer, queries.data, queries.tokens, queries.heads};
-    ThrowIfError(memory::ChooseBlocks(sources_, options_, layer, &chosen_));
+  std::vector<memory::ChosenBlock>& chosen = chosen_[queries.layer];
+  Status status = Choose(queries, &chosen);
+  for (int attempt = 0;
+       attempt < kMostRefreshes && refresh_ != nullptr && status.code() == Code::kNotFound;
+       ++attempt) {
+    ThrowIfError(refresh_());
+    status = Choose(queries, &chosen);
   }
-  FetchPages(queries.layer);
+  ThrowIfError(status);
 
   kernels::SpanView view;
   view.pages = pages_.data();
@@ -77,9 +85,9 @@ kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
 
   ++record_.selections;
   ++record_.layers[queries.layer].selections;
-  for (const memory::ChosenBlock& chosen : chosen_) {
-    BlockUse& use = UseOf(chosen);
-    use.retrieval += chosen.mass;
+  for (const memory::ChosenBlock& one : chosen) {
+    BlockUse& use = UseOf(one);
+    use.retrieval += one.mass;
     ++use.layers[queries.layer].selections;
   }
   record_.seconds +=
@@ -87,24 +95,37 @@ kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
   return view;
 }
 
-void Recall::Attended(int layer, const kernels::SpanView& span, const double* mass, int tokens) {
+void Recall::Attended(int layer, const double* mass, int page_count, int tokens) {
+  const std::vector<memory::ChosenBlock>& chosen = chosen_.at(layer);
   LayerTotals& totals = record_.layers[layer];
   (answering_ ? totals.answer_tokens : totals.read_tokens) += tokens;
-  for (int page = 0; page < span.page_count; ++page) {
-    LayerUse& use = UseOf(chosen_[page]).layers[layer];
+  for (int page = 0; page < page_count; ++page) {
+    LayerUse& use = UseOf(chosen[static_cast<size_t>(page)]).layers[layer];
     (answering_ ? use.answer_attention : use.read_attention) += mass[page];
   }
 }
 
+Status Recall::Choose(const model::ScoringQueries& queries,
+                      std::vector<memory::ChosenBlock>* chosen) {
+  chosen->clear();
+  if (choice_ == RecallChoice::kRandom) {
+    EID_RETURN_IF_ERROR(memory::ChooseRandomBlocks(sources_, options_.k, &random_, chosen));
+  } else {
+    const memory::LayerQueries layer{queries.layer, queries.data, queries.tokens, queries.heads};
+    EID_RETURN_IF_ERROR(memory::ChooseBlocks(sources_, options_, layer, chosen));
+  }
+  return FetchPages(*chosen, queries.layer);
+}
+
 // Payloads of one source are read together; pages stand in the order of the choice.
-void Recall::FetchPages(int layer) {
-  payloads_.assign(chosen_.size() * 2, nullptr);
+Status Recall::FetchPages(const std::vector<memory::ChosenBlock>& chosen, int layer) {
+  payloads_.assign(chosen.size() * 2, nullptr);
   for (size_t source = 0; source < sources_.size(); ++source) {
     std::vector<memory::PayloadKey> wanted;
     std::vector<size_t> slots;
-    for (size_t i = 0; i < chosen_.size(); ++i) {
-      if (chosen_[i].source != static_cast<int>(source)) continue;
-      const memory::IndexedBlock& block = chosen_[i].block;
+    for (size_t i = 0; i < chosen.size(); ++i) {
+      if (chosen[i].source != static_cast<int>(source)) continue;
+      const memory::IndexedBlock& block = chosen[i].block;
       for (memory::Part part : {memory::Part::kKeys, memory::Part::kValues}) {
         wanted.push_back({block.lineage, layer, part, block.position});
         slots.push_back(2 * i + static_cast<size_t>(part));
@@ -112,27 +133,29 @@ void Recall::FetchPages(int layer) {
     }
     if (wanted.empty()) continue;
     std::vector<memory::PayloadPtr> read;
-    ThrowIfError(sources_[source].store->ReadPayloads(wanted, &read));
+    EID_RETURN_IF_ERROR(sources_[source].store->ReadPayloads(wanted, &read));
     for (size_t i = 0; i < slots.size(); ++i) payloads_[slots[i]] = std::move(read[i]);
   }
   pages_.clear();
-  for (size_t i = 0; i < chosen_.size(); ++i) {
+  for (size_t i = 0; i < chosen.size(); ++i) {
     const memory::Payload& keys = *payloads_[2 * i];
     const memory::Payload& values = *payloads_[2 * i + 1];
     kernels::SpanPage page;
-    page.block = chosen_[i].block.id;
+    page.block = chosen[i].block.id;
+    page.source = chosen[i].source;
     page.tokens = keys.tokens;
     page.keys = reinterpret_cast<const uint8_t*>(keys.bytes.data());
     page.values = reinterpret_cast<const uint8_t*>(values.bytes.data());
     page.codec = keys.codec;
     if (values.tokens != keys.tokens || values.codec != keys.codec) {
-      throw StatusError(Status(Code::kCorruption,
-                               "block " + std::to_string(page.block) + ", layer " +
-                                   std::to_string(layer) + ": keys and values disagree in length",
-                               "run 'eidetic memory verify' and ingest the document again"));
+      return Status(Code::kCorruption,
+                    "block " + std::to_string(page.block) + ", layer " + std::to_string(layer) +
+                        ": keys and values disagree in length",
+                    "run 'eidetic memory verify' and ingest the document again");
     }
     pages_.push_back(page);
   }
+  return Status();
 }
 
 BlockUse& Recall::UseOf(const memory::ChosenBlock& chosen) {

@@ -74,11 +74,15 @@ class Recall : public model::SpanSource {
   Recall(memory::RetrievalOptions options, RecallChoice choice, uint64_t seed);
 
   // The sets to search; they must outlive the next calls. Their order gives BlockUse::source.
+  // Begins an epoch (model/seams.h).
   void SetSources(std::vector<memory::RetrievalSource> sources);
   const std::vector<memory::RetrievalSource>& sources() const { return sources_; }
+  // Called when a chosen block is gone because its document was removed or replaced since the
+  // sources were set: sets them anew, in the same order, and the layer chooses again.
+  void SetRefresh(std::function<memory::Status()> refresh) { refresh_ = std::move(refresh); }
 
   kernels::SpanView Select(const model::ScoringQueries& queries) override;
-  void Attended(int layer, const kernels::SpanView& span, const double* mass, int tokens) override;
+  void Attended(int layer, const double* mass, int page_count, int tokens) override;
 
   const RecallRecord& record() const { return record_; }
   void ClearRecord() { record_ = RecallRecord(); }
@@ -86,7 +90,9 @@ class Recall : public model::SpanSource {
   void SetAnswering(bool answering) { answering_ = answering; }
 
  private:
-  void FetchPages(int layer);
+  memory::Status Choose(const model::ScoringQueries& queries,
+                        std::vector<memory::ChosenBlock>* chosen);
+  memory::Status FetchPages(const std::vector<memory::ChosenBlock>& chosen, int layer);
   BlockUse& UseOf(const memory::ChosenBlock& chosen);
 
   memory::RetrievalOptions options_;
@@ -94,9 +100,10 @@ class Recall : public model::SpanSource {
   uint64_t random_;
   bool answering_ = false;
   std::vector<memory::RetrievalSource> sources_;
+  std::function<memory::Status()> refresh_;
   RecallRecord record_;
+  std::map<int, std::vector<memory::ChosenBlock>> chosen_;  // by layer: its last choice
   // The span selected last, and what keeps its bytes alive.
-  std::vector<memory::ChosenBlock> chosen_;
   std::vector<memory::PayloadPtr> payloads_;
   std::vector<kernels::SpanPage> pages_;
 };

@@ -149,6 +149,7 @@ Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
       retrieval,
       options_.mode == SessionMode::kRandom ? RecallChoice::kRandom : RecallChoice::kAttention,
       options_.seed);
+  recall_->SetRefresh([this] { return RefreshSources(); });
 
   const bool keeps_past = options_.HasSpan() && !options_.forget_own_past;
   if (archive_ == nullptr && !keeps_past) return Status();
@@ -191,11 +192,12 @@ void Session::MakeSink() {
     return position == 0 ? 0 : text_ends_[position - 1];
   };
   auto append = [this](memory::Block block) -> Status {
-    block.header.lineage = lineage_->lineage();
-    if (block.header.position >= static_cast<uint64_t>(options_.sinks)) {
-      EID_RETURN_IF_ERROR(own_index_->Add(block.header, block.representatives));
-    }
-    return lineage_->Append(std::move(block));
+    memory::BlockHeader header = block.header;
+    const std::vector<uint16_t> representatives = block.representatives;
+    EID_RETURN_IF_ERROR(lineage_->Append(std::move(block), &header.id));
+    if (header.position < static_cast<uint64_t>(options_.sinks)) return Status();
+    header.lineage = lineage_->lineage();
+    return own_index_->Add(header, representatives);
   };
   sink_ = std::make_unique<BlockWriter>(lineage_->layout(), text_offset, append);
 }
@@ -239,13 +241,17 @@ Status Session::Attach(std::shared_ptr<memory::Archive> archive, const std::stri
 Status Session::RefreshSources() {
   std::vector<memory::RetrievalSource> sources;
   if (own_index_ != nullptr) sources.push_back({own_index_.get(), store_});
-  for (Attachment& attached : attachments_) {
-    EID_ASSIGN_OR_RETURN(attached.index,
+  std::vector<std::shared_ptr<const memory::RepresentativeIndex>> newest;
+  for (const Attachment& attached : attachments_) {
+    EID_ASSIGN_OR_RETURN(auto index,
                          attached.archive->Index(attached.collection, memory::IndexKind::kExact,
                                                  engine_->threads()));
-    sources.push_back({attached.index.get(), &attached.archive->store()});
+    sources.push_back({index.get(), &attached.archive->store()});
+    newest.push_back(std::move(index));
   }
   recall_->SetSources(std::move(sources));
+  // Only now may the old ones go.
+  for (size_t i = 0; i < newest.size(); ++i) attachments_[i].index = std::move(newest[i]);
   return Status();
 }
 

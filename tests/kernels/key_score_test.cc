@@ -284,6 +284,38 @@ TEST(ScorePayload, EqualsInnerProductsWithTheDecodedRows) {
   }
 }
 
+TEST(ScorePayload, BitsDependNeitherOnTheBatchNorOnTheVectorWidth) {
+  for (const PayloadCase& c : kPayloadCases) {
+    const size_t row = static_cast<size_t>(c.kv_heads) * c.dim;
+    const std::vector<float> keys = RandomNumbers(c.tokens * row, 16);
+    const int queries = 11;
+    const std::vector<float> query = RandomNumbers(static_cast<size_t>(queries) * c.dim, 17);
+    std::vector<uint8_t> payload(PayloadBytes(c.codec, c.tokens, c.kv_heads, c.dim));
+    ASSERT_TRUE(EncodeRows(c.codec, keys.data(), c.tokens, c.kv_heads, c.dim, payload.data()));
+    const size_t stride = static_cast<size_t>(c.tokens);
+    std::vector<float> of_avx2;
+    for (const InstructionSet set : SupportedSets()) {
+      const int head = c.kv_heads - 1;
+      std::vector<float> together(queries * stride);
+      ScorePayload(query.data(), queries, c.codec, payload.data(), c.tokens, c.kv_heads, c.dim,
+                   head, 0.125f, together.data(), set);
+      for (const int batch : {1, 2, 3, 4}) {  // few queries read int8 rows as they lie
+        std::vector<float> apart(queries * stride);
+        for (int q = 0; q < queries; q += batch) {
+          ScorePayload(query.data() + static_cast<size_t>(q) * c.dim, std::min(batch, queries - q),
+                       c.codec, payload.data(), c.tokens, c.kv_heads, c.dim, head, 0.125f,
+                       apart.data() + q * stride, set);
+        }
+        ASSERT_EQ(together, apart) << InstructionSetName(set) << " dim " << c.dim << ", " << batch;
+      }
+      if (set == InstructionSet::kAvx2) of_avx2 = together;
+      if (set == InstructionSet::kAvx512) {
+        ASSERT_EQ(of_avx2, together) << "dim " << c.dim;
+      }
+    }
+  }
+}
+
 TEST(PayloadSoftmax, IsTheLargestScoreAndTheSumOfExponentialsBelowIt) {
   for (const PayloadCase& c : kPayloadCases) {
     // Keys from tiny to large: exponentials from 1 to far below what counts.

@@ -66,7 +66,9 @@ TEST(BlockStore, GivesBackBlocksAsTheyWereAppended) {
   std::vector<Block> blocks;
   for (int tokens : lengths) {
     blocks.push_back(RandomBlock(layout, writer->position(), tokens, 5));
-    EID_ASSERT_OK(writer->Append(blocks.back()));
+    BlockId id = 0;
+    EID_ASSERT_OK(writer->Append(blocks.back(), &id));
+    blocks.back().header.id = id;
   }
   EID_ASSERT_OK(writer->Commit());
   EXPECT_EQ(writer->committed(), 72u);
@@ -78,6 +80,7 @@ TEST(BlockStore, GivesBackBlocksAsTheyWereAppended) {
       writer->lineage(),
       [&](const BlockHeader& header, const std::vector<uint16_t>& representatives) -> Status {
         const Block& expected = blocks[at++];
+        EXPECT_EQ(header.id, expected.header.id);
         EXPECT_EQ(header.position, expected.header.position);
         EXPECT_EQ(header.tokens, expected.header.tokens);
         EXPECT_EQ(header.text_begin, expected.header.text_begin);

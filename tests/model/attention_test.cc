@@ -89,11 +89,10 @@ class FakeSpan : public SpanSource {
     view.head_dim = config_.head_dim;
     return view;
   }
-  void Attended(int layer, const kernels::SpanView& span, const double* page_mass,
-                int tokens) override {
+  void Attended(int layer, const double* page_mass, int page_count, int tokens) override {
     attended_layer = layer;
     attended_tokens = tokens;
-    mass.assign(page_mass, page_mass + span.page_count);
+    mass.assign(page_mass, page_mass + page_count);
   }
 
   int asked_layer = -1, attended_layer = -1, attended_tokens = 0;
@@ -280,6 +279,7 @@ TEST_P(AttentionTest, EqualsItsDefinitionOverAWholeStream) {
           literal[layer].Attend(rows, spans ? &span.keys : nullptr, spans ? &span.values : nullptr);
       ASSERT_LT(Difference(output, expected), kTolerance)
           << "layer " << layer << ", position " << state.position() << ", " << tokens << " tokens";
+      if (layer == 1) pass.ReportAttention();
       if (spans && c.report) {
         ASSERT_EQ(span.attended_layer, 1);
         ASSERT_EQ(span.attended_tokens, tokens);

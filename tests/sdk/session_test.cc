@@ -226,6 +226,38 @@ TEST_F(SessionTest, ARemovedDocumentLeavesTheSpanOfARunningSession) {
   EXPECT_TRUE(Must(session->Sources(0, PassageOrder::kByScore)).empty());
 }
 
+TEST_F(SessionTest, ADocumentReplacedInTheMiddleOfAnAnswerCostsNeitherAnswerNorSources) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  IngestOptions ingest;
+  ingest.collection = "books";
+  ingest.source = "a book.txt";
+  ingest.window = 256;
+  Must(IngestDocument(*engine, archive.get(), Prose(2000), ingest));
+  auto session = Must(Session::Create(engine, SessionOptions(), nullptr));
+  MustOk(session->Attach(archive, "books"));
+  MustOk(session->Append(Tokens(*engine, kQuestion), true, {}));
+  const std::string other = "Another text. " + Prose(1000);
+  bool replaced = false;
+  GenerateOptions options;
+  options.max_tokens = 8;
+  options.on_text = [&](std::string_view) {
+    if (!std::exchange(replaced, true)) Must(IngestDocument(*engine, archive.get(), other, ingest));
+    return true;
+  };
+  EXPECT_EQ(Must(session->Generate(options)).tokens, 8u);
+  ASSERT_TRUE(replaced);
+  // What was recalled before is gone and has no text; what came after is from the new version.
+  bool from_the_new = false;
+  for (const Passage& passage : Must(session->Sources(0, PassageOrder::kByScore))) {
+    if (passage.text.empty()) continue;
+    from_the_new = true;
+    EXPECT_EQ(passage.text,
+              other.substr(passage.byte_begin, passage.byte_end - passage.byte_begin));
+  }
+  EXPECT_TRUE(from_the_new);
+}
+
 TEST_F(SessionTest, MemoryOfAnotherModelIsRefusedByName) {
   const auto engine = HybridEngine();
   auto archive = OpenArchive();

@@ -1,0 +1,110 @@
+#include "sdk/memory_bridge.h"
+
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+#include "tests/memory/retrieval_fixture.h"
+
+namespace eidetic::sdk {
+namespace {
+
+using memory::IndexKind;
+using memory::RepresentativeIndex;
+
+constexpr int kHeads = 4;
+
+memory::RetrievalOptions Options() {
+  memory::RetrievalOptions options;
+  options.k = 4;
+  options.scale = 0.25f;
+  return options;
+}
+
+// Two searched sets of random blocks, and queries for both layers.
+class RecallTest : public testing::Test {
+ protected:
+  RecallTest() : random_(1) {
+    for (int i = 0; i < 2; ++i) {
+      const memory::LineageId lineage = memories_[i].AddLineage(std::vector<int>(20, 32), &random_);
+      indexes_.push_back(std::make_unique<RepresentativeIndex>(memories_[i].layout(),
+                                                               IndexKind::kExact, /*threads=*/1));
+      EXPECT_TRUE(indexes_[i]->AddLineage(memories_[i].store(), lineage).ok());
+      sources_.push_back({indexes_[i].get(), &memories_[i].store()});
+    }
+  }
+  kernels::SpanView Select(Recall* recall, int layer) {
+    queries_ = memory::RandomNumbers(static_cast<size_t>(kHeads) * 16, &random_);
+    return recall->Select({layer, queries_.data(), 1, kHeads, 16});
+  }
+
+  std::mt19937 random_;
+  memory::TestMemory memories_[2];
+  std::vector<std::unique_ptr<RepresentativeIndex>> indexes_;
+  std::vector<memory::RetrievalSource> sources_;
+  std::vector<float> queries_;
+};
+
+TEST_F(RecallTest, AttentionReportedAfterAllLayersGoesToTheBlocksOfItsOwnLayer) {
+  Recall recall(Options(), RecallChoice::kAttention, 0);
+  recall.SetSources(sources_);
+  recall.SetAnswering(true);
+  std::map<std::pair<int, uint64_t>, double> wanted;  // by source and block id
+  for (int pass = 0; pass < 5; ++pass) {
+    std::map<int, std::vector<double>> paid;
+    for (const int layer : {2, 5}) {
+      const kernels::SpanView span = Select(&recall, layer);
+      ASSERT_EQ(span.page_count, 4);
+      for (int page = 0; page < span.page_count; ++page) {
+        ASSERT_NE(span.pages[page].block, 0u);
+        paid[layer].push_back(0.01 * (page + 1) + 0.1 * layer);
+        wanted[{span.pages[page].source, span.pages[page].block}] += paid[layer].back();
+      }
+    }
+    for (const auto& [layer, mass] : paid) {
+      recall.Attended(layer, mass.data(), static_cast<int>(mass.size()), 1);
+    }
+  }
+  EXPECT_EQ(recall.record().answer_tokens, 10u);
+  ASSERT_EQ(recall.record().uses.size(), wanted.size());
+  for (const auto& [place, use] : recall.record().uses) {
+    EXPECT_DOUBLE_EQ(use.answer_attention, wanted.at({use.source, use.block.id}));
+  }
+}
+
+TEST_F(RecallTest, APageThatNamesItsBlockBringsTheSameBytesUntilTheSourcesAreSetAgain) {
+  Recall recall(Options(), RecallChoice::kRandom, 3);
+  recall.SetSources(sources_);
+  const std::shared_ptr<const void> epoch = recall.epoch();
+  std::map<std::tuple<int, int, uint64_t>, std::vector<uint8_t>> known;
+  std::set<int> seen_sources;
+  for (int pass = 0; pass < 30; ++pass) {
+    for (const int layer : {2, 5}) {
+      const kernels::SpanView span = Select(&recall, layer);
+      for (int i = 0; i < span.page_count; ++i) {
+        const kernels::SpanPage& page = span.pages[i];
+        const size_t size = kernels::PayloadBytes(page.codec, page.tokens, span.kv_heads, 16);
+        std::vector<uint8_t> bytes(page.keys, page.keys + size);
+        bytes.insert(bytes.end(), page.values, page.values + size);
+        const auto [at, fresh] = known.insert({{layer, page.source, page.block}, bytes});
+        if (!fresh) {
+          EXPECT_EQ(at->second, bytes);
+        }
+        seen_sources.insert(page.source);
+      }
+    }
+  }
+  EXPECT_EQ(seen_sources.size(), 2u);
+  EXPECT_EQ(recall.epoch(), epoch);
+  recall.SetSources({sources_[1], sources_[0]});  // the same names now mean other blocks
+  EXPECT_NE(recall.epoch(), epoch);
+}
+
+}  // namespace
+}  // namespace eidetic::sdk
