@@ -20,7 +20,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kKills = 20;
 constexpr int kSeed = 20261124;
-constexpr std::size_t kTextBytes = 20'000;  // about 4,700 tokens
+constexpr std::size_t kTextBytes = 8'000;  // about 1,900 tokens: 30 segments, each a commit
 
 class Crash : public ProgramTest {
  protected:
