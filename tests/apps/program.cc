@@ -12,6 +12,7 @@
 #include <stdexcept>
 
 #include "tests/model/model_files.h"
+#include "tests/seed.h"
 
 extern char** environ;
 
@@ -168,7 +169,7 @@ void ProgramTest::SetUp() {
 }
 
 void ProgramTest::TearDown() {
-  std::filesystem::remove_all(folder_);
+  if (!testing::KeepsFiles()) std::filesystem::remove_all(folder_);
 }
 
 std::string ProgramTest::Write(const std::string& name, const std::string& bytes) const {

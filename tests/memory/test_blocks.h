@@ -13,6 +13,7 @@
 
 #include "memory/block.h"
 #include "memory/status.h"
+#include "tests/seed.h"
 
 namespace eidetic::memory::testing {
 
@@ -95,6 +96,7 @@ class TemporaryFolder {
     path_ = pattern;
   }
   ~TemporaryFolder() {
+    if (eidetic::testing::KeepsFiles()) return;
     std::error_code error;
     std::filesystem::remove_all(path_, error);
   }
