@@ -88,7 +88,8 @@ class SmolHybrid : public testing::Test {
  protected:
   static void SetUpTestSuite() {
     model_ = HybridModel::Load(GgufFile::Open(HybridModelPath()), LoadOptions{TestDevice(), 0});
-    reference_ = SafetensorsFile::Open(std::string(EIDETIC_PATCH_DIR) + "/reference.safetensors");
+    reference_ = SafetensorsFile::Open(
+        FromEnvironment("EIDETIC_TEST_PATCH_DIR", EIDETIC_PATCH_DIR) + "/reference.safetensors");
     ids_ = Integers(reference_->tensors().at("input_ids"));
   }
   static void TearDownTestSuite() { model_.reset(); }
