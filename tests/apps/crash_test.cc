@@ -86,7 +86,7 @@ TEST_F(Crash, KilledIngestKeepsWhatItAcknowledgedAndEndsWithTheSameDigest) {
   const std::string digest = Digest(VerifyClean(reference));
   const std::uint64_t tokens = JsonLines(whole.out).back().at("tokens");
 
-  std::mt19937_64 random(testing::Seed(20261124));
+  std::mt19937_64 random(tests::Seed(20261124));
   // Moments that let the kills fall all over the document.
   std::uniform_real_distribution<double> moment(0, 2.5 * seconds / kKills);
   int kills = 0, lives = 0;

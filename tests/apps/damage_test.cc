@@ -73,7 +73,7 @@ TEST_F(Damage, AFlippedBitIsNamedOrWithoutConsequenceAndCrashesNothing) {
   ASSERT_NO_FATAL_FAILURE(Ingest());
   const json clean = json::parse(Verify().out).at("collections");
   const json answer = Said(Ask());
-  std::mt19937_64 random(testing::Seed(7));
+  std::mt19937_64 random(tests::Seed(7));
   // Every other flip in a table: there nearly every bit is of consequence.
   const std::vector<std::string> all = Files(), tables = Files(".sst");
   int named = 0;

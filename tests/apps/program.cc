@@ -12,7 +12,6 @@
 #include <stdexcept>
 
 #include "tests/model/model_files.h"
-#include "tests/seed.h"
 
 extern char** environ;
 
@@ -160,16 +159,6 @@ nlohmann::json RunJson(const std::vector<std::string>& arguments) {
   const Outcome outcome = RunProgram(arguments);
   EXPECT_EQ(outcome.code, 0) << arguments[0] << ": " << outcome.err;
   return nlohmann::json::parse(outcome.out);
-}
-
-void ProgramTest::SetUp() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "eidetic-apps-XXXXXX").string();
-  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-  folder_ = pattern;
-}
-
-void ProgramTest::TearDown() {
-  if (!testing::KeepsFiles()) std::filesystem::remove_all(folder_);
 }
 
 std::string ProgramTest::Write(const std::string& name, const std::string& bytes) const {

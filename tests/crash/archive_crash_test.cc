@@ -13,6 +13,7 @@
 
 #include "tests/crash/crash_workload.h"
 #include "tests/memory/test_blocks.h"
+#include "tests/seed.h"
 
 namespace eidetic::memory {
 namespace {
@@ -190,7 +191,7 @@ void ExpectAcknowledgedPrefix(const std::string& path, const Workload& workload,
 
 TEST(ArchiveCrash, KilledAtTwentySeededMomentsItKeepsWhatWasAcknowledgedAndGoesOn) {
   constexpr int kMoments = 20;
-  std::mt19937_64 random(eidetic::testing::Seed(20261124));
+  std::mt19937_64 random(tests::Seed(20261124));
   Workload workload;
   workload.seed = 7;
   std::string expected;
@@ -229,7 +230,7 @@ TEST(ArchiveCrash, KilledAtTwentySeededMomentsItKeepsWhatWasAcknowledgedAndGoesO
 
 // One archive that is never given rest: each process begins with what the last one left.
 TEST(ArchiveCrash, KilledAgainAndAgainItStillEndsWithTheSameDigest) {
-  std::mt19937_64 random(eidetic::testing::Seed(5));
+  std::mt19937_64 random(tests::Seed(5));
   Workload workload;
   workload.seed = 3;
   TemporaryFolder folder;
