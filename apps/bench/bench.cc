@@ -6,7 +6,7 @@
 #include <optional>
 
 #include "apps/bench/process_memory.h"
-#include "apps/cli/temporary_directory.h"
+#include "apps/common/temporary_directory.h"
 #include "apps/eval/haystack.h"
 
 namespace eidetic::bench {
@@ -101,7 +101,7 @@ class Bench {
   }
 
   double read_into_archive(const Text& text, const std::string& name) {
-    const cli::TemporaryDirectory directory(folder_);
+    const apps::TemporaryDirectory directory(folder_);
     Archive archive({.path = directory / "archive", .create = true});
     const auto begin = Clock::now();
     const eid_ingest_result result =
@@ -276,7 +276,7 @@ class Bench {
   const BenchOptions& options_;
   const BenchProgress& progress_;
   const eval::Corpus corpus_;
-  std::optional<cli::TemporaryDirectory> temporary_;
+  std::optional<apps::TemporaryDirectory> temporary_;
   std::string folder_;
   json disk_;
 };

@@ -12,15 +12,11 @@
 namespace eidetic::cli {
 namespace {
 
-struct AskFlags {
+struct AskFlags : AnswerFlags {
   std::string question;
   std::vector<std::string> collections;
   std::size_t sources = 5;
   bool chat = false, json = false;
-  ModelFlags model;
-  ArchiveFlag archive;
-  SpanFlags span;
-  SamplingFlags sampling;
 };
 
 void print_sources(const std::vector<Passage>& sources) {
@@ -88,11 +84,8 @@ void add_ask_command(CLI::App& app, Action& action) {
   flags->sampling.max_tokens = 128;
   CLI::App* c = app.add_subcommand("ask", "Answer a question from memory, with its sources");
   c->add_option("QUESTION", flags->question, "The question")->required();
-  c->add_option("--from,--collection", flags->collections,
-                "A collection to ask; repeat for several; default: the archive's only one")
-      ->type_name("NAME")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_collections_flag(*c, flags->collections,
+                       "A collection to ask; repeat for several; default: the archive's only one");
   c->add_option("--sources", flags->sources, "Passages to show under the answer")
       ->check(CLI::Range(0, 1000))
       ->capture_default_str()
@@ -100,10 +93,7 @@ void add_ask_command(CLI::App& app, Action& action) {
   c->add_flag("--chat,!--no-chat", flags->chat,
               "Ask by the model's chat template; default: plain continuation");
   add_json_flag(*c, flags->json);
-  flags->archive.add(*c);
-  flags->model.add(*c);
-  flags->span.add(*c);
-  flags->sampling.add(*c);
+  flags->add(*c);
   add_examples(*c,
                "  eidetic ask \"Where does Irene Adler live?\" --from books\n"
                "  eidetic ask \"Who wrote the letter?\" --from books --from notes --sources 3\n"

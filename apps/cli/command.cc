@@ -132,21 +132,27 @@ GenerateOptions SamplingFlags::options() const {
   return options;
 }
 
+void AnswerFlags::add(CLI::App& command) {
+  archive.add(command);
+  model.add(command);
+  span.add(command);
+  sampling.add(command);
+}
+
+void add_collections_flag(CLI::App& command, std::vector<std::string>& collections,
+                          const std::string& text) {
+  command.add_option("--from,--collection", collections, text)
+      ->type_name("NAME")
+      ->take_all()
+      ->allow_extra_args(false);
+}
+
 void add_json_flag(CLI::App& command, bool& json) {
   command.add_flag("--json", json, "Print JSON on standard output");
 }
 
 void add_examples(CLI::App& command, const std::string& examples) {
   command.footer("\nExamples:\n" + examples);
-}
-
-eid_attention_mode parse_mode(const std::string& name) {
-  if (name == "stream") return EID_ATTENTION_STREAM;
-  if (name == "window") return EID_ATTENTION_WINDOW;
-  if (name == "full") return EID_ATTENTION_FULL;
-  if (name == "random") return EID_ATTENTION_RANDOM;
-  throw Error(EID_INVALID_ARGUMENT, "there is no attention mode '" + name + "'",
-              "choose stream, window, full or random");
 }
 
 const char* stop_reason_name(eid_stop_reason reason) {

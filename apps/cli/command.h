@@ -72,11 +72,23 @@ struct SamplingFlags {
   GenerateOptions options() const;
 };
 
+// What `ask` and `generate` have in common.
+struct AnswerFlags {
+  ModelFlags model;
+  ArchiveFlag archive;
+  SpanFlags span;
+  SamplingFlags sampling;
+
+  void add(CLI::App& command);
+};
+
+// --from, which may be repeated
+void add_collections_flag(CLI::App& command, std::vector<std::string>& collections,
+                          const std::string& text);
 void add_json_flag(CLI::App& command, bool& json);
 // The examples under --help, one command a line.
 void add_examples(CLI::App& command, const std::string& examples);
 
-eid_attention_mode parse_mode(const std::string& name);
 const char* stop_reason_name(eid_stop_reason reason);
 
 // The collections to ask: `names`, or the archive's only one when none is named.

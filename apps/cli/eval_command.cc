@@ -11,6 +11,7 @@
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
+#include "apps/common/attention_mode.h"
 #include "apps/eval/needle.h"
 
 namespace eidetic::cli {
@@ -35,7 +36,7 @@ void check_flags(const NeedleFlags& flags) {
     throw Error(EID_INVALID_ARGUMENT, "a mode is named twice in --modes", "name each once");
   }
   for (const std::string& mode : o.modes) {
-    if (parse_mode(mode) == EID_ATTENTION_FULL && flags.via == "archive") {
+    if (apps::parse_mode(mode) == EID_ATTENTION_FULL && flags.via == "archive") {
       throw Error(EID_INVALID_ARGUMENT,
                   "mode full cannot ask an archive: it attends to its own session only",
                   "leave full out of --modes, or use --via session");
@@ -147,7 +148,7 @@ void add_needle_command(CLI::App& eval_app, Action& action) {
       ->type_name("N,N,...");
   c->add_option("--modes", o.modes, "stream, window, full, random")
       ->delimiter(',')
-      ->check(CLI::IsMember({"stream", "window", "full", "random"}))
+      ->check(CLI::IsMember(apps::attention_mode_names()))
       ->type_name("NAME,...");
   c->add_option("--samples", o.samples, "Prompts per length; the same for every mode")
       ->check(CLI::Range(1, 100000))

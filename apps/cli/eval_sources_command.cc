@@ -12,9 +12,9 @@
 #include "apps/cli/ask.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
-#include "apps/cli/temporary_directory.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
+#include "apps/common/temporary_directory.h"
 #include "apps/eval/haystack.h"
 #include "apps/eval/question_form.h"
 
@@ -192,7 +192,7 @@ int run_sources(const SourcesFlags& flags) {
   if (flags.form != "ask") eval::question_form(flags.form);
   check_names(flags.texts);
   const Engine engine = flags.model.load();
-  std::optional<TemporaryDirectory> directory;
+  std::optional<apps::TemporaryDirectory> directory;
   std::string path = flags.keep;
   if (path.empty()) path = directory.emplace(flags.work_dir) / "archive";
   Archive archive({.path = path, .create = true});

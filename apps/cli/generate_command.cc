@@ -8,18 +8,15 @@
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
+#include "apps/common/attention_mode.h"
 
 namespace eidetic::cli {
 namespace {
 
-struct GenerateFlags {
+struct GenerateFlags : AnswerFlags {
   std::string prompt, file, session, mode = "stream";
   std::vector<std::string> collections;
   bool use_span = false, memory_off = false, chat = false, json = false;
-  ModelFlags model;
-  ArchiveFlag archive;
-  SpanFlags span;
-  SamplingFlags sampling;
   CLI::Option* prompt_given = nullptr;
 };
 
@@ -37,7 +34,7 @@ std::string prompt_text(const GenerateFlags& flags) {
 
 Session open_or_create(const GenerateFlags& flags, const Engine& engine,
                        const std::optional<Archive>& archive) {
-  const SessionOptions options = flags.span.session_options(parse_mode(flags.mode));
+  const SessionOptions options = flags.span.session_options(apps::parse_mode(flags.mode));
   if (flags.session.empty()) return Session(engine, options);
   try {
     return Session::open(engine, *archive, flags.session);
@@ -114,23 +111,16 @@ void add_generate_command(CLI::App& app, Action& action) {
   c->add_option("--session", flags->session,
                 "Open this session of the archive, or begin it, and save it at the end")
       ->type_name("NAME");
-  c->add_option("--from,--collection", flags->collections,
-                "A collection to recall from; repeat for several")
-      ->type_name("NAME")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_collections_flag(*c, flags->collections, "A collection to recall from; repeat for several");
   c->add_option("--mode", flags->mode, "Attention of a new session: stream, window, full, random")
-      ->check(CLI::IsMember({"stream", "window", "full", "random"}))
+      ->check(CLI::IsMember(apps::attention_mode_names()))
       ->capture_default_str()
       ->type_name("NAME");
   c->add_flag("--use-span", flags->use_span, "Recall memory while reading the prompt too");
   c->add_flag("--memory-off", flags->memory_off, "No recall for this answer");
   c->add_flag("--chat", flags->chat, "The prompt is a user's turn by the model's chat template");
   add_json_flag(*c, flags->json);
-  flags->archive.add(*c);
-  flags->model.add(*c);
-  flags->span.add(*c);
-  flags->sampling.add(*c);
+  flags->add(*c);
   add_examples(*c,
                "  eidetic generate --prompt \"Once upon a time\" --max-tokens 40\n"
                "  eidetic generate --file chapter.txt --temperature 0.8 --top-p 0.9 --seed 7\n"

@@ -202,11 +202,9 @@ void add_memory_commands(CLI::App& app, Action& action) {
   auto search = std::make_shared<MemoryFlags>();
   c = memory->add_subcommand("search", "The passages the model would recall for a text");
   c->add_option("QUERY", search->query, "The text to search with")->required();
-  c->add_option("--from,--collection", search->collections,
-                "A collection to search; repeat for several; default: the archive's only one")
-      ->type_name("NAME")
-      ->take_all()
-      ->allow_extra_args(false);
+  add_collections_flag(
+      *c, search->collections,
+      "A collection to search; repeat for several; default: the archive's only one");
   c->add_option("--limit", search->limit, "Most passages to show")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str()

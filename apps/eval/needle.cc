@@ -4,8 +4,8 @@
 #include <chrono>
 #include <memory>
 
-#include "apps/cli/command.h"
-#include "apps/cli/temporary_directory.h"
+#include "apps/common/attention_mode.h"
+#include "apps/common/temporary_directory.h"
 
 namespace eidetic::eval {
 namespace {
@@ -25,7 +25,7 @@ double seconds_since(Clock::time_point begin) {
 SessionOptions session_options(const NeedleOptions& options, const std::string& mode,
                                std::uint64_t index) {
   SessionOptions result = options.session;
-  result.mode = cli::parse_mode(mode);
+  result.mode = apps::parse_mode(mode);
   result.seed = options.seed + index;
   // The baselines keep no memory: their speed is that of the plain model.
   result.forget_own_past = result.mode == EID_ATTENTION_WINDOW || result.mode == EID_ATTENTION_FULL;
@@ -116,7 +116,7 @@ class SampleRun {
   // The archive serves all modes; only the first fills it.
   double read_into_archive() {
     if (archive_) return archive_seconds_;
-    directory_ = std::make_unique<cli::TemporaryDirectory>(options_.work_dir);
+    directory_ = std::make_unique<apps::TemporaryDirectory>(options_.work_dir);
     archive_ = std::make_unique<Archive>(ArchiveOptions{*directory_ / "archive", true});
     IngestOptions ingest{.collection = kCollection, .source = "text", .text = haystack_.text};
     ingest.codec = options_.session.codec;
@@ -132,7 +132,7 @@ class SampleRun {
   const Haystack& haystack_;
   NeedleSample base_;
   Progress on_read_;
-  std::unique_ptr<cli::TemporaryDirectory> directory_;
+  std::unique_ptr<apps::TemporaryDirectory> directory_;
   std::unique_ptr<Archive> archive_;
   double archive_seconds_ = 0;
 };

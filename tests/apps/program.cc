@@ -161,16 +161,6 @@ nlohmann::json RunJson(const std::vector<std::string>& arguments) {
   return nlohmann::json::parse(outcome.out);
 }
 
-void ProgramTest::SetUp() {
-  std::string pattern = (std::filesystem::temp_directory_path() / "eidetic-apps-XXXXXX").string();
-  ASSERT_NE(::mkdtemp(pattern.data()), nullptr);
-  folder_ = pattern;
-}
-
-void ProgramTest::TearDown() {
-  std::filesystem::remove_all(folder_);
-}
-
 std::string ProgramTest::Write(const std::string& name, const std::string& bytes) const {
   model::WriteFile(Path(name), bytes);
   return Path(name);

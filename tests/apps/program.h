@@ -12,6 +12,8 @@
 #include <utility>
 #include <vector>
 
+#include "tests/temporary_folder.h"
+
 namespace eidetic::apps {
 
 struct Outcome {
@@ -61,10 +63,7 @@ nlohmann::json RunJson(const std::vector<std::string>& arguments);
 // An empty folder per test, gone after it; texts to read; the models.
 class ProgramTest : public ::testing::Test {
  protected:
-  void SetUp() override;
-  void TearDown() override;
-
-  std::string Path(const std::string& name) const { return (folder_ / name).string(); }
+  std::string Path(const std::string& name) const { return folder_ / name; }
   std::string Write(const std::string& name, const std::string& bytes) const;
 
   // The first `bytes` of the story that ships for the demo, to the end of a sentence or before it.
@@ -73,7 +72,7 @@ class ProgramTest : public ::testing::Test {
   static std::string BaseModel();
 
  private:
-  std::filesystem::path folder_;
+  tests::TemporaryFolder folder_;
 };
 
 // Lines of JSON, as `ingest --json` prints.

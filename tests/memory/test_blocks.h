@@ -5,7 +5,6 @@
 #include <gtest/gtest.h>
 
 #include <cstdint>
-#include <filesystem>
 #include <random>
 #include <string>
 #include <utility>
@@ -13,6 +12,7 @@
 
 #include "memory/block.h"
 #include "memory/status.h"
+#include "tests/temporary_folder.h"
 
 namespace eidetic::memory::testing {
 
@@ -86,27 +86,7 @@ inline int BlockTokens(const Layout& layout, uint64_t position, uint64_t tokens)
       std::min<uint64_t>(static_cast<uint64_t>(layout.block_tokens), tokens - position));
 }
 
-// A folder of the test's own, removed with it.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "eidetic-test-XXXXXX").string();
-    EXPECT_NE(mkdtemp(pattern.data()), nullptr);
-    path_ = pattern;
-  }
-  ~TemporaryFolder() {
-    std::error_code error;
-    std::filesystem::remove_all(path_, error);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  // A path inside it.
-  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
-  std::string path() const { return path_.string(); }
-
- private:
-  std::filesystem::path path_;
-};
+using tests::TemporaryFolder;
 
 }  // namespace eidetic::memory::testing
 

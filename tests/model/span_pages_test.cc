@@ -187,7 +187,8 @@ TEST_P(PagesThatStay, AreAttendedBitForBitAsPagesWrittenAnew) {
         outputs.push_back(pass.Attend(qkv[layer], layer, layer).cpu());
       }
       pass.ReportAttention();
-      stream->state.Advance(std::vector<int32_t>(tokens, 1), nullptr);
+      stream->state.Advance(std::vector<int32_t>(tokens, 1), nullptr,
+                            /*at_once=*/false);
     }
     ASSERT_TRUE(at::equal(outputs[0], outputs[2])) << "step " << step;
     ASSERT_TRUE(at::equal(outputs[1], outputs[3])) << "step " << step;

@@ -18,14 +18,19 @@
 
 namespace eidetic::model {
 
+// The value of an environment variable, for programs that run where they were not built.
+inline std::string FromEnvironment(const char* variable, const char* usual) {
+  const char* value = std::getenv(variable);
+  return value == nullptr ? usual : value;
+}
+
 inline std::string ParityFile(const std::string& name) {
-  return std::string(EIDETIC_PARITY_DIR) + "/" + name;
+  return FromEnvironment("EIDETIC_TEST_PARITY_DIR", EIDETIC_PARITY_DIR) + "/" + name;
 }
 
 // The device that tests compute on: EIDETIC_TEST_DEVICE, or the CPU. Tolerances are the same.
 inline std::string TestDevice() {
-  const char* device = std::getenv("EIDETIC_TEST_DEVICE");
-  return device == nullptr ? "cpu" : device;
+  return FromEnvironment("EIDETIC_TEST_DEVICE", "cpu");
 }
 
 inline const HybridModel& TinyModel() {

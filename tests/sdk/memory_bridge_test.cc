@@ -55,7 +55,7 @@ TEST_F(RecallTest, AttentionReportedAfterAllLayersGoesToTheBlocksOfItsOwnLayer) 
   Recall recall(Options(), RecallChoice::kAttention, 0);
   recall.SetSources(sources_);
   recall.SetAnswering(true);
-  std::map<std::pair<int, uint64_t>, double> wanted;  // by source and block id
+  std::map<std::tuple<int, uint64_t, int>, double> wanted;  // by source, block id and layer
   for (int pass = 0; pass < 5; ++pass) {
     std::map<int, std::vector<double>> paid;
     for (const int layer : {2, 5}) {
@@ -64,17 +64,24 @@ TEST_F(RecallTest, AttentionReportedAfterAllLayersGoesToTheBlocksOfItsOwnLayer) 
       for (int page = 0; page < span.page_count; ++page) {
         ASSERT_NE(span.pages[page].block, 0u);
         paid[layer].push_back(0.01 * (page + 1) + 0.1 * layer);
-        wanted[{span.pages[page].source, span.pages[page].block}] += paid[layer].back();
+        wanted[{span.pages[page].source, span.pages[page].block, layer}] += paid[layer].back();
       }
     }
     for (const auto& [layer, mass] : paid) {
       recall.Attended(layer, mass.data(), static_cast<int>(mass.size()), 1);
     }
   }
-  EXPECT_EQ(recall.record().answer_tokens, 10u);
-  ASSERT_EQ(recall.record().uses.size(), wanted.size());
+  size_t told = 0;
   for (const auto& [place, use] : recall.record().uses) {
-    EXPECT_DOUBLE_EQ(use.answer_attention, wanted.at({use.source, use.block.id}));
+    for (const auto& [layer, of_layer] : use.layers) {
+      ++told;
+      EXPECT_DOUBLE_EQ(of_layer.answer_attention, wanted.at({use.source, use.block.id, layer}));
+    }
+  }
+  EXPECT_EQ(told, wanted.size());
+  for (const int layer : {2, 5}) {
+    EXPECT_EQ(recall.record().layers.at(layer).answer_tokens, 5u);
+    EXPECT_EQ(recall.record().layers.at(layer).selections, 5u);
   }
 }
 

@@ -4,8 +4,6 @@
 
 #include <gtest/gtest.h>
 
-#include <unistd.h>
-
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
@@ -16,6 +14,7 @@
 
 #include "memory/archive.h"
 #include "sdk/engine.h"
+#include "tests/temporary_folder.h"
 
 namespace eidetic::sdk {
 
@@ -48,16 +47,7 @@ class SdkTest : public ::testing::Test {
     return engine;
   }
 
-  void SetUp() override {
-    folder_ = std::filesystem::temp_directory_path() /
-              ("eidetic-sdk-" + std::to_string(getpid()) + "-" +
-               ::testing::UnitTest::GetInstance()->current_test_info()->name());
-    std::filesystem::remove_all(folder_);
-    std::filesystem::create_directories(folder_);
-  }
-  void TearDown() override { std::filesystem::remove_all(folder_); }
-
-  std::string ArchivePath() const { return (folder_ / "archive").string(); }
+  std::string ArchivePath() const { return folder_ / "archive"; }
   std::shared_ptr<memory::Archive> OpenArchive() const {
     memory::ArchiveOptions options;
     options.path = ArchivePath();
@@ -74,7 +64,7 @@ class SdkTest : public ::testing::Test {
     return text.str().substr(0, bytes);
   }
 
-  std::filesystem::path folder_;
+  tests::TemporaryFolder folder_;
 };
 
 }  // namespace eidetic::sdk

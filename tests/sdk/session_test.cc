@@ -127,7 +127,7 @@ TEST_F(SessionTest, RestoredSessionContinuesBitForBitInANewProcess) {
     uninterrupted = Continue(session.get());  // goes on after the save; never saved itself
   }
 
-  const std::string output = (folder_ / "child-output").string();
+  const std::string output = folder_ / "child-output";
   setenv("EIDETIC_TEST_CHILD_ARCHIVE", ArchivePath().c_str(), 1);
   setenv("EIDETIC_TEST_CHILD_OUTPUT", output.c_str(), 1);
   std::string program = std::filesystem::read_symlink("/proc/self/exe").string();

@@ -1,6 +1,6 @@
 // A directory that is gone, with all in it, when its owner is.
-#ifndef EIDETIC_APPS_CLI_TEMPORARY_DIRECTORY_H_
-#define EIDETIC_APPS_CLI_TEMPORARY_DIRECTORY_H_
+#ifndef EIDETIC_APPS_COMMON_TEMPORARY_DIRECTORY_H_
+#define EIDETIC_APPS_COMMON_TEMPORARY_DIRECTORY_H_
 
 #include <stdlib.h>
 
@@ -11,7 +11,7 @@
 
 #include "eidetic/eidetic.hpp"
 
-namespace eidetic::cli {
+namespace eidetic::apps {
 
 class TemporaryDirectory {
  public:
@@ -43,6 +43,6 @@ class TemporaryDirectory {
   std::string path_;
 };
 
-}  // namespace eidetic::cli
+}  // namespace eidetic::apps
 
-#endif  // EIDETIC_APPS_CLI_TEMPORARY_DIRECTORY_H_
+#endif  // EIDETIC_APPS_COMMON_TEMPORARY_DIRECTORY_H_
