@@ -104,6 +104,7 @@ Result<std::shared_ptr<Archive>> Archive::Open(const ArchiveOptions& options) {
   rocks.path = options.path;
   rocks.create = options.create;
   rocks.read_only = options.read_only;
+  rocks.repair = options.repair;
   EID_ASSIGN_OR_RETURN(std::shared_ptr<RecordStore> records, OpenRocksRecordStore(rocks));
   return OpenOver(std::move(records), options);
 }
@@ -143,6 +144,9 @@ Status ArchiveImpl::EnsureFormat() {
     return Status(Code::kCorruption,
                   "the database at " + path() + " has records but no format record",
                   "it is damaged, or no archive of eidetic: restore it from a copy");
+  }
+  if (const std::string lost = records_->LogDamage(); !lost.empty()) {
+    return Status(Code::kCorruption, lost + ", all of it", "restore the archive from a backup");
   }
   if (!options_.create || options_.read_only) {
     return Status(Code::kNotFound, "there is no archive at " + path(),

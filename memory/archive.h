@@ -78,6 +78,7 @@ struct ArchiveOptions {
   std::string path;
   bool create = false;
   bool read_only = false;
+  bool repair = false;  // a damaged log is no error: goes on without what it lost, for good
   uint64_t pool_bytes = 384u << 20;
 };
 
@@ -101,7 +102,9 @@ class DocumentWriter {
 class Archive {
  public:
   // kNotFound (nothing there and not `create`), kLocked (names the process), kNoSpace, kCorruption,
-  // kUnsupported (a newer format version).
+  // kUnsupported (a newer format version). A damaged log is kCorruption when opened to write;
+  // opened read-only, the archive is as it was before the damage, and Verify and LogDamage tell of
+  // it.
   static Result<std::shared_ptr<Archive>> Open(const ArchiveOptions& options);
   // The same over any record store: for tests, and for memory that lives in RAM only.
   static Result<std::shared_ptr<Archive>> OpenOver(std::shared_ptr<RecordStore> records,
@@ -146,6 +149,8 @@ class Archive {
 
   virtual Result<VerifyReport> Verify(
       const std::function<bool(const VerifyProgress&)>& progress) const = 0;
+  // What is lost because the database's log was damaged; empty when nothing is.
+  virtual std::string LogDamage() const = 0;
   virtual Result<uint64_t> SizeOnDisk() const = 0;
   virtual Status Compact() = 0;
 

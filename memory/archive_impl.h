@@ -49,6 +49,7 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
 
   Result<VerifyReport> Verify(
       const std::function<bool(const VerifyProgress&)>& progress) const override;
+  std::string LogDamage() const override { return records_->LogDamage(); }
   Result<uint64_t> SizeOnDisk() const override { return records_->SizeOnDisk(); }
   Status Compact() override { return records_->Compact(); }
 

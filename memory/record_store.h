@@ -66,6 +66,9 @@ class RecordStore {
   virtual Status Scan(
       Family family, std::string_view begin, std::string_view end,
       const std::function<Status(std::string_view key, std::string_view value)>& visit) const = 0;
+  // What is lost because the log was damaged: one sentence, or empty. Opened read-only, a store
+  // with such a log shows what is left.
+  virtual std::string LogDamage() const { return {}; }
   // Bytes held on disk (or in RAM).
   virtual Result<uint64_t> SizeOnDisk() const = 0;
   // Makes disk use small: merges, and drops deleted bytes. May take long.
@@ -79,12 +82,17 @@ std::unique_ptr<RecordStore> NewRamRecordStore();
 struct RocksOptions {
   std::string path;  // a folder of the archive's own: the database, and the lock of its writer
   bool create = false;
-  bool read_only = false;                 // takes no lock; sees the archive as it is now
+  bool read_only = false;  // takes no lock; sees the archive as it is now
+  bool repair = false;     // a damaged log is no error: goes on without what it lost, for good
   size_t write_buffer_bytes = 16u << 20;  // of the family with bulk data; the others have less
   size_t block_cache_bytes = 32u << 20;   // indexes and filters of tables, and small records
 };
 // kNotFound (nothing there and not `create`), kInvalidArgument (the folder holds other things:
 // nothing is touched), kLocked (names the holder), kNoSpace, kCorruption, kIoError.
+//
+// What a crash leaves at the end of the log is dropped in silence: it was never acknowledged.
+// Damage before something acknowledged is kCorruption, unless `read_only` or `repair`
+// (write_log.h).
 //
 // After a write that failed, every later write is refused with the same error: what follows a hole
 // must not be acknowledged (rule 2). Opening again recovers.

@@ -1,4 +1,5 @@
-// The only file that knows RocksDB. Why it is tuned like this: docs/decisions/020.
+// The only file that knows RocksDB, but for the bytes of its log (write_log.h). Why it is tuned
+// like this: docs/decisions/020.
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
@@ -12,10 +13,12 @@
 #include <cstdarg>
 #include <filesystem>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 #include "memory/format.h"
 #include "memory/record_store.h"
+#include "memory/write_log.h"
 #include "memory/writer_lock.h"
 
 namespace eidetic::memory {
@@ -59,26 +62,37 @@ struct ReadOnlyWrite {
   }
 };
 
+// An open database with its families.
+struct Database {
+  Database() = default;
+  Database(Database&&) = default;
+  ~Database() {
+    if (db == nullptr) return;
+    for (rocksdb::ColumnFamilyHandle* handle : handles) {
+      static_cast<void>(db->DestroyColumnFamilyHandle(handle).ok());
+    }
+    static_cast<void>(db->Close().ok());
+  }
+  std::unique_ptr<rocksdb::DB> db;
+  std::vector<rocksdb::ColumnFamilyHandle*> handles;
+};
+
 class RocksRecordStore : public RecordStore {
  public:
-  RocksRecordStore(RocksOptions options, std::unique_ptr<WriterLock> lock,
-                   std::unique_ptr<rocksdb::DB> db,
-                   std::vector<rocksdb::ColumnFamilyHandle*> handles)
+  RocksRecordStore(RocksOptions options, std::unique_ptr<WriterLock> lock, Database database,
+                   std::string damage)
       : options_(std::move(options)),
         lock_(std::move(lock)),
-        db_(std::move(db)),
-        handles_(std::move(handles)) {}
+        database_(std::move(database)),
+        db_(database_.db.get()),
+        damage_(std::move(damage)) {}
 
   ~RocksRecordStore() override {
     if (!options_.read_only) {
       // Empties the log: what is left on disk is tables alone. A failure loses nothing, since what
       // was acknowledged is in the log.
-      static_cast<void>(db_->Flush(rocksdb::FlushOptions(), handles_).ok());
+      static_cast<void>(db_->Flush(rocksdb::FlushOptions(), database_.handles).ok());
     }
-    for (rocksdb::ColumnFamilyHandle* handle : handles_) {
-      static_cast<void>(db_->DestroyColumnFamilyHandle(handle).ok());
-    }
-    static_cast<void>(db_->Close().ok());
   }
 
   Status Write(const RecordBatch& batch, bool durable) override {
@@ -112,8 +126,10 @@ class RocksRecordStore : public RecordStore {
     if (!status.ok()) {
       write_error_ =
           FromRocks(status, "writing " + std::to_string(batch.bytes()) + " bytes", options_.path);
+      return write_error_;
     }
-    return write_error_;
+    if (durable) Acknowledge();
+    return {};
   }
 
   Result<std::string> Get(Family family, std::string_view key) const override {
@@ -159,6 +175,8 @@ class RocksRecordStore : public RecordStore {
     return FromRocks(at->status(), std::string("scanning ") + FamilyName(family), options_.path);
   }
 
+  std::string LogDamage() const override { return damage_; }
+
   Result<uint64_t> SizeOnDisk() const override {
     uint64_t bytes = 0;
     std::error_code error;
@@ -192,7 +210,17 @@ class RocksRecordStore : public RecordStore {
 
  private:
   rocksdb::ColumnFamilyHandle* Handle(Family family) const {
-    return handles_[static_cast<size_t>(family)];
+    return database_.handles[static_cast<size_t>(family)];
+  }
+
+  // Marks the log behind a batch that is durable: damage before the mark is then never taken for
+  // what a crash has left (write_log.h). Lost with the power, it is not missed: the next opening
+  // empties the log. The batch is durable all the same when this fails; later ones are refused.
+  void Acknowledge() {
+    rocksdb::WriteBatch mark;
+    rocksdb::Status status = mark.PutLogData(ToSlice(kAcknowledgement));
+    if (status.ok()) status = db_->Write(rocksdb::WriteOptions(), &mark);
+    write_error_ = FromRocks(status, "marking the log", options_.path);
   }
 
   static rocksdb::ReadOptions ReadOptions(Family family) {
@@ -218,8 +246,9 @@ class RocksRecordStore : public RecordStore {
 
   RocksOptions options_;
   std::unique_ptr<WriterLock> lock_;  // outlives the database
-  std::unique_ptr<rocksdb::DB> db_;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles_;
+  Database database_;
+  rocksdb::DB* db_;
+  std::string damage_;
   std::mutex write_mutex_;
   Status write_error_;  // of the first failed write; guarded by write_mutex_
 };
@@ -293,6 +322,10 @@ rocksdb::DBOptions DatabaseOptions(const RocksOptions& options) {
   return db;
 }
 
+std::string DatabaseFolder(const fs::path& folder) {
+  return (folder / kDatabaseFolder).string();
+}
+
 bool IsDatabase(const fs::path& folder) {
   std::error_code error;
   return fs::exists(folder / kDatabaseFolder / "CURRENT", error);
@@ -333,6 +366,60 @@ Status PrepareFolder(const RocksOptions& options) {
   return {};
 }
 
+// As the database stands after its log was read in `mode`.
+Result<Database> OpenDatabase(const RocksOptions& options, rocksdb::WALRecoveryMode mode) {
+  auto cache = rocksdb::NewLRUCache(options.block_cache_bytes);
+  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
+  for (Family family : kFamilies) {
+    const std::string name =
+        family == Family::kMeta ? rocksdb::kDefaultColumnFamilyName : FamilyName(family);
+    descriptors.emplace_back(name, FamilyOptions(family, options, cache));
+  }
+  rocksdb::DBOptions wanted = DatabaseOptions(options);
+  wanted.wal_recovery_mode = mode;
+  const std::string folder = DatabaseFolder(options.path);
+  Database database;
+  rocksdb::DB* opened = nullptr;
+  const rocksdb::Status status =
+      options.read_only
+          ? rocksdb::DB::OpenForReadOnly(wanted, folder, descriptors, &database.handles, &opened)
+          : rocksdb::DB::Open(wanted, folder, descriptors, &database.handles, &opened);
+  database.db.reset(opened);
+  EID_RETURN_IF_ERROR(FromRocks(status, "opening the database", options.path));
+  return database;
+}
+
+// The damage in the logs that the database still needs: acknowledged batches are missing (rule 2).
+Result<std::optional<WriteLogDamage>> LogDamageOf(const RocksOptions& options) {
+  const std::string folder = DatabaseFolder(options.path);
+  EID_ASSIGN_OR_RETURN(std::optional<WriteLogDamage> damage, FindWriteLogDamage(folder, 0));
+  if (!damage) return damage;
+  // A log that was read by an earlier opening, and is only still there, may be as it likes.
+  RocksOptions probe = options;
+  probe.read_only = true;
+  const Result<Database> database =
+      OpenDatabase(probe, rocksdb::WALRecoveryMode::kPointInTimeRecovery);
+  if (!database.ok()) {
+    if (database.status().code() == Code::kCorruption) return damage;
+    return database.status();
+  }
+  uint64_t first_log = 0;
+  if (!database->db->GetIntProperty(rocksdb::DB::Properties::kMinLogNumberToKeep, &first_log)) {
+    return damage;
+  }
+  return FindWriteLogDamage(folder, first_log);
+}
+
+Result<Database> OpenWhatIsThere(const RocksOptions& options,
+                                 const std::optional<WriteLogDamage>& damage) {
+  // Up to the first record that is not whole: what a crash leaves, and a state that once was.
+  Result<Database> earlier = OpenDatabase(options, rocksdb::WALRecoveryMode::kPointInTimeRecovery);
+  if (!damage || !damage->skippable || earlier.status().code() != Code::kCorruption) return earlier;
+  // Tables hold some of what was committed later, so that there is no earlier state to go to: what
+  // can be read is, and verification names the documents that lack something.
+  return OpenDatabase(options, rocksdb::WALRecoveryMode::kSkipAnyCorruptedRecords);
+}
+
 }  // namespace
 
 Result<std::unique_ptr<RecordStore>> OpenRocksRecordStore(const RocksOptions& options) {
@@ -344,26 +431,30 @@ Result<std::unique_ptr<RecordStore>> OpenRocksRecordStore(const RocksOptions& op
   if (!options.read_only) {
     EID_ASSIGN_OR_RETURN(lock, WriterLock::Acquire((fs::path(options.path) / kLockFile).string()));
   }
-
-  auto cache = rocksdb::NewLRUCache(options.block_cache_bytes);
-  std::vector<rocksdb::ColumnFamilyDescriptor> descriptors;
-  for (Family family : kFamilies) {
-    const std::string name =
-        family == Family::kMeta ? rocksdb::kDefaultColumnFamilyName : FamilyName(family);
-    descriptors.emplace_back(name, FamilyOptions(family, options, cache));
+  std::string told;
+  std::optional<WriteLogDamage> damage;
+  if (IsDatabase(options.path)) {
+    EID_ASSIGN_OR_RETURN(damage, LogDamageOf(options));
   }
-  const std::string database = (fs::path(options.path) / kDatabaseFolder).string();
-  rocksdb::DB* opened = nullptr;
-  std::vector<rocksdb::ColumnFamilyHandle*> handles;
-  const rocksdb::Status status =
-      options.read_only
-          ? rocksdb::DB::OpenForReadOnly(DatabaseOptions(options), database, descriptors, &handles,
-                                         &opened)
-          : rocksdb::DB::Open(DatabaseOptions(options), database, descriptors, &handles, &opened);
-  std::unique_ptr<rocksdb::DB> db(opened);
-  EID_RETURN_IF_ERROR(FromRocks(status, "opening the database", options.path));
+  if (damage) {
+    told = "the log " + damage->file + " of " + options.path + " is damaged at byte " +
+           std::to_string(damage->offset) + ": what was committed after that is lost";
+    if (!options.read_only && !options.repair) {
+      return Status(Code::kCorruption, told,
+                    "restore the archive from a backup, or run `eidetic memory repair` to go on "
+                    "with what was committed before; reading it is possible meanwhile");
+    }
+  }
+  Result<Database> database = OpenWhatIsThere(options, damage);
+  if (damage && !database.ok()) {
+    return Status(database.status().code(), told + ", and " + database.status().message(),
+                  "restore the archive from a backup");
+  }
+  EID_RETURN_IF_ERROR(database.status());
+  // Repaired, the damage is gone, and with it what it cost.
+  if (!options.read_only) told.clear();
   return std::unique_ptr<RecordStore>(std::make_unique<RocksRecordStore>(
-      options, std::move(lock), std::move(db), std::move(handles)));
+      options, std::move(lock), std::move(database).value(), std::move(told)));
 }
 
 }  // namespace eidetic::memory

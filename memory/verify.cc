@@ -49,6 +49,7 @@ class Verifier {
       : records_(records), log_(progress), lineages_(records, &log_) {}
 
   Result<VerifyReport> Run() {
+    if (const std::string lost = records_.LogDamage(); !lost.empty()) Damaged(lost);
     EID_RETURN_IF_ERROR(ReadMeta());
     CheckReferences();
     EID_RETURN_IF_ERROR(ReadSessions());

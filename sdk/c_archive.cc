@@ -50,6 +50,7 @@ eid_status eid_archive_open(const eid_archive_options* options, eid_archive** ou
     wanted.path = given.path;
     wanted.create = given.create != 0;
     wanted.read_only = given.read_only != 0;
+    wanted.repair = given.repair != 0;
     if (given.cache_bytes != 0) wanted.pool_bytes = given.cache_bytes;
     EID_ASSIGN_OR_RETURN(auto archive, memory::Archive::Open(wanted));
     *out = new eid_archive{std::move(archive), std::make_shared<sdk::OpenSessions>()};

@@ -107,6 +107,7 @@ Result<std::string> ListJson(const memory::Archive& archive, const std::string& 
     collections.push_back(std::move(one));
   }
   json out = {{"collections", json::array()}, {"sessions", json::array()}};
+  if (const std::string lost = archive.LogDamage(); !lost.empty()) out["log_damage"] = lost;
   for (const memory::CollectionRecord& record : collections) {
     json entry = {{"name", record.name},
                   {"fingerprint", record.layout.fingerprint},

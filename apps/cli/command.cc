@@ -54,11 +54,27 @@ const std::string& ArchiveFlag::required() const {
 }
 
 Archive ArchiveFlag::open_to_read() const {
-  return Archive({.path = required(), .read_only = true});
+  Archive archive({.path = required(), .read_only = true});
+  if (const std::string lost = log_damage(archive); !lost.empty()) {
+    print_note("eidetic: " + one_line(lost, lost.size() + 2) + "; this reads what is left");
+  }
+  return archive;
 }
 
 Archive ArchiveFlag::open_to_write(bool create) const {
   return Archive({.path = required(), .create = create});
+}
+
+Archive ArchiveFlag::open_to_repair() const {
+  return Archive({.path = required(), .repair = true});
+}
+
+std::string log_damage(const Archive& archive) {
+  try {
+    return parse_json(archive.list()).value("log_damage", "");
+  } catch (const Error&) {
+    return "";  // what keeps the list from being read is told by whoever reads it
+  }
 }
 
 void SpanFlags::add(CLI::App& command) {

@@ -43,12 +43,17 @@ struct ArchiveFlag {
   std::string path;
 
   void add(CLI::App& command);
+  // Tells on standard error when the archive's log is damaged.
   Archive open_to_read() const;
   Archive open_to_write(bool create) const;
+  Archive open_to_repair() const;
 
  private:
   const std::string& required() const;
 };
+
+// What an archive that was opened to read lost with its log; empty when nothing.
+std::string log_damage(const Archive& archive);
 
 // --window, --sinks, --segment, --span-blocks, --candidates, --query-offset, --span-layers, --codec
 struct SpanFlags {

@@ -1,4 +1,4 @@
-// eidetic memory stats | list | search | verify
+// eidetic memory stats | list | search | verify | repair
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
@@ -151,8 +151,7 @@ void print_verification(const json& report) {
             << "\n";
 }
 
-int run_verify(const MemoryFlags& flags) {
-  const Archive archive = flags.archive.open_to_read();
+int verify_and_print(const Archive& archive, const MemoryFlags& flags) {
   ProgressMeter meter("verify", "records");
   const Verification result = archive.verify(progress_of(meter));
   meter.clear();
@@ -166,6 +165,18 @@ int run_verify(const MemoryFlags& flags) {
   print_error("the archive '" + flags.archive.path + "' is damaged",
               "ingest the damaged documents again: their records are rewritten from the text");
   return kExitCorruption;
+}
+
+int run_verify(const MemoryFlags& flags) {
+  return verify_and_print(flags.archive.open_to_read(), flags);
+}
+
+// Goes back to what was committed before the log's damage, and verifies what is then there.
+int run_repair(const MemoryFlags& flags) {
+  const bool damaged = !log_damage(flags.archive.open_to_read()).empty();
+  if (!damaged) print_note("the log is not damaged: there is nothing to repair");
+  const Archive archive = damaged ? flags.archive.open_to_repair() : flags.archive.open_to_read();
+  return verify_and_print(archive, flags);
 }
 
 void add_command(CLI::App* c, Action& action, const std::shared_ptr<MemoryFlags>& flags,
@@ -218,6 +229,13 @@ void add_memory_commands(CLI::App& app, Action& action) {
               run_verify,
               "  eidetic memory verify --archive memory.eid\n"
               "  eidetic memory verify --json | jq '.collections[].digest'");
+
+  auto repair = std::make_shared<MemoryFlags>();
+  add_command(memory->add_subcommand("repair", "Give up what a damaged log lost, and go on"),
+              action, repair, run_repair,
+              "  eidetic memory repair --archive memory.eid\n"
+              "\nA log is damaged when `verify` says so. What was committed after the damage is "
+              "lost;\ningest those documents again. Copy the archive first where you can.");
 }
 
 }  // namespace eidetic::cli

@@ -181,8 +181,12 @@ typedef struct eid_archive_options {
   int create;           /* non-zero: make it when it is not there */
   int read_only;        /* non-zero: no lock is taken, every write is refused */
   uint64_t cache_bytes; /* budget of the host pool of coded blocks; 0: 384 MiB */
+  int repair;           /* non-zero: go on without what a damaged log lost, for good */
 } eid_archive_options;
 
+/* When the database's log was damaged, what was committed after the damage is lost: opening to
+ * write is EID_CORRUPTION unless `repair` is set. Opened read-only, the archive is as it was
+ * before; eid_archive_list says so in `log_damage`, and eid_archive_verify reports it. */
 EID_API eid_status eid_archive_open(const eid_archive_options* options, eid_archive** out,
                                     eid_error* error);
 EID_API void eid_archive_free(eid_archive* archive);

@@ -271,6 +271,7 @@ struct ArchiveOptions {
   bool create = false;            // make it when it is not there
   bool read_only = false;         // no lock is taken, every write is refused
   std::uint64_t cache_bytes = 0;  // 0: 384 MiB
+  bool repair = false;            // go on without what a damaged log lost, for good
 };
 
 struct IngestOptions {
@@ -299,6 +300,7 @@ class Archive {
     o.create = options.create;
     o.read_only = options.read_only;
     o.cache_bytes = options.cache_bytes;
+    o.repair = options.repair;
     handle_.reset(detail::made_by<eid_archive>(
         [&](eid_archive** out, eid_error* error) { return eid_archive_open(&o, out, error); }));
   }
