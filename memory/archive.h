@@ -22,7 +22,7 @@ struct CollectionRecord {
   std::string name;
   Layout layout;
   bool read_with_span = false;             // whether documents were read with the span on
-  int window = 0, sinks = 0, segment = 0;  // how documents are read, in tokens
+  int window = 1024, sinks = 0, segment = 512;  // how documents are read, in tokens
 
   // Ranges of every field; kInvalidArgument says which one is wrong.
   Status Validate() const;
