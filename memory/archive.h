@@ -21,7 +21,7 @@ using DocumentId = uint64_t;  // monotonic in one archive, never reused
 struct CollectionRecord {
   std::string name;
   Layout layout;
-  bool read_with_span = false;             // whether documents were read with the span on
+  bool read_with_span = false;                  // whether documents were read with the span on
   int window = 1024, sinks = 0, segment = 512;  // how documents are read, in tokens
 
   // Ranges of every field; kInvalidArgument says which one is wrong.
