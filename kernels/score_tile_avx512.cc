@@ -151,7 +151,7 @@ void ScoreInt8(const float* queries, int query_count, const uint8_t* vectors, si
 }
 
 // How many dimensions of sixteen vectors (32 bytes each) are asked for before they are needed.
-constexpr int kAhead = 64;
+constexpr int kAhead = 128;
 
 // G groups against Q queries: G Q sums in registers.
 template <int Q, int G, typename Number>
