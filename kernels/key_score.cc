@@ -269,7 +269,7 @@ void TransposeEight(const uint16_t* from, int dim, uint16_t* to) {
 template <typename Visit>
 void VisitPayload(const float* queries, int query_count, Codec codec, const uint8_t* payload,
                   int tokens, int kv_heads, int dim, int kv_head, float scale, InstructionSet set,
-                  Visit visit) {
+                  const uint8_t* next, Visit visit) {
   const TileFunctions& functions = TileFunctionsFor(set);
   const int width = TileWidth(dim);
   const int tile_rows = TileRows(width);
@@ -278,6 +278,10 @@ void VisitPayload(const float* queries, int query_count, Codec codec, const uint
   float factors[kTileMaxRows] = {};
   float scores[kQueriesAtOnce * kTileMaxRows];
   const size_t stride = static_cast<size_t>(kv_heads) * dim;
+  // Through integers: the two payloads are apart.
+  const auto ahead = next == nullptr ? ptrdiff_t{0}
+                                     : static_cast<ptrdiff_t>(reinterpret_cast<uintptr_t>(next) -
+                                                              reinterpret_cast<uintptr_t>(payload));
   for (int first = 0; first < tokens; first += tile_rows) {
     const int rows = std::min(tile_rows, tokens - first);
     const bool as_they_lie = functions.score_int8 != nullptr && codec == Codec::kInt8 &&
@@ -292,7 +296,7 @@ void VisitPayload(const float* queries, int query_count, Codec codec, const uint
       if (as_they_lie) {
         functions.score_int8(padded.row(q), count,
                              payload + stride * first + static_cast<size_t>(kv_head) * dim, stride,
-                             rows, dim, factors, scores);
+                             rows, dim, factors, ahead, scores);
       } else {
         functions.score_tile(padded.row(q), count, tile.data(), rows, width, factors, scores);
       }
@@ -354,17 +358,17 @@ void ScorePayload(const float* queries, int query_count, Codec codec, const uint
                   int tokens, int kv_heads, int dim, int kv_head, float scale, float* scores,
                   InstructionSet set) {
   VisitPayload(queries, query_count, codec, payload, tokens, kv_heads, dim, kv_head, scale, set,
-               [&](int query, int first, int rows, const float* part) {
+               nullptr, [&](int query, int first, int rows, const float* part) {
                  std::copy_n(part, rows, scores + static_cast<size_t>(query) * tokens + first);
                });
 }
 
 void PayloadSoftmax(const float* queries, int query_count, Codec codec, const uint8_t* payload,
                     int tokens, int kv_heads, int dim, int kv_head, float scale, float* maxima,
-                    float* sums, InstructionSet set) {
+                    float* sums, InstructionSet set, const uint8_t* next) {
   const auto softmax_part = TileFunctionsFor(set).softmax_part;
   VisitPayload(queries, query_count, codec, payload, tokens, kv_heads, dim, kv_head, scale, set,
-               [&](int query, int first, int rows, const float* part) {
+               next, [&](int query, int first, int rows, const float* part) {
                  if (first == 0) {
                    softmax_part(part, rows, &maxima[query], &sums[query]);
                    return;

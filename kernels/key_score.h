@@ -51,10 +51,13 @@ void ScorePayload(const float* queries, int query_count, Codec codec, const uint
                   InstructionSet set = BestInstructionSet());
 
 // One payload's part in a softmax over many: for each query the largest of its scores (as
-// ScorePayload's) and the sum of exp(score - largest). maxima and sums [query_count].
+// ScorePayload's) and the sum of exp(score - largest). maxima and sums [query_count]. `next`: a
+// payload of the same shape that will be asked for next, whose rows of this head are prefetched
+// meanwhile; may be null.
 void PayloadSoftmax(const float* queries, int query_count, Codec codec, const uint8_t* payload,
                     int tokens, int kv_heads, int dim, int kv_head, float scale, float* maxima,
-                    float* sums, InstructionSet set = BestInstructionSet());
+                    float* sums, InstructionSet set = BestInstructionSet(),
+                    const uint8_t* next = nullptr);
 
 }  // namespace eidetic::kernels
 

@@ -68,9 +68,10 @@ struct TileFunctions {
   void (*score_tile)(const float* queries, int query_count, const float* tile, int rows, int width,
                      const float* factors, float* scores);
   // The same bits as load_int8 and score_tile, without a tile between them; `rows` and `dim` are
-  // multiples of 16. Null: it would not be faster.
+  // multiples of 16. The bytes `ahead` behind (or before) each row are prefetched; 0: none are.
+  // Null: it would not be faster.
   void (*score_int8)(const float* queries, int query_count, const uint8_t* vectors, size_t stride,
-                     int rows, int dim, const float* factors, float* scores);
+                     int rows, int dim, const float* factors, ptrdiff_t ahead, float* scores);
   // The largest of `count` scores and the sum of exp(scores[i] - largest). Relative error below
   // 1e-6; what is below e^-87 counts as 0.
   void (*softmax_part)(const float* scores, int count, float* largest, float* sum);

@@ -251,10 +251,9 @@ Status BlockStore::PayloadError(const PayloadKey& key, const Status& status) con
 
 Status BlockStore::ReadPayloads(const std::vector<PayloadKey>& keys,
                                 std::vector<PayloadPtr>* payloads) const {
-  payloads->assign(keys.size(), nullptr);
+  impl_->pool.Find(keys, payloads);
   std::vector<size_t> missing;
   for (size_t i = 0; i < keys.size(); ++i) {
-    (*payloads)[i] = impl_->pool.Find(keys[i]);
     if ((*payloads)[i] == nullptr) missing.push_back(i);
   }
   if (missing.empty()) return {};

@@ -1,6 +1,7 @@
 #include "memory/payload_pool.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace eidetic::memory {
 namespace {
@@ -23,11 +24,88 @@ uint64_t Mix(uint64_t value) {
   return value ^ (value >> 33);
 }
 
-}  // namespace
-
-size_t PayloadPool::KeyHash::operator()(const PayloadKey& key) const {
+uint64_t HashOf(const PayloadKey& key) {
   const uint64_t place = (static_cast<uint64_t>(key.layer) << 1) | static_cast<uint64_t>(key.part);
   return Mix(Mix(key.lineage * 0x9e3779b97f4a7c15ull + place) + key.position);
+}
+
+uint32_t TagOf(uint64_t hash) {
+  return static_cast<uint32_t>(hash >> 32);
+}
+
+}  // namespace
+
+PayloadPool::Place PayloadPool::Shard::PlaceOf(const PayloadKey& key, uint64_t hash) const {
+  if (slots.empty()) return kNowhere;
+  for (size_t at = HomeOf(hash);; at = (at + 1) & (slots.size() - 1)) {
+    const Slot& slot = slots[at];
+    if (slot.place == kNowhere) return kNowhere;
+    if (slot.tag == TagOf(hash) && entries[slot.place].key == key) return slot.place;
+  }
+}
+
+void PayloadPool::Shard::PutFirst(Place place) {
+  Entry& entry = entries[place];
+  entry.newer = kNowhere;
+  entry.older = newest;
+  (newest == kNowhere ? oldest : entries[newest].newer) = place;
+  newest = place;
+}
+
+void PayloadPool::Shard::TakeOut(Place place) {
+  const Entry& entry = entries[place];
+  (entry.newer == kNowhere ? newest : entries[entry.newer].older) = entry.older;
+  (entry.older == kNowhere ? oldest : entries[entry.older].newer) = entry.newer;
+}
+
+void PayloadPool::Shard::Grow() {
+  std::vector<Slot> larger(std::max<size_t>(16, slots.size() * 2));
+  slots.swap(larger);
+  for (Place place = newest; place != kNowhere; place = entries[place].older) {
+    const uint64_t hash = HashOf(entries[place].key);
+    size_t at = HomeOf(hash);
+    while (slots[at].place != kNowhere) at = (at + 1) & (slots.size() - 1);
+    slots[at] = {TagOf(hash), place};
+  }
+}
+
+// The key is not there.
+void PayloadPool::Shard::Add(const PayloadKey& key, uint64_t hash, PayloadPtr payload) {
+  if ((used + 1) * 2 > slots.size()) Grow();
+  if (unused == kNowhere) {
+    unused = static_cast<Place>(entries.size());
+    entries.emplace_back();
+  }
+  const Place place = unused;
+  unused = entries[place].older;
+  size_t at = HomeOf(hash);
+  while (slots[at].place != kNowhere) at = (at + 1) & (slots.size() - 1);
+  slots[at] = {TagOf(hash), place};
+  bytes += BytesOf(*payload);
+  entries[place].key = key;
+  entries[place].payload = std::move(payload);
+  PutFirst(place);
+  ++used;
+}
+
+void PayloadPool::Shard::Remove(Place place) {
+  const size_t mask = slots.size() - 1;
+  size_t hole = HomeOf(HashOf(entries[place].key));
+  while (slots[hole].place != place) hole = (hole + 1) & mask;
+  // What was pushed past the hole by what stood in it moves back, so that probing finds it.
+  for (size_t at = (hole + 1) & mask; slots[at].place != kNowhere; at = (at + 1) & mask) {
+    const size_t home = HomeOf(HashOf(entries[slots[at].place].key));
+    if (((at - home) & mask) < ((at - hole) & mask)) continue;
+    slots[hole] = slots[at];
+    hole = at;
+  }
+  slots[hole] = Slot();
+  bytes -= BytesOf(*entries[place].payload);
+  TakeOut(place);
+  entries[place] = Entry();
+  entries[place].older = unused;
+  unused = place;
+  --used;
 }
 
 PayloadPool::PayloadPool(uint64_t budget) : budget_(budget) {
@@ -36,53 +114,87 @@ PayloadPool::PayloadPool(uint64_t budget) : budget_(budget) {
   for (uint64_t i = 0; i < count; ++i) shards_.push_back(std::make_unique<Shard>());
 }
 
-PayloadPool::Shard& PayloadPool::ShardOf(const PayloadKey& key) {
-  // The high bits: the map inside uses the low ones.
-  return *shards_[(KeyHash()(key) >> 40) % shards_.size()];
+size_t PayloadPool::ShardOf(uint64_t hash) const {
+  // The high bits: the table inside uses the low ones.
+  return (hash >> 40) % shards_.size();
 }
 
 PayloadPtr PayloadPool::Find(const PayloadKey& key) {
-  Shard& shard = ShardOf(key);
-  std::lock_guard lock(shard.mutex);
-  auto found = shard.places.find(key);
-  if (found == shard.places.end()) {
-    ++shard.misses;
-    return nullptr;
+  std::vector<PayloadPtr> payloads;
+  Find(std::vector<PayloadKey>{key}, &payloads);
+  return std::move(payloads[0]);
+}
+
+void PayloadPool::Find(const std::vector<PayloadKey>& keys, std::vector<PayloadPtr>* payloads) {
+  payloads->assign(keys.size(), nullptr);
+  struct Wanted {
+    size_t shard;
+    size_t key;
+    uint64_t hash;
+    Place place;
+  };
+  std::vector<Wanted> wanted;
+  wanted.reserve(keys.size());
+  for (size_t i = 0; i < keys.size(); ++i) {
+    const uint64_t hash = HashOf(keys[i]);
+    wanted.push_back({ShardOf(hash), i, hash, kNowhere});
   }
-  ++shard.hits;
-  shard.entries.splice(shard.entries.begin(), shard.entries, found->second);
-  return found->second->payload;
+  // Stable: within a shard the keys are used in the order they are asked for.
+  std::stable_sort(wanted.begin(), wanted.end(),
+                   [](const Wanted& a, const Wanted& b) { return a.shard < b.shard; });
+  for (auto begin = wanted.begin(); begin != wanted.end();) {
+    Shard& shard = *shards_[begin->shard];
+    const auto end = std::find_if(begin, wanted.end(),
+                                  [&](const Wanted& one) { return one.shard != begin->shard; });
+    std::lock_guard lock(shard.mutex);
+    if (!shard.slots.empty()) {
+      for (auto one = begin; one != end; ++one) {
+        __builtin_prefetch(&shard.slots[shard.HomeOf(one->hash)]);
+      }
+      for (auto one = begin; one != end; ++one) {
+        const Place likely = shard.slots[shard.HomeOf(one->hash)].place;
+        if (likely != kNowhere) __builtin_prefetch(&shard.entries[likely]);
+      }
+    }
+    for (auto one = begin; one != end; ++one) {
+      one->place = shard.PlaceOf(keys[one->key], one->hash);
+      if (one->place == kNowhere) continue;
+      const Entry& entry = shard.entries[one->place];
+      __builtin_prefetch(entry.payload.get());
+      if (entry.newer != kNowhere) __builtin_prefetch(&shard.entries[entry.newer]);
+      if (entry.older != kNowhere) __builtin_prefetch(&shard.entries[entry.older]);
+    }
+    for (; begin != end; ++begin) {
+      if (begin->place == kNowhere) {
+        ++shard.misses;
+        continue;
+      }
+      ++shard.hits;
+      shard.TakeOut(begin->place);
+      shard.PutFirst(begin->place);
+      (*payloads)[begin->key] = shard.entries[begin->place].payload;
+    }
+  }
 }
 
 void PayloadPool::Insert(const PayloadKey& key, PayloadPtr payload, uint64_t epoch) {
-  const uint64_t bytes = BytesOf(*payload);
-  if (bytes > shard_budget_) return;
-  Shard& shard = ShardOf(key);
+  if (BytesOf(*payload) > shard_budget_) return;
+  const uint64_t hash = HashOf(key);
+  Shard& shard = *shards_[ShardOf(hash)];
   std::lock_guard lock(shard.mutex);
-  if (epoch != epoch_.load() || shard.places.contains(key)) return;
-  shard.entries.push_front({key, std::move(payload)});
-  shard.places.emplace(key, shard.entries.begin());
-  shard.bytes += bytes;
-  while (shard.bytes > shard_budget_) {
-    const Entry& last = shard.entries.back();
-    shard.bytes -= BytesOf(*last.payload);
-    shard.places.erase(last.key);
-    shard.entries.pop_back();
-  }
+  if (epoch != epoch_.load() || shard.PlaceOf(key, hash) != kNowhere) return;
+  shard.Add(key, hash, std::move(payload));
+  while (shard.bytes > shard_budget_) shard.Remove(shard.oldest);
 }
 
 void PayloadPool::Forget(LineageId lineage) {
   epoch_.fetch_add(1);
   for (const auto& shard : shards_) {
     std::lock_guard lock(shard->mutex);
-    for (auto at = shard->entries.begin(); at != shard->entries.end();) {
-      if (at->key.lineage != lineage) {
-        ++at;
-        continue;
-      }
-      shard->bytes -= BytesOf(*at->payload);
-      shard->places.erase(at->key);
-      at = shard->entries.erase(at);
+    for (Place at = shard->newest; at != kNowhere;) {
+      const Place next = shard->entries[at].older;
+      if (shard->entries[at].key.lineage == lineage) shard->Remove(at);
+      at = next;
     }
   }
 }

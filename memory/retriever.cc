@@ -318,13 +318,6 @@ Status Choice::ReadKeys(const std::vector<Ranked>& blocks,
   return Status();
 }
 
-// Asks for bytes that will soon be read: a block's keys lie anywhere in memory, and a model that
-// decodes has driven them out of the caches since the last choice.
-void Prefetch(const std::string& bytes) {
-  constexpr size_t kCacheLine = 64;
-  for (size_t at = 0; at < bytes.size(); at += kCacheLine) __builtin_prefetch(bytes.data() + at);
-}
-
 // maxima and sums [blocks, kv_heads, queries per head]: each block's part in every query's softmax.
 void Choice::ScoreKeys(const std::vector<PayloadPtr>& payloads, std::vector<float>* maxima,
                        std::vector<float>* sums) const {
@@ -340,13 +333,18 @@ void Choice::ScoreKeys(const std::vector<PayloadPtr>& payloads, std::vector<floa
 #pragma omp parallel for num_threads(threads) schedule(static) if (threads > 1)
   for (int b = 0; b < blocks; ++b) {
     const Payload& payload = *payloads[static_cast<size_t>(b)];
-    if (b + 1 < blocks) Prefetch(payloads[static_cast<size_t>(b) + 1]->bytes);
+    // A block's keys lie anywhere in memory, and a model that decodes has driven them out of the
+    // caches since the last choice.
+    const Payload* next = b + 1 < blocks ? payloads[static_cast<size_t>(b) + 1].get() : nullptr;
+    const bool prefetch = next != nullptr && next->bytes.size() == payload.bytes.size();
     for (int kv_head = 0; kv_head < kv_heads; ++kv_head) {
       const size_t at = static_cast<size_t>(b) * stride + static_cast<size_t>(kv_head) * count;
-      kernels::PayloadSoftmax(HeadQueries(kv_head), count, payload.codec,
-                              reinterpret_cast<const uint8_t*>(payload.bytes.data()),
-                              payload.tokens, kv_heads, dim, kv_head, options_.scale,
-                              maxima->data() + at, sums->data() + at);
+      kernels::PayloadSoftmax(
+          HeadQueries(kv_head), count, payload.codec,
+          reinterpret_cast<const uint8_t*>(payload.bytes.data()), payload.tokens, kv_heads, dim,
+          kv_head, options_.scale, maxima->data() + at, sums->data() + at,
+          kernels::BestInstructionSet(),
+          prefetch ? reinterpret_cast<const uint8_t*>(next->bytes.data()) : nullptr);
     }
   }
 }

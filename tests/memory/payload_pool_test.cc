@@ -2,7 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <list>
+#include <random>
 #include <thread>
+#include <utility>
+#include <vector>
 
 namespace eidetic::memory {
 namespace {
@@ -101,6 +105,74 @@ TEST(PayloadPool, ServesManyThreadsAtOnce) {
   EXPECT_EQ(stats.hits + stats.misses, 4u * 20000);
   EXPECT_GT(stats.hits, 0u);
   EXPECT_LE(stats.bytes, stats.budget);
+}
+
+// The pool as it is described, in the plainest way: a list, most recently used first.
+class PlainPool {
+ public:
+  explicit PlainPool(uint64_t budget) : budget_(budget) {}
+  PayloadPtr Find(const PayloadKey& key) {
+    for (auto at = entries_.begin(); at != entries_.end(); ++at) {
+      if (!(at->first == key)) continue;
+      entries_.splice(entries_.begin(), entries_, at);
+      return at->second;
+    }
+    return nullptr;
+  }
+  void Insert(const PayloadKey& key, const PayloadPtr& payload) {
+    for (const auto& entry : entries_) {
+      if (entry.first == key) return;
+    }
+    entries_.emplace_front(key, payload);
+    bytes_ += payload->bytes.size() + 256;
+    while (bytes_ > budget_) {
+      bytes_ -= entries_.back().second->bytes.size() + 256;
+      entries_.pop_back();
+    }
+  }
+  void Forget(LineageId lineage) {
+    entries_.remove_if([&](const auto& entry) {
+      if (entry.first.lineage != lineage) return false;
+      bytes_ -= entry.second->bytes.size() + 256;
+      return true;
+    });
+  }
+  uint64_t bytes() const { return bytes_; }
+
+ private:
+  uint64_t budget_;
+  uint64_t bytes_ = 0;
+  std::list<std::pair<PayloadKey, PayloadPtr>> entries_;
+};
+
+TEST(PayloadPool, HoldsWhatAPlainListWouldThroughAnyCalls) {
+  for (const uint64_t budget : {uint64_t{3000}, uint64_t{100000}}) {
+    PayloadPool pool(budget);  // one shard
+    PlainPool plain(budget);
+    std::mt19937 random(5);
+    const auto any_key = [&] { return KeyAt(random() % 200, 1 + random() % 3); };
+    for (int call = 0; call < 20000; ++call) {
+      const uint32_t kind = random() % 100;
+      if (kind < 50) {
+        const PayloadPtr payload = PayloadOf(100 + random() % 900);
+        const PayloadKey key = any_key();
+        pool.Insert(key, payload, pool.epoch());
+        plain.Insert(key, payload);
+      } else if (kind < 99) {
+        std::vector<PayloadKey> keys(random() % 20);
+        for (PayloadKey& key : keys) key = any_key();  // some of them twice
+        std::vector<PayloadPtr> found, wanted;
+        pool.Find(keys, &found);
+        for (const PayloadKey& key : keys) wanted.push_back(plain.Find(key));
+        ASSERT_EQ(found, wanted);
+      } else if (random() % 5 == 0) {
+        const LineageId lineage = 1 + random() % 3;
+        pool.Forget(lineage);
+        plain.Forget(lineage);
+      }
+      ASSERT_EQ(pool.stats().bytes, plain.bytes());
+    }
+  }
 }
 
 }  // namespace
