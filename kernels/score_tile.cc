@@ -83,6 +83,28 @@ void ScoreGroupsOf(const float* queries, int query_count, int dim, const Number*
   }
 }
 
+void ScoreInt8Groups(const Int8Query* queries, int query_count, int quads, const uint8_t* groups,
+                     int group_count, const float* thresholds, float* scores, uint64_t* masks) {
+  const size_t scales_at = static_cast<size_t>(quads) * 4 * kGroupVectors;
+  for (int q = 0; q < query_count; ++q) {
+    masks[q] = 0;
+    for (int g = 0; g < group_count; ++g) {
+      const uint8_t* group = groups + (scales_at + sizeof(float) * kGroupVectors) * g;
+      float scales[kGroupVectors];
+      std::memcpy(scales, group + scales_at, sizeof(scales));
+      for (int v = 0; v < kGroupVectors; ++v) {
+        int32_t sum = queries[q].start;
+        for (int i = 0; i < 4 * quads; ++i) {
+          sum += queries[q].numbers[i] * group[(i / 4 * kGroupVectors + v) * 4 + i % 4];
+        }
+        const float score = static_cast<float>(sum) * (scales[v] * queries[q].scale);
+        scores[q * kVectorsAtOnce + g * kGroupVectors + v] = score;
+        masks[q] |= static_cast<uint64_t>(score > thresholds[q]) << (g * kGroupVectors + v);
+      }
+    }
+  }
+}
+
 void SoftmaxPart(const float* scores, int count, float* largest, float* sum) {
   *largest = *std::max_element(scores, scores + count);
   *sum = 0.0f;
@@ -95,7 +117,7 @@ void SoftmaxPart(const float* scores, int count, float* largest, float* sum) {
 }  // namespace
 
 const TileFunctions kPortableTile = {
-    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile,
+    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, ScoreInt8Groups, LoadHalf, LoadInt8, ScoreTile,
     /*score_int8=*/nullptr,  SoftmaxPart};
 
 const TileFunctions& TileFunctionsFor(InstructionSet set) {

@@ -1,8 +1,8 @@
-// The inner loops of key_score.h, one table per instruction set. Two layouts of keys, two loops:
+// The inner loops of vector_scan.h and key_score.h, one table per instruction set. Two layouts of
+// keys, two loops:
 //
-// Groups (what an index keeps, made for searching): sixteen vectors side by side, [dim, 16], so
-// that one vector instruction advances sixteen inner products and nothing is summed across lanes.
-// Each product is summed in order of the dimensions.
+// Groups (what an index keeps, made for searching): sixteen vectors side by side, as vector_scan.h
+// has them.
 //
 // Tiles (payloads as they are stored): rows widened to fp32 and padded with zeros, [rows, width].
 // Sixteen partial sums, partial[l] = sum over j of query[16 j + l] * row[16 j + l] in order of j,
@@ -18,7 +18,7 @@
 #include <cstring>
 
 #include "kernels/instruction_set.h"
-#include "kernels/key_score.h"
+#include "kernels/vector_scan.h"
 
 namespace eidetic::kernels {
 
@@ -56,9 +56,20 @@ using ScoreGroups = void (*)(const float* queries, int query_count, int dim, con
                              int group_count, const float* thresholds, float* scores,
                              uint64_t* masks);
 
+// A query rounded to int8: about numbers[d] scale.
+struct Int8Query {
+  const int8_t* numbers;  // [dim rounded up to four]
+  int32_t start;          // -128 times their sum: what the groups' offset of 128 is to add up to
+  float scale;            // not a number when the query is not finite
+};
+
 struct TileFunctions {
   ScoreGroups<uint16_t> score_half_groups;
   ScoreGroups<float> score_float_groups;
+  // The same for groups of int8, of `quads` four numbers a vector each.
+  void (*score_int8_groups)(const Int8Query* queries, int query_count, int quads,
+                            const uint8_t* groups, int group_count, const float* thresholds,
+                            float* scores, uint64_t* masks);
   // Widens `rows` rows that start `stride` bytes apart, unaligned, into a tile: fp16, or int8
   // without its scales. Zeroes rows up to the next multiple of 16.
   void (*load_half)(const uint8_t* vectors, size_t stride, int rows, int dim, float* tile);

@@ -151,6 +151,56 @@ void ScoreGroupsOf(const float* queries, int query_count, int dim, const Number*
   score(queries, dim, groups, group_count, thresholds, scores, masks);
 }
 
+// Eight vectors, four numbers each: vectors 0, 1, 4, 5 in `low` and 2, 3, 6, 7 in `high`, each with
+// the sums of its first and its last two products.
+EID_AVX2 inline void AddQuads(const uint8_t* eight, __m256i query, __m256i* low, __m256i* high) {
+  const __m256i bytes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(eight));
+  const __m256i zero = _mm256_setzero_si256();
+  *low = _mm256_add_epi32(*low, _mm256_madd_epi16(_mm256_unpacklo_epi8(bytes, zero), query));
+  *high = _mm256_add_epi32(*high, _mm256_madd_epi16(_mm256_unpackhi_epi8(bytes, zero), query));
+}
+
+EID_AVX2 void ScoreInt8Group(const Int8Query& query, int quads, const uint8_t* group,
+                             float* scores) {
+  constexpr int kQuadBytes = 4 * kGroupVectors;
+  __m256i sums[4];
+  for (__m256i& sum : sums) sum = _mm256_setzero_si256();
+  for (int i = 0; i < quads; ++i) {
+    int32_t four;
+    std::memcpy(&four, query.numbers + 4 * i, sizeof(four));
+    const __m256i wide = _mm256_broadcastq_epi64(_mm_cvtepi8_epi16(_mm_cvtsi32_si128(four)));
+    AddQuads(group + i * kQuadBytes, wide, &sums[0], &sums[1]);
+    AddQuads(group + i * kQuadBytes + 32, wide, &sums[2], &sums[3]);
+  }
+  const float* scales = reinterpret_cast<const float*>(group + quads * kQuadBytes);
+  for (int half = 0; half < 2; ++half) {
+    const __m256i whole = _mm256_add_epi32(_mm256_hadd_epi32(sums[2 * half], sums[2 * half + 1]),
+                                           _mm256_set1_epi32(query.start));
+    const __m256 factors =
+        _mm256_mul_ps(_mm256_loadu_ps(scales + 8 * half), _mm256_set1_ps(query.scale));
+    _mm256_storeu_ps(scores + 8 * half, _mm256_mul_ps(_mm256_cvtepi32_ps(whole), factors));
+  }
+}
+
+EID_AVX2 void ScoreInt8Groups(const Int8Query* queries, int query_count, int quads,
+                              const uint8_t* groups, int group_count, const float* thresholds,
+                              float* scores, uint64_t* masks) {
+  const size_t group_bytes = (static_cast<size_t>(quads) * 4 + sizeof(float)) * kGroupVectors;
+  for (int q = 0; q < query_count; ++q) {
+    masks[q] = 0;
+    for (int g = 0; g < group_count; ++g) {
+      float* to = scores + q * kVectorsAtOnce + g * kGroupVectors;
+      ScoreInt8Group(queries[q], quads, groups + group_bytes * g, to);
+      for (int half = 0; half < 2; ++half) {
+        const int above = _mm256_movemask_ps(_mm256_cmp_ps(
+            _mm256_loadu_ps(to + 8 * half), _mm256_set1_ps(thresholds[q]), _CMP_GT_OQ));
+        masks[q] |= static_cast<uint64_t>(static_cast<uint32_t>(above))
+                    << (g * kGroupVectors + 8 * half);
+      }
+    }
+  }
+}
+
 // exp(x) for x in [-87, 0]: 2^n e^r with |r| <= ln 2 / 2, e^r by its series.
 EID_AVX2 inline __m256 Exp(__m256 x) {
   const __m256 n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
@@ -195,7 +245,7 @@ EID_AVX2 void SoftmaxPart(const float* scores, int count, float* largest, float*
 }  // namespace
 
 const TileFunctions kAvx2Tile = {
-    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, LoadHalf, LoadInt8, ScoreTile,
+    ScoreGroupsOf<uint16_t>, ScoreGroupsOf<float>, ScoreInt8Groups, LoadHalf, LoadInt8, ScoreTile,
     /*score_int8=*/nullptr,  SoftmaxPart};
 
 }  // namespace eidetic::kernels

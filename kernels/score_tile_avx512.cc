@@ -215,6 +215,59 @@ void ScoreGroupsOf(const float* queries, int query_count, int dim, const Number*
   score(queries, dim, groups, group_count, thresholds, scores, masks);
 }
 
+#define EID_AVX512_VNNI __attribute__((target("avx512f,avx512vnni,avx2,fma,f16c")))
+
+// What is asked for ahead of a scan of int8 groups.
+constexpr size_t kInt8AheadBytes = 4096;
+
+template <int Q>
+EID_AVX512_VNNI void ScoreInt8GroupsOfQueries(const Int8Query* queries, int quads,
+                                              const uint8_t* groups, int group_count,
+                                              const float* thresholds, float* scores,
+                                              uint64_t* masks) {
+  constexpr int kQuadBytes = 4 * kGroupVectors;
+  const size_t group_bytes = static_cast<size_t>(quads + 1) * kQuadBytes;
+  for (int q = 0; q < Q; ++q) masks[q] = 0;
+  for (int g = 0; g < group_count; ++g) {
+    const uint8_t* group = groups + group_bytes * g;
+    __m512i sums[Q];
+    for (int q = 0; q < Q; ++q) sums[q] = _mm512_set1_epi32(queries[q].start);
+    for (int i = 0; i < quads; ++i) {
+      const uint8_t* at = group + i * kQuadBytes;
+      __builtin_prefetch(at + kInt8AheadBytes);
+      const __m512i vectors = _mm512_loadu_si512(at);
+      for (int q = 0; q < Q; ++q) {
+        int32_t four;
+        std::memcpy(&four, queries[q].numbers + 4 * i, sizeof(four));
+        sums[q] = _mm512_dpbusd_epi32(sums[q], vectors, _mm512_set1_epi32(four));
+      }
+    }
+    const __m512 scales = _mm512_loadu_ps(group + quads * kQuadBytes);
+    for (int q = 0; q < Q; ++q) {
+      const __m512 factors = _mm512_mul_ps(scales, _mm512_set1_ps(queries[q].scale));
+      const __m512 score = _mm512_mul_ps(_mm512_cvtepi32_ps(sums[q]), factors);
+      _mm512_storeu_ps(scores + q * kVectorsAtOnce + g * kGroupVectors, score);
+      const __mmask16 above = _mm512_cmp_ps_mask(score, _mm512_set1_ps(thresholds[q]), _CMP_GT_OQ);
+      masks[q] |= static_cast<uint64_t>(above) << (g * kGroupVectors);
+    }
+  }
+}
+
+void ScoreInt8Groups(const Int8Query* queries, int query_count, int quads, const uint8_t* groups,
+                     int group_count, const float* thresholds, float* scores, uint64_t* masks) {
+  static const bool has_vnni = __builtin_cpu_supports("avx512vnni") != 0;
+  if (!has_vnni) {
+    kAvx2Tile.score_int8_groups(queries, query_count, quads, groups, group_count, thresholds,
+                                scores, masks);
+    return;
+  }
+  const auto score = query_count == 1   ? ScoreInt8GroupsOfQueries<1>
+                     : query_count == 2 ? ScoreInt8GroupsOfQueries<2>
+                     : query_count == 3 ? ScoreInt8GroupsOfQueries<3>
+                                        : ScoreInt8GroupsOfQueries<4>;
+  score(queries, quads, groups, group_count, thresholds, scores, masks);
+}
+
 // exp(x) for x in [-87, 0]: 2^n e^r with |r| <= ln 2 / 2, e^r by its series.
 EID_AVX512 inline __m512 Exp(__m512 x) {
   const __m512 n = _mm512_roundscale_ps(_mm512_mul_ps(x, _mm512_set1_ps(1.44269504f)),
@@ -252,6 +305,7 @@ EID_AVX512 void SoftmaxPart(const float* scores, int count, float* largest, floa
 
 const TileFunctions kAvx512Tile = {ScoreGroupsOf<uint16_t>,
                                    ScoreGroupsOf<float>,
+                                   ScoreInt8Groups,
                                    LoadHalf,
                                    LoadInt8,
                                    ScoreTile,

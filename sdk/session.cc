@@ -169,7 +169,7 @@ Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
   }
   if (!keeps_past) return Status();
 
-  own_index_ = std::make_unique<memory::RepresentativeIndex>(layout, memory::IndexKind::kExact,
+  own_index_ = std::make_unique<memory::RepresentativeIndex>(layout, memory::IndexKind::kInt8,
                                                              engine_->threads());
   if (saved_lineage != 0) {
     EID_RETURN_IF_ERROR(
@@ -230,7 +230,7 @@ Status Session::Attach(std::shared_ptr<memory::Archive> archive, const std::stri
       if (attached.archive == archive && attached.collection == collection) return Status();
     }
     EID_ASSIGN_OR_RETURN(std::shared_ptr<const memory::RepresentativeIndex> index,
-                         archive->Index(collection, memory::IndexKind::kExact, engine_->threads()));
+                         archive->Index(collection, memory::IndexKind::kInt8, engine_->threads()));
     attachments_.push_back({std::move(archive), collection, std::move(index)});
     return Status();
   });
@@ -243,9 +243,9 @@ Status Session::RefreshSources() {
   if (own_index_ != nullptr) sources.push_back({own_index_.get(), store_});
   std::vector<std::shared_ptr<const memory::RepresentativeIndex>> newest;
   for (const Attachment& attached : attachments_) {
-    EID_ASSIGN_OR_RETURN(auto index,
-                         attached.archive->Index(attached.collection, memory::IndexKind::kExact,
-                                                 engine_->threads()));
+    EID_ASSIGN_OR_RETURN(
+        auto index,
+        attached.archive->Index(attached.collection, memory::IndexKind::kInt8, engine_->threads()));
     sources.push_back({index.get(), &attached.archive->store()});
     newest.push_back(std::move(index));
   }

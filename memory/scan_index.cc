@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/key_score.h"
+#include "kernels/vector_scan.h"
 #include "memory/vector_index.h"
 
 namespace eidetic::memory {
@@ -16,17 +16,29 @@ namespace {
 // in memory: a chunk's pages are touched as it fills.
 constexpr int64_t kChunkVectors = 8192;
 
+struct FreeBytes {
+  void operator()(uint8_t* bytes) const { ::operator delete[](bytes, kAlignment); }
+  static constexpr std::align_val_t kAlignment{64};  // the widest load of a scan
+};
+
 struct Chunk {
-  std::vector<uint16_t> groups;  // [count rounded up to groups, dim], as key_score.h lays it out
+  Chunk(kernels::GroupCoding coding, int dim)
+      : groups(new (FreeBytes::kAlignment)
+                   uint8_t[kernels::GroupedBytes(coding, kChunkVectors, dim)]) {
+    ids.reserve(kChunkVectors);
+    live.reserve(kChunkVectors);
+  }
+  std::unique_ptr<uint8_t[], FreeBytes> groups;  // of kChunkVectors, as vector_scan.h has them
   std::vector<int64_t> ids;
   std::vector<uint8_t> live;
   int64_t dead = 0;
 };
 
-class ExactIndex : public VectorIndex {
+// Reads every vector in every search.
+class ScanIndex : public VectorIndex {
  public:
-  ExactIndex(int dim, int threads)
-      : dim_(dim), threads_(threads > 0 ? threads : omp_get_max_threads()) {}
+  ScanIndex(kernels::GroupCoding coding, int dim, int threads)
+      : coding_(coding), dim_(dim), threads_(threads > 0 ? threads : omp_get_max_threads()) {}
 
   Status Add(const uint16_t* vectors, const int64_t* ids, int64_t count) override;
   Status RemoveRange(int64_t begin, int64_t end) override;
@@ -34,19 +46,15 @@ class ExactIndex : public VectorIndex {
                 float* scores) const override;
   int64_t size() const override { return total_ - dead_; }
   uint64_t bytes() const override {
-    return static_cast<uint64_t>(total_) *
-           (sizeof(uint16_t) * static_cast<uint64_t>(dim_) + sizeof(int64_t) + sizeof(uint8_t));
+    return kernels::GroupedBytes(coding_, total_, dim_) +
+           static_cast<uint64_t>(total_) * (sizeof(int64_t) + sizeof(uint8_t));
   }
 
  private:
   void Append(const uint16_t* vectors, const int64_t* ids, int64_t count);
   void DropDead();
-  // Where vector `at` of a chunk begins in its groups; its numbers stand kGroupVectors apart.
-  size_t FirstNumber(size_t at) const {
-    constexpr size_t kGroup = kernels::kGroupVectors;
-    return at / kGroup * kGroup * static_cast<size_t>(dim_) + at % kGroup;
-  }
 
+  kernels::GroupCoding coding_;
   int dim_;
   int threads_;
   std::vector<Chunk> chunks_;  // all but the last are full
@@ -54,22 +62,16 @@ class ExactIndex : public VectorIndex {
   int64_t dead_ = 0;
 };
 
-void ExactIndex::Append(const uint16_t* vectors, const int64_t* ids, int64_t count) {
+void ScanIndex::Append(const uint16_t* vectors, const int64_t* ids, int64_t count) {
   for (int64_t done = 0; done < count;) {
     if (chunks_.empty() || static_cast<int64_t>(chunks_.back().ids.size()) == kChunkVectors) {
-      Chunk chunk;
-      chunk.groups.reserve(kernels::GroupedSize(kChunkVectors, dim_));
-      chunk.ids.reserve(kChunkVectors);
-      chunk.live.reserve(kChunkVectors);
-      chunks_.push_back(std::move(chunk));
+      chunks_.emplace_back(coding_, dim_);
     }
     Chunk& chunk = chunks_.back();
-    const int64_t room = kChunkVectors - static_cast<int64_t>(chunk.ids.size());
-    const int64_t now = std::min(room, count - done);
-    // Within what was reserved: cannot fail halfway.
     const int64_t held = static_cast<int64_t>(chunk.ids.size());
-    chunk.groups.resize(kernels::GroupedSize(held + now, dim_));
-    kernels::PutIntoGroups(vectors + done * dim_, now, dim_, held, chunk.groups.data());
+    const int64_t now = std::min(kChunkVectors - held, count - done);
+    // Within what was reserved: cannot fail halfway.
+    kernels::PutIntoGroups(coding_, vectors + done * dim_, now, dim_, held, chunk.groups.get());
     chunk.ids.insert(chunk.ids.end(), ids + done, ids + done + now);
     chunk.live.insert(chunk.live.end(), static_cast<size_t>(now), uint8_t{1});
     total_ += now;
@@ -77,7 +79,7 @@ void ExactIndex::Append(const uint16_t* vectors, const int64_t* ids, int64_t cou
   }
 }
 
-Status ExactIndex::Add(const uint16_t* vectors, const int64_t* ids, int64_t count) {
+Status ScanIndex::Add(const uint16_t* vectors, const int64_t* ids, int64_t count) {
   EID_RETURN_IF_ERROR(CheckVectors(vectors, ids, count, dim_));
   const int64_t before = total_;
   try {
@@ -87,7 +89,6 @@ Status ExactIndex::Add(const uint16_t* vectors, const int64_t* ids, int64_t coun
       Chunk& last = chunks_.back();
       const int64_t in_last = static_cast<int64_t>(last.ids.size());
       const int64_t cut = std::min(in_last, total_ - before);
-      last.groups.resize(kernels::GroupedSize(in_last - cut, dim_));
       last.ids.resize(static_cast<size_t>(in_last - cut));
       last.live.resize(static_cast<size_t>(in_last - cut));
       total_ -= cut;
@@ -101,7 +102,7 @@ Status ExactIndex::Add(const uint16_t* vectors, const int64_t* ids, int64_t coun
   return Status();
 }
 
-Status ExactIndex::RemoveRange(int64_t begin, int64_t end) {
+Status ScanIndex::RemoveRange(int64_t begin, int64_t end) {
   for (Chunk& chunk : chunks_) {
     for (size_t i = 0; i < chunk.ids.size(); ++i) {
       if (chunk.live[i] != 0 && chunk.ids[i] >= begin && chunk.ids[i] < end) {
@@ -117,46 +118,42 @@ Status ExactIndex::RemoveRange(int64_t begin, int64_t end) {
 }
 
 // Moves live vectors forward over dead ones, in place: needs no memory.
-void ExactIndex::DropDead() {
+void ScanIndex::DropDead() {
   int64_t kept = 0;
   for (Chunk& from : chunks_) {
     for (size_t i = 0; i < from.ids.size(); ++i) {
       if (from.live[i] == 0) continue;
       Chunk& to = chunks_[static_cast<size_t>(kept / kChunkVectors)];
-      const size_t at = static_cast<size_t>(kept % kChunkVectors);
-      uint16_t* source = from.groups.data() + FirstNumber(i);
-      uint16_t* target = to.groups.data() + FirstNumber(at);
-      for (int d = 0; d < dim_; ++d) {
-        target[d * kernels::kGroupVectors] = source[d * kernels::kGroupVectors];
-      }
-      to.ids[at] = from.ids[i];
-      to.live[at] = 1;
+      const int64_t at = kept % kChunkVectors;
+      kernels::CopyBetweenGroups(coding_, dim_, from.groups.get(), static_cast<int64_t>(i),
+                                 to.groups.get(), at);
+      to.ids[static_cast<size_t>(at)] = from.ids[i];
+      to.live[static_cast<size_t>(at)] = 1;
       ++kept;
     }
   }
-  chunks_.resize(static_cast<size_t>((kept + kChunkVectors - 1) / kChunkVectors));
+  const size_t needed = static_cast<size_t>((kept + kChunkVectors - 1) / kChunkVectors);
+  while (chunks_.size() > needed) chunks_.pop_back();
   for (Chunk& chunk : chunks_) chunk.dead = 0;
   if (!chunks_.empty()) {
-    const size_t last =
-        static_cast<size_t>(kept - (static_cast<int64_t>(chunks_.size()) - 1) * kChunkVectors);
-    chunks_.back().groups.resize(kernels::GroupedSize(static_cast<int64_t>(last), dim_));
-    chunks_.back().ids.resize(last);
-    chunks_.back().live.resize(last);
+    const int64_t last = kept - (static_cast<int64_t>(chunks_.size()) - 1) * kChunkVectors;
+    chunks_.back().ids.resize(static_cast<size_t>(last));
+    chunks_.back().live.resize(static_cast<size_t>(last));
   }
   total_ = kept;
   dead_ = 0;
 }
 
-Status ExactIndex::Search(const float* queries, int64_t query_count, int k, int64_t* ids,
-                          float* scores) const {
+Status ScanIndex::Search(const float* queries, int64_t query_count, int k, int64_t* ids,
+                         float* scores) const {
   EID_RETURN_IF_ERROR(CheckSearch(query_count, k));
   std::vector<kernels::VectorRun> runs;
   runs.reserve(chunks_.size());
   for (const Chunk& chunk : chunks_) {
-    runs.push_back({chunk.groups.data(), chunk.dead > 0 ? chunk.live.data() : nullptr,
+    runs.push_back({chunk.groups.get(), chunk.dead > 0 ? chunk.live.data() : nullptr,
                     static_cast<int64_t>(chunk.ids.size())});
   }
-  kernels::TopKInnerProducts(queries, static_cast<int>(query_count), dim_, runs.data(),
+  kernels::TopKInnerProducts(coding_, queries, static_cast<int>(query_count), dim_, runs.data(),
                              static_cast<int>(runs.size()), k, threads_, ids, scores);
   for (int64_t i = 0; i < query_count * k; ++i) {
     if (ids[i] < 0) continue;
@@ -195,12 +192,16 @@ Status CheckSearch(int64_t query_count, int k) {
   return Status();
 }
 
-std::unique_ptr<VectorIndex> NewExactIndex(int dim, int threads) {
-  return std::make_unique<ExactIndex>(dim, threads);
-}
-
 std::unique_ptr<VectorIndex> NewVectorIndex(IndexKind kind, int dim, int threads) {
-  return kind == IndexKind::kFaiss ? NewFaissIndex(dim) : NewExactIndex(dim, threads);
+  switch (kind) {
+    case IndexKind::kFaiss:
+      return NewFaissIndex(dim);
+    case IndexKind::kExact:
+      return std::make_unique<ScanIndex>(kernels::GroupCoding::kHalf, dim, threads);
+    case IndexKind::kInt8:
+      break;
+  }
+  return std::make_unique<ScanIndex>(kernels::GroupCoding::kInt8, dim, threads);
 }
 
 }  // namespace eidetic::memory
