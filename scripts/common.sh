@@ -47,7 +47,7 @@ compile_jobs() {
 # one made from the same patch by the same code is there. The stamp is written last.
 make_hybrid_model() {
   local eidetic=$1 stamp=$hybrid_model.stamp wanted
-  wanted=$(cd "$repository" && cat model/zoo/smol-hybrid-135m/{config.json,mixers.safetensors} \
+  wanted=$(cd "$repository" && cat model/zoo/smol-hybrid-135m/{config.json,mixers.safetensors,profile.json} \
     model/merge.cc model/gguf_writer.cc model/safetensors.cc | sha256sum)
   if [ -e "$hybrid_model" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]; then
     say "Hybrid model: in $hybrid_model"

@@ -125,6 +125,6 @@ eid_status eid_model_merge(const char* base_path, const char* patch_dir, const c
       return progress(&told, user) == 0;
     };
     model::MergeModel(base_path, patch_dir, output_path, hash, report);
-    return Status();
+    return sdk::BringProfile(patch_dir, output_path);
   });
 }

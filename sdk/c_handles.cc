@@ -23,6 +23,7 @@ struct OwnedString : eid_string {
 
 struct OwnedPassages : eid_passages {
   std::vector<Passage> passages;
+  std::vector<std::vector<eid_layer_share>> layers;  // of each passage
   std::vector<eid_passage> views;
 };
 
@@ -71,6 +72,7 @@ eid_string* NewString(std::string text) {
 eid_passages* NewPassages(std::vector<Passage> passages) {
   auto owned = std::make_unique<OwnedPassages>();
   owned->passages = std::move(passages);
+  owned->layers.reserve(owned->passages.size());
   for (const Passage& passage : owned->passages) {
     eid_passage view = {};
     view.collection = ViewOf(passage.collection);
@@ -87,6 +89,12 @@ eid_passages* NewPassages(std::vector<Passage> passages) {
     view.focus_layer = passage.focus_layer;
     view.score = passage.score;
     view.presence = passage.presence;
+    std::vector<eid_layer_share>& layers = owned->layers.emplace_back();
+    for (const LayerShare& share : passage.layers) {
+      layers.push_back({share.layer, share.attention, share.presence});
+    }
+    view.layers = layers.data();
+    view.layer_count = layers.size();
     owned->views.push_back(view);
   }
   owned->count = owned->views.size();

@@ -34,12 +34,16 @@ Status Describe(const PassageSource& source, memory::LineageId lineage, Passage*
   return Status();
 }
 
+double Presence(uint64_t selections, const LayerTotals& totals) {
+  return static_cast<double>(selections) / static_cast<double>(totals.selections);
+}
+
 // Consecutive blocks of one lineage.
 struct Run {
   Passage passage;
   int source = 0;
   memory::LineageId lineage = 0;
-  std::map<int, LayerUse> layers;  // summed over the blocks
+  std::map<int, LayerUse> layers;  // attention summed over the blocks
 };
 
 std::vector<Run> RunsOf(const RecallRecord& record) {
@@ -66,9 +70,10 @@ std::vector<Run> RunsOf(const RecallRecord& record) {
       LayerUse& sum = runs.back().layers[layer];
       sum.read_attention += of_layer.read_attention;
       sum.answer_attention += of_layer.answer_attention;
+      // Of the block that was there most often.
+      sum.selections = std::max(sum.selections, of_layer.selections);
       passage.presence =
-          std::max(passage.presence, static_cast<double>(of_layer.selections) /
-                                         static_cast<double>(record.layers.at(layer).selections));
+          std::max(passage.presence, Presence(of_layer.selections, record.layers.at(layer)));
     }
   }
   return runs;
@@ -99,6 +104,13 @@ class AttentionUnits {
   uint64_t pairs_ = 0;  // (token, layer)
 };
 
+bool Attended(const std::vector<Run>& runs, const AttentionUnits& units, int layer) {
+  return std::any_of(runs.begin(), runs.end(), [&](const Run& run) {
+    const auto use = run.layers.find(layer);
+    return use != run.layers.end() && units.Attention(use->second) > 0;
+  });
+}
+
 // The layer with the largest sum of squared shares among the passages (1: all on one passage); the
 // lowest of equals; -1 when no layer attended to any.
 int FocusLayer(const std::vector<Run>& runs, const AttentionUnits& units) {
@@ -125,10 +137,10 @@ int FocusLayer(const std::vector<Run>& runs, const AttentionUnits& units) {
 
 Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
                                         const std::vector<PassageSource>& sources, size_t limit,
-                                        PassageOrder order) {
+                                        PassageOrder order, int focus_layer) {
   std::vector<Run> runs = RunsOf(record);
   const AttentionUnits units(record);
-  const int focus_layer = FocusLayer(runs, units);
+  if (!Attended(runs, units, focus_layer)) focus_layer = FocusLayer(runs, units);
   const double score_unit = 1.0 / static_cast<double>(std::max<uint64_t>(1, record.selections));
   for (Run& run : runs) {
     Passage& passage = run.passage;
@@ -136,7 +148,10 @@ Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
     passage.focus_layer = focus_layer;
     for (const auto& [layer, use] : run.layers) {
       passage.attention += units.Attention(use) * units.all_layers();
-      if (layer == focus_layer) passage.focus = units.Attention(use) * units.one_layer(layer);
+      const double attention = units.Attention(use) * units.one_layer(layer);
+      if (layer == focus_layer) passage.focus = attention;
+      passage.layers.push_back(
+          {layer, attention, Presence(use.selections, record.layers.at(layer))});
     }
   }
   std::stable_sort(runs.begin(), runs.end(), [order](const Run& a, const Run& b) {

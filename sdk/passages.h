@@ -11,6 +11,13 @@
 
 namespace eidetic::sdk {
 
+// What one span layer paid for a passage.
+struct LayerShare {
+  int layer = 0;         // model layer
+  double attention = 0;  // share of its attention to the whole context, mean over heads and tokens
+  double presence = 0;   // share of its selections that held a block of the passage
+};
+
 // A run of blocks of one document or of a session's own past that stand next to each other.
 struct Passage {
   std::string collection;  // empty: the session's own past
@@ -27,6 +34,7 @@ struct Passage {
   int focus_layer = -1;  // model layer; -1: nothing was attended to
   double score = 0;      // mean retrieval mass over selections
   double presence = 0;  // share of one layer's selections that held a block of it; the best layer's
+  std::vector<LayerShare> layers;  // in order of the layer; those that selected a block of it
 };
 
 enum class PassageOrder { kByFocus, kByScore };
@@ -41,12 +49,14 @@ struct PassageSource {
 };
 
 // All passages of a record, best first, at most `limit` (0: all). Attention is that of the answer's
-// one-token steps; when there were none, that of reading. The focus layer is the one whose
-// attention was the most concentrated on few of the passages: the one that looked something up,
-// while others spread theirs over whatever resembles the text (docs/decisions/057).
+// one-token steps; when there were none, that of reading. The focus layer is the one that looks
+// things up, while others spread their attention over whatever resembles the text: `focus_layer`
+// when it served (the retrieval profile knows it), else the one whose attention was the most
+// concentrated on few of the passages (docs/decisions/057).
 memory::Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
                                                 const std::vector<PassageSource>& sources,
-                                                size_t limit, PassageOrder order);
+                                                size_t limit, PassageOrder order,
+                                                int focus_layer = -1);
 
 }  // namespace eidetic::sdk
 

@@ -38,6 +38,7 @@ json ProfileJson(const RetrievalProfile& profile) {
           {"candidate_blocks", profile.candidate_blocks},
           {"representative_tokens", profile.representative_tokens},
           {"query_offset", profile.query_offset},
+          {"focus_layer", profile.focus_layer},
           {"calibrated", profile.calibrated},
           {"path", profile.path},
           {"hash", profile.Hash()}};

@@ -7,6 +7,8 @@
 #include <optional>
 
 #include "memory/hash.h"
+#include "model/atomic_file.h"
+#include "model/gguf.h"
 
 namespace eidetic::sdk {
 
@@ -83,6 +85,17 @@ Result<std::vector<int>> SpanLayersIn(const json& content, const model::ModelCon
   return layers;
 }
 
+// Optional: files without one leave it to each answer.
+Result<int> FocusLayerIn(const json& content, const std::vector<int>& span_layers,
+                         const std::string& path) {
+  if (!content.contains("focus_layer")) return -1;
+  EID_ASSIGN_OR_RETURN(const int layer, IntegerIn(content, "focus_layer", 0, INT32_MAX, path));
+  if (!std::binary_search(span_layers.begin(), span_layers.end(), layer)) {
+    return Damaged(path, "says focus_layer " + std::to_string(layer) + ", which is no span layer");
+  }
+  return layer;
+}
+
 }  // namespace
 
 std::string RetrievalProfile::Hash() const {
@@ -135,9 +148,26 @@ Result<RetrievalProfile> ReadProfile(const std::string& path, const std::string&
   EID_ASSIGN_OR_RETURN(profile.representative_tokens,
                        IntegerIn(content, "representative_tokens", 8, 8, path));
   EID_ASSIGN_OR_RETURN(profile.query_offset, IntegerIn(content, "query_offset", 0, 1 << 24, path));
+  EID_ASSIGN_OR_RETURN(profile.focus_layer, FocusLayerIn(content, profile.span_layers, path));
   profile.calibrated = true;
   profile.path = path;
   return profile;
+}
+
+Status BringProfile(const std::string& patch_dir, const std::string& model_path) {
+  const std::filesystem::path source = std::filesystem::path(patch_dir) / "profile.json";
+  const std::string target = ProfilePathOf(model_path);
+  if (!std::filesystem::exists(source) || std::filesystem::exists(target)) return Status();
+  const auto file = model::GgufFile::Open(model_path);
+  // Of these weights or of others: the fingerprint is compared when they are loaded.
+  EID_RETURN_IF_ERROR(
+      ReadProfile(source.string(), /*fingerprint=*/"", model::ReadModelConfig(*file)).status());
+  EID_ASSIGN_OR_RETURN(const json content, ReadJson(source.string()));
+  const std::string text = content.dump(2) + "\n";
+  model::AtomicFile copy(target);
+  copy.Write(text.data(), text.size());
+  copy.Commit();
+  return Status();
 }
 
 }  // namespace eidetic::sdk

@@ -19,6 +19,7 @@ struct RetrievalProfile {
   int candidate_blocks = 128;     // rescored on their real keys; 0: no rescoring
   int representative_tokens = 8;  // consecutive keys behind one mean
   int query_offset = 1024;        // rotary distance of scoring queries, tokens
+  int focus_layer = -1;           // the span layer that looks things up; -1: not known
   bool calibrated = false;        // read from a file, not assumed
   std::string path;               // of that file
 
@@ -39,6 +40,11 @@ std::string ProfilePathOf(const std::string& model_path);
 memory::Result<RetrievalProfile> ReadProfile(const std::string& path,
                                              const std::string& fingerprint,
                                              const model::ModelConfig& config);
+
+// Copies the profile that a patch folder may bring (`PATCH_DIR/profile.json`) beside the model that
+// was merged with it, whose configuration it must fit. One that stands there already stays. Errors
+// as ReadProfile's, kIoError, kNoSpace.
+memory::Status BringProfile(const std::string& patch_dir, const std::string& model_path);
 
 }  // namespace eidetic::sdk
 

@@ -481,7 +481,8 @@ std::vector<PassageSource> Session::PassageSources() const {
 
 Result<std::vector<Passage>> Session::Sources(size_t limit, PassageOrder order) const {
   return BehindWall([&]() -> Result<std::vector<Passage>> {
-    return PassagesOf(recall_->record(), PassageSources(), limit, order);
+    return PassagesOf(recall_->record(), PassageSources(), limit, order,
+                      engine_->profile().focus_layer);
   });
 }
 

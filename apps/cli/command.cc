@@ -203,6 +203,11 @@ std::vector<std::string> collections_to_ask(const Archive& archive,
 }
 
 nlohmann::json to_json(const Passage& passage) {
+  nlohmann::json layers = nlohmann::json::array();
+  for (const eid_layer_share& share : passage.layers) {
+    layers.push_back(
+        {{"layer", share.layer}, {"attention", share.attention}, {"presence", share.presence}});
+  }
   return {{"collection", passage.collection},
           {"source", passage.source},
           {"document", passage.document},
@@ -216,6 +221,7 @@ nlohmann::json to_json(const Passage& passage) {
           {"focus_layer", passage.focus_layer},
           {"presence", passage.presence},
           {"score", passage.score},
+          {"layers", std::move(layers)},
           {"text", passage.text}};
 }
 

@@ -68,7 +68,8 @@ std::string collection_of(std::size_t round) {
 }
 
 std::vector<Document> make_documents(const SourcesFlags& flags, std::size_t round) {
-  eval::Random random(flags.seed + round);
+  // Apart from the rounds of other seeds.
+  eval::Random random(flags.seed * 0x100000001B3ull + round);
   // Drawn for all documents at once: no key stands in two of them.
   const auto all = eval::draw_needles(random, flags.needles * flags.texts.size());
   std::vector<Document> documents;

@@ -140,13 +140,14 @@ RecallRecord LookedUpInLayerSeven() {
   return record;
 }
 
-std::vector<Passage> OwnPassages(const RecallRecord& record, PassageOrder order) {
+std::vector<Passage> OwnPassages(const RecallRecord& record, PassageOrder order,
+                                 int focus_layer = -1) {
   PassageSource own;
   own.session = "talk";
   own.text = [](uint64_t begin, uint64_t end) {
     return std::to_string(begin) + "-" + std::to_string(end);
   };
-  auto passages = PassagesOf(record, {own}, 0, order);
+  auto passages = PassagesOf(record, {own}, 0, order, focus_layer);
   EXPECT_TRUE(passages.ok()) << passages.status().message();
   return *passages;
 }
@@ -164,6 +165,30 @@ TEST(Passages, StandInTheOrderOfTheLayerThatLookedSomethingUp) {
   EXPECT_NEAR(passages[1].presence, 1.0, 1e-12);
   EXPECT_EQ(passages[2].token_begin, 0u);
   EXPECT_GT(passages[2].attention, passages[0].attention);
+}
+
+TEST(Passages, StandInTheOrderOfTheFocusLayerThatTheProfileNames) {
+  const std::vector<Passage> passages =
+      OwnPassages(LookedUpInLayerSeven(), PassageOrder::kByFocus, /*focus_layer=*/3);
+  ASSERT_EQ(passages.size(), 3u);
+  EXPECT_EQ(passages[0].token_begin, 0u);
+  EXPECT_EQ(passages[0].focus_layer, 3);
+  EXPECT_NEAR(passages[0].focus, 1.2 / 4, 1e-12);
+  // A layer that served nothing is no help.
+  EXPECT_EQ(OwnPassages(LookedUpInLayerSeven(), PassageOrder::kByFocus, 5)[0].focus_layer, 7);
+}
+
+TEST(Passages, SayWhatEachLayerPaid) {
+  const Passage passage =
+      OwnPassages(LookedUpInLayerSeven(), PassageOrder::kByFocus)[1];  // 640 and 672
+  ASSERT_EQ(passage.layers.size(), 2u);
+  EXPECT_EQ(passage.layers[0].layer, 3);
+  EXPECT_NEAR(passage.layers[0].attention, 1.0 / 4, 1e-12);
+  EXPECT_NEAR(passage.layers[0].presence, 3.0 / 4,
+              1e-12);  // of the block that was there more often
+  EXPECT_EQ(passage.layers[1].layer, 7);
+  EXPECT_NEAR(passage.layers[1].attention, 0.03 / 4, 1e-12);
+  EXPECT_NEAR(passage.layers[1].presence, 1.0, 1e-12);
 }
 
 TEST(Passages, OfASearchStandInTheOrderOfTheirScore) {

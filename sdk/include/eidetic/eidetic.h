@@ -82,6 +82,14 @@ typedef struct eid_string {
 
 EID_API void eid_string_free(eid_string* string);
 
+/* What one span layer paid for a passage. */
+typedef struct eid_layer_share {
+  int layer;        /* model layer */
+  double attention; /* share of its attention to the whole context, 0..1, the mean over heads and
+                     * tokens of the answer; without an answer, of what was read */
+  double presence;  /* share of its span choices that held a block of the passage, 0..1 */
+} eid_layer_share;
+
 /* A passage of memory: a run of blocks of one document or session (rule 5). */
 typedef struct eid_passage {
   eid_string collection; /* empty: the session's own past */
@@ -96,11 +104,14 @@ typedef struct eid_passage {
   double attention; /* sources: share of the answer's attention to the whole context, 0..1, the
                      * mean over span layers, heads and answer tokens */
   double focus;     /* sources: the same in `focus_layer` alone */
-  int focus_layer;  /* the model layer whose attention was the most concentrated on few passages,
-                     * the one that looked something up; -1: nothing was attended to */
+  int focus_layer;  /* the model layer that looks things up: the retrieval profile's, else the one
+                     * whose attention was the most concentrated on few passages; -1: nothing was
+                     * attended to */
   double score;     /* search: share of the retrieval mass, 0..1 */
   double presence;  /* share of the span choices that held a block of this passage, 0..1, in the
                      * span layer that held it most often */
+  const eid_layer_share* layers; /* in order of the layer; those that chose a block of it */
+  size_t layer_count;
 } eid_passage;
 
 typedef struct eid_passages {
@@ -164,7 +175,9 @@ EID_API eid_status eid_engine_detokenize(const eid_engine* engine, const int32_t
 EID_API eid_status eid_model_info(const char* path, eid_string** json, eid_error* error);
 
 /* Makes one GGUF out of a base GGUF and a patch folder (config.json + mixers.safetensors), which
- * names its base by SHA-256. The output is written beside `output_path` and renamed into place. */
+ * names its base by SHA-256. The output is written beside `output_path` and renamed into place.
+ * A retrieval profile that the folder brings (profile.json) is copied to OUTPUT.profile.json,
+ * unless one is there. */
 EID_API eid_status eid_model_merge(const char* base_path, const char* patch_dir,
                                    const char* output_path, eid_progress_callback progress,
                                    void* user, eid_error* error);

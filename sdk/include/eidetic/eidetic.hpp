@@ -73,6 +73,7 @@ struct Passage {
   int focus_layer = -1;  // that model layer; -1: nothing was attended to
   double score = 0;      // search(): share of the retrieval mass, 0..1
   double presence = 0;   // share of the choices of one span layer that held it, 0..1
+  std::vector<eid_layer_share> layers{};  // what each span layer paid, in order of the layer
 };
 
 inline std::string version() {
@@ -129,9 +130,21 @@ inline std::vector<Passage> take(eid_passages* passages) {
   std::vector<Passage> result;
   for (std::size_t i = 0; passages && i < passages->count; ++i) {
     const eid_passage& p = passages->items[i];
-    result.push_back({copy(p.collection), copy(p.source), copy(p.text), p.document, p.byte_begin,
-                      p.byte_end, p.token_begin, p.token_end, p.blocks, p.attention, p.focus,
-                      p.focus_layer, p.score, p.presence});
+    result.push_back({copy(p.collection),
+                      copy(p.source),
+                      copy(p.text),
+                      p.document,
+                      p.byte_begin,
+                      p.byte_end,
+                      p.token_begin,
+                      p.token_end,
+                      p.blocks,
+                      p.attention,
+                      p.focus,
+                      p.focus_layer,
+                      p.score,
+                      p.presence,
+                      {p.layers, p.layers + p.layer_count}});
   }
   return result;
 }
