@@ -40,9 +40,9 @@ std::function<bool(const sdk::IngestProgress&)> IngestCallback(const eid_ingest_
 
 eid_status eid_archive_open(const eid_archive_options* options, eid_archive** out,
                             eid_error* error) {
+  sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
-    *out = nullptr;
     eid_archive_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_archive_options", &given));
     EID_RETURN_IF_ERROR(sdk::RequireText(given.path, "path"));
@@ -65,8 +65,9 @@ void eid_archive_free(eid_archive* archive) {
 eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
                               const eid_ingest_options* options, eid_ingest_result* result,
                               eid_error* error) {
+  sdk::Clear(result);
   return sdk::Call(error, [&]() -> Status {
-    sdk::WriteResult(eid_ingest_result{}, result);
+    EID_RETURN_IF_ERROR(sdk::CheckResult(result, "eid_ingest_result"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_ingest_options given;
@@ -101,9 +102,9 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
 
 eid_status eid_archive_list(const eid_archive* archive, const char* collection, eid_string** json,
                             eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_ASSIGN_OR_RETURN(std::string list,
                          sdk::ListJson(*archive->archive, collection == nullptr ? "" : collection));
@@ -113,9 +114,9 @@ eid_status eid_archive_list(const eid_archive* archive, const char* collection, 
 }
 
 eid_status eid_archive_stats(const eid_archive* archive, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_ASSIGN_OR_RETURN(std::string stats, sdk::StatsJson(*archive->archive));
     *json = sdk::NewString(std::move(stats));
@@ -126,9 +127,9 @@ eid_status eid_archive_stats(const eid_archive* archive, eid_string** json, eid_
 eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
                               const eid_search_options* options, eid_passages** passages,
                               eid_error* error) {
+  sdk::Clear(passages);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(passages, "passages"));
-    *passages = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_search_options given;
@@ -162,9 +163,9 @@ eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
 
 eid_status eid_archive_verify(const eid_archive* archive, eid_progress_callback progress,
                               void* user, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_ASSIGN_OR_RETURN(memory::VerifyReport report,
                          archive->archive->Verify([&](const memory::VerifyProgress& verified) {

@@ -43,11 +43,26 @@ eid_string ViewOf(const std::string& text) {
 eid_status Report(const Status& status, eid_error* error) {
   const auto code = static_cast<eid_status>(status.code());
   if (error == nullptr) return code;
-  // A caller that zeroed the struct has at least its first version.
+  // A struct that claims to be smaller than it ever was is not written to; one that was zeroed, and
+  // not sized, has room for what it is told.
+  if (error->struct_size != 0 && error->struct_size < kKnownSizes<eid_error>.front()) return code;
   error->status = code;
   CopyTruncated(status.message(), error->message, sizeof(error->message));
   CopyTruncated(status.remedy(), error->remedy, sizeof(error->remedy));
   return code;
+}
+
+Status UnknownSize(const char* name, size_t size, size_t newest) {
+  const std::string type(name);
+  std::string what = "the struct_size of an " + type + " is " + std::to_string(size) +
+                     ", libeidetic " + eid_version() + " knows it with " + std::to_string(newest) +
+                     " bytes";
+  std::string remedy = "set struct_size to sizeof(" + type + ") and zero the rest";
+  if (size > newest) {
+    remedy +=
+        "; if that was done, the program was compiled with a newer eidetic.h: use its library";
+  }
+  return Status(Code::kInvalidArgument, std::move(what), std::move(remedy));
 }
 
 Status RequireText(const char* text, const char* name) {

@@ -80,9 +80,9 @@ std::function<bool(const sdk::AppendProgress&)> AppendCallback(const eid_append_
 
 eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
                               eid_session** out, eid_error* error) {
+  sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
-    *out = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_session_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_session_options", &given));
@@ -97,9 +97,9 @@ eid_status eid_session_create(eid_engine* engine, const eid_session_options* opt
 
 eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
                             eid_session** out, eid_error* error) {
+  sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
-    *out = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_RETURN_IF_ERROR(sdk::RequireText(name, "name"));
@@ -154,9 +154,10 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
 
 eid_status eid_session_generate(eid_session* session, const eid_generate_options* options,
                                 eid_generate_result* result, eid_string** text, eid_error* error) {
+  sdk::Clear(text);
+  sdk::Clear(result);
   return sdk::Call(error, [&]() -> Status {
-    if (text != nullptr) *text = nullptr;
-    sdk::WriteResult(eid_generate_result{}, result);
+    EID_RETURN_IF_ERROR(sdk::CheckResult(result, "eid_generate_result"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
     eid_generate_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_generate_options", &given));
@@ -196,9 +197,9 @@ eid_status eid_session_generate(eid_session* session, const eid_generate_options
 
 eid_status eid_session_sources(const eid_session* session, size_t limit, eid_passages** passages,
                                eid_error* error) {
+  sdk::Clear(passages);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(passages, "passages"));
-    *passages = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
     EID_ASSIGN_OR_RETURN(std::vector<sdk::Passage> found,
                          session->session->Sources(limit, sdk::PassageOrder::kByFocus));
@@ -209,9 +210,9 @@ eid_status eid_session_sources(const eid_session* session, size_t limit, eid_pas
 
 eid_status eid_session_logits(const eid_session* session, float* logits, size_t capacity,
                               size_t* count, eid_error* error) {
+  sdk::Clear(count);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(count, "count"));
-    *count = 0;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
     if (capacity > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(logits, "logits"));
     const std::vector<float>& held = session->session->logits();
@@ -226,9 +227,9 @@ eid_status eid_session_logits(const eid_session* session, float* logits, size_t 
 }
 
 eid_status eid_session_info(const eid_session* session, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
     *json = sdk::NewString(session->session->InfoJson());
     return Status();

@@ -60,11 +60,120 @@ static void missing_arguments_are_errors(void) {
   EXPECT(eid_archive_verify(NULL, NULL, NULL, &text, &error) == EID_INVALID_ARGUMENT);
 }
 
-static void a_struct_without_its_size_is_an_error(const char* model) {
+/* Sizes that no version of the header gave a struct. */
+static size_t wrong_size(int which, size_t right) {
+  const size_t wrong[] = {0, 1, sizeof(size_t), right - 1, right + 1, right + 8, (size_t)-1};
+  return which < 7 ? wrong[which] : right;
+}
+
+static void expect_refused_size(eid_status status, const eid_error* error, const char* name) {
+  EXPECT(status == EID_INVALID_ARGUMENT);
+  EXPECT(error->status == EID_INVALID_ARGUMENT);
+  EXPECT(strstr(error->message, name) != NULL && strstr(error->message, "struct_size") != NULL);
+  EXPECT(strstr(error->remedy, "sizeof") != NULL);
+}
+
+static void options_of_a_wrong_size_are_refused(const char* model, const char* folder,
+                                                eid_engine* engine) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/archive", folder);
   eid_error error = {.struct_size = sizeof error};
-  eid_engine* engine = NULL;
-  const eid_engine_options unsized = {.model_path = model};
-  EXPECT(eid_engine_create(&unsized, &engine, &error) == EID_INVALID_ARGUMENT && engine == NULL);
+  eid_engine* other = (eid_engine*)&error;
+  eid_archive *archive = NULL, *none = (eid_archive*)&error;
+  eid_session *session = NULL, *nothing = (eid_session*)&error;
+  eid_passages* passages = (eid_passages*)&error;
+  eid_string* text = (eid_string*)&error;
+  eid_engine_options load = {.struct_size = sizeof load, .model_path = model};
+  eid_archive_options place = {.struct_size = sizeof place, .path = path, .create = 1};
+  eid_session_options fresh = {.struct_size = sizeof fresh};
+  eid_append_options append = {.struct_size = sizeof append, .text = "A text.", .text_length = 7};
+  eid_generate_options greedy = {.struct_size = sizeof greedy, .max_tokens = 1};
+  eid_ingest_options ingest = {.struct_size = sizeof ingest,
+                               .collection = "sizes",
+                               .source = "size",
+                               .text = "A text.",
+                               .text_length = 7};
+  eid_search_options search = {
+      .struct_size = sizeof search, .collection = "sizes", .query = "text", .query_length = 4};
+  EXPECT(eid_archive_open(&place, &archive, &error) == EID_OK);
+  EXPECT(eid_session_create(engine, &fresh, &session, &error) == EID_OK);
+  for (int i = 0; i < 7; ++i) {
+    load.struct_size = wrong_size(i, sizeof load);
+    expect_refused_size(eid_engine_create(&load, &other, &error), &error, "eid_engine_options");
+    place.struct_size = wrong_size(i, sizeof place);
+    expect_refused_size(eid_archive_open(&place, &none, &error), &error, "eid_archive_options");
+    fresh.struct_size = wrong_size(i, sizeof fresh);
+    expect_refused_size(eid_session_create(engine, &fresh, &nothing, &error), &error,
+                        "eid_session_options");
+    append.struct_size = wrong_size(i, sizeof append);
+    expect_refused_size(eid_session_append(session, &append, &error), &error, "eid_append_options");
+    greedy.struct_size = wrong_size(i, sizeof greedy);
+    expect_refused_size(eid_session_generate(session, &greedy, NULL, &text, &error), &error,
+                        "eid_generate_options");
+    ingest.struct_size = wrong_size(i, sizeof ingest);
+    expect_refused_size(eid_archive_ingest(archive, engine, &ingest, NULL, &error), &error,
+                        "eid_ingest_options");
+    search.struct_size = wrong_size(i, sizeof search);
+    expect_refused_size(eid_archive_search(archive, engine, &search, &passages, &error), &error,
+                        "eid_search_options");
+  }
+  EXPECT(other == NULL && none == NULL && nothing == NULL && passages == NULL && text == NULL);
+  eid_session_free(session);
+  eid_archive_free(archive);
+}
+
+/* A call that could not tell its result, or its error, does nothing. */
+static void results_of_a_wrong_size_are_refused(const char* folder, eid_engine* engine) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/archive", folder);
+  eid_error error = {.struct_size = sizeof error};
+  eid_archive* archive = NULL;
+  eid_session* session = NULL;
+  const eid_archive_options place = {.struct_size = sizeof place, .path = path, .create = 1};
+  const eid_session_options fresh = {.struct_size = sizeof fresh};
+  const eid_append_options append = {
+      .struct_size = sizeof append, .text = "A text.", .text_length = 7};
+  const eid_generate_options greedy = {.struct_size = sizeof greedy, .max_tokens = 1};
+  const eid_ingest_options ingest = {.struct_size = sizeof ingest,
+                                     .collection = "never",
+                                     .source = "size",
+                                     .text = "A text.",
+                                     .text_length = 7};
+  EXPECT(eid_archive_open(&place, &archive, &error) == EID_OK);
+  EXPECT(eid_session_create(engine, &fresh, &session, &error) == EID_OK);
+  EXPECT(eid_session_append(session, &append, &error) == EID_OK);
+  eid_string *before = NULL, *after = NULL, *list = NULL;
+  EXPECT(eid_session_info(session, &before, &error) == EID_OK);
+  for (int i = 0; i < 7; ++i) {
+    eid_generate_result answer;
+    eid_ingest_result read;
+    memset(&answer, 0x5a, sizeof answer);
+    memset(&read, 0x5a, sizeof read);
+    answer.struct_size = wrong_size(i, sizeof answer);
+    read.struct_size = wrong_size(i, sizeof read);
+    expect_refused_size(eid_session_generate(session, &greedy, &answer, NULL, &error), &error,
+                        "eid_generate_result");
+    expect_refused_size(eid_archive_ingest(archive, engine, &ingest, &read, &error), &error,
+                        "eid_ingest_result");
+    EXPECT(answer.tokens == (size_t)0x5a5a5a5a5a5a5a5a && read.blocks == 0x5a5a5a5a5a5a5a5a);
+
+    eid_error unsized;
+    memset(&unsized, 0, sizeof unsized);
+    unsized.struct_size = wrong_size(i, sizeof unsized);
+    list = (eid_string*)&error;
+    EXPECT(eid_archive_list(archive, NULL, &list, &unsized) == EID_INVALID_ARGUMENT);
+    EXPECT(list == NULL);
+    const int may_be_written = unsized.struct_size == 0 || unsized.struct_size >= sizeof unsized;
+    EXPECT((strstr(unsized.message, "eid_error") != NULL) == may_be_written);
+  }
+  /* Nothing was ingested, nothing was generated. */
+  EXPECT(eid_session_info(session, &after, &error) == EID_OK);
+  EXPECT(strcmp(before->data, after->data) == 0);
+  EXPECT(eid_archive_list(archive, "never", &list, &error) == EID_NOT_FOUND);
+  eid_string_free(before);
+  eid_string_free(after);
+  eid_session_free(session);
+  eid_archive_free(archive);
 }
 
 static void a_session_reads_and_answers(eid_engine* engine) {
@@ -140,7 +249,6 @@ int main(int count, char** arguments) {
   freeing_nothing_is_allowed();
   statuses_have_names();
   missing_arguments_are_errors();
-  a_struct_without_its_size_is_an_error(arguments[1]);
 
   eid_error error = {.struct_size = sizeof error};
   eid_engine* engine = NULL;
@@ -149,6 +257,8 @@ int main(int count, char** arguments) {
     fprintf(stderr, "%s\n", error.message);
     return 1;
   }
+  options_of_a_wrong_size_are_refused(arguments[1], arguments[2], engine);
+  results_of_a_wrong_size_are_refused(arguments[2], engine);
   a_session_reads_and_answers(engine);
   a_short_buffer_still_counts_tokens(engine);
   a_read_only_archive_refuses_writes(engine, arguments[2]);

@@ -11,7 +11,10 @@
  *             caller's `eid_error` with what was wrong, where, and what to do. Nothing is thrown,
  *             nothing aborts (rule 10). On failure out-parameters are set to NULL or zero.
  * Structs     Set `struct_size = sizeof(the struct)` and zero the rest: zero means "the default"
- *             everywhere. Newer libraries accept older, smaller structs.
+ *             everywhere. A library knows the sizes that a struct had in the released versions of
+ *             this header, up to its own; in an older, smaller one the missing fields read as zero
+ *             and results are filled as far as it goes. Any other size is EID_INVALID_ARGUMENT,
+ *             before anything is done: of options, of results and of eid_error.
  * Threads     An engine and an archive may be used from many threads at once. A session, and
  *             every result object, belongs to one thread at a time. Callbacks run on the calling
  *             thread.
@@ -59,7 +62,7 @@ typedef enum eid_status {
 
 /* Filled by the callee on failure, cleared on success. Owned by the caller; no allocation. */
 typedef struct eid_error {
-  size_t struct_size;
+  size_t struct_size; /* set before the first call that gets it */
   eid_status status;
   char message[768]; /* what was wrong, with what value, where; NUL-terminated */
   char remedy[256];  /* what to do about it; may be empty */
