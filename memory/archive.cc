@@ -17,6 +17,13 @@ Status Enough() {
   return Status(Code::kCancelled, "enough");
 }
 
+// The status of a record, under the name of what it is about.
+Status Of(const char* kind, std::string_view name, const Status& status) {
+  return Status(status.code(),
+                std::string(kind) + " " + std::string(name) + ": " + status.message(),
+                status.remedy());
+}
+
 Result<bool> Exists(const RecordStore& records, Family family, const std::string& prefix) {
   bool found = false;
   const Status status = records.Scan(family, prefix, format::PrefixEnd(prefix),
@@ -137,8 +144,17 @@ Status ArchiveImpl::CheckWritable() const {
 Status ArchiveImpl::EnsureFormat() {
   const std::string key = format::FormatKey();
   Result<std::string> value = records_->Get(Family::kMeta, key);
-  if (value.ok()) return format::DecodeFormat(key, *value).status();
-  if (value.status().code() != Code::kNotFound) return value.status();
+  if (value.status().code() != Code::kNotFound) {
+    const Status status = value.ok() ? format::DecodeFormat(key, *value).status() : value.status();
+    if (status.code() != Code::kCorruption) return status;
+    // Every record has a version and a checksum of its own: what is whole can be read, and
+    // verification names what is not.
+    if (options_.read_only) return {};
+    return Status(
+        status.code(),
+        "the format record of the archive at " + path() + " cannot be read: " + status.message(),
+        "restore the archive from a backup; opened read-only, the rest can be read");
+  }
   EID_ASSIGN_OR_RETURN(const bool used, Exists(*records_, Family::kMeta, ""));
   if (used) {
     return Status(Code::kCorruption,
@@ -246,7 +262,9 @@ Result<CollectionRecord> ArchiveImpl::Collection(const std::string& name) const 
     return Status(Code::kNotFound, "there is no collection " + name + " in the archive " + path(),
                   "`eidetic memory list` shows the collections there are");
   }
-  return format::DecodeCollection(key, *value);
+  Result<CollectionRecord> record = format::DecodeCollection(key, *value);
+  if (!record.ok()) return Of("collection", name, record.status());
+  return record;
 }
 
 Result<std::vector<CollectionRecord>> ArchiveImpl::Collections() const {
@@ -254,9 +272,12 @@ Result<std::vector<CollectionRecord>> ArchiveImpl::Collections() const {
   const std::string prefix = format::TagPrefix(format::MetaTag::kCollection);
   EID_RETURN_IF_ERROR(records_->Scan(Family::kMeta, prefix, format::PrefixEnd(prefix),
                                      [&](std::string_view key, std::string_view value) -> Status {
-                                       EID_ASSIGN_OR_RETURN(CollectionRecord record,
-                                                            format::DecodeCollection(key, value));
-                                       collections.push_back(std::move(record));
+                                       Result<CollectionRecord> record =
+                                           format::DecodeCollection(key, value);
+                                       if (!record.ok()) {
+                                         return Of("collection", key.substr(1), record.status());
+                                       }
+                                       collections.push_back(std::move(record).value());
                                        return {};
                                      }));
   return collections;
@@ -321,8 +342,7 @@ Result<std::string> ArchiveImpl::SessionRecord(const std::string& name) const {
     return Status(Code::kNotFound, "there is no session " + name + " in the archive " + path(),
                   "`eidetic memory list` shows the sessions there are");
   }
-  return Status(record.status().code(), "session " + name + ": " + record.status().message(),
-                record.status().remedy());
+  return Of("session", name, record.status());
 }
 
 Result<std::vector<std::string>> ArchiveImpl::Sessions() const {

@@ -104,7 +104,8 @@ class Archive {
   // kNotFound (nothing there and not `create`), kLocked (names the process), kNoSpace, kCorruption,
   // kUnsupported (a newer format version). A damaged log is kCorruption when opened to write;
   // opened read-only, the archive is as it was before the damage, and Verify and LogDamage tell of
-  // it.
+  // it. Damaged records of the archive's own (format, counters) are kCorruption when opened to
+  // write; opened read-only, what is whole can be read, and Verify names the rest.
   static Result<std::shared_ptr<Archive>> Open(const ArchiveOptions& options);
   // The same over any record store: for tests, and for memory that lives in RAM only.
   static Result<std::shared_ptr<Archive>> OpenOver(std::shared_ptr<RecordStore> records,
@@ -157,6 +158,7 @@ class Archive {
   virtual BlockStore& store() = 0;
   virtual const BlockStore& store() const = 0;
   virtual const std::string& path() const = 0;
+  virtual bool read_only() const = 0;
 };
 
 }  // namespace eidetic::memory

@@ -56,6 +56,7 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   BlockStore& store() override { return *store_; }
   const BlockStore& store() const override { return *store_; }
   const std::string& path() const override { return options_.path; }
+  bool read_only() const override { return options_.read_only; }
 
  private:
   friend class DocumentWriterImpl;

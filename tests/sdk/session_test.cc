@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstring>
+#include <map>
 
 #include "sdk/document_reader.h"
 #include "tests/sdk/sdk_fixture.h"
@@ -145,6 +146,54 @@ TEST_F(SessionTest, RestoredSessionContinuesBitForBitInANewProcess) {
   restored << in.rdbuf();
   EXPECT_GT(uninterrupted.size(), engine->model().config().vocabulary * sizeof(float));
   EXPECT_TRUE(restored.str() == uninterrupted);
+}
+
+// Every file of a folder, by path: its bytes.
+std::map<std::string, std::string> Contents(const std::string& folder) {
+  std::map<std::string, std::string> contents;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    std::ifstream in(entry.path(), std::ios::binary);
+    contents[entry.path().string()].assign(std::istreambuf_iterator<char>(in), {});
+  }
+  return contents;
+}
+
+TEST_F(SessionTest, ASessionOfAReadOnlyArchiveGoesOnAndWritesNothing) {
+  const auto engine = HybridEngine();
+  const std::vector<int32_t> text = Tokens(*engine, Prose(4000));
+  const std::vector<int32_t> more = Tokens(*engine, Prose(1500));
+  std::string written;
+  {
+    auto archive = OpenArchive();
+    SessionOptions options = SmallWindow();
+    options.name = "talk";
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Append(text, /*use_span=*/true, {}));
+    MustOk(session->Save());
+    MustOk(session->Append(more, /*use_span=*/true, {}));  // more leaves the window
+    written = Continue(session.get());
+  }
+  const auto before = Contents(ArchivePath());
+  {
+    auto archive = OpenArchive(/*read_only=*/true);
+    auto session = Must(Session::Open(engine, archive, "talk"));
+    MustOk(session->Append(more, /*use_span=*/true, {}));
+    EXPECT_EQ(Continue(session.get()), written);
+    for (const Passage& passage : Must(session->Sources(0, PassageOrder::kByFocus))) {
+      EXPECT_EQ(passage.source, "talk");
+      EXPECT_FALSE(passage.text.empty());
+    }
+    const memory::Status saved = session->Save();
+    EXPECT_EQ(saved.code(), Code::kInvalidArgument);
+    EXPECT_NE(saved.message().find("read-only"), std::string::npos) << saved.message();
+    SessionOptions fresh = SmallWindow();
+    fresh.name = "another";
+    const memory::Status created = Session::Create(engine, fresh, archive).status();
+    EXPECT_EQ(created.code(), Code::kInvalidArgument);
+    EXPECT_NE(created.message().find("read-only"), std::string::npos) << created.message();
+  }
+  EXPECT_TRUE(Contents(ArchivePath()) == before);
 }
 
 TEST_F(SessionTest, WhatWasNotSavedIsAbsentAfterReopening) {

@@ -182,7 +182,7 @@ typedef struct eid_archive_options {
   size_t struct_size;
   const char* path;     /* required */
   int create;           /* non-zero: make it when it is not there */
-  int read_only;        /* non-zero: no lock is taken, every write is refused */
+  int read_only;        /* non-zero: no lock is taken, nothing is written, every write is refused */
   uint64_t cache_bytes; /* budget of the host pool of coded blocks; 0: 384 MiB */
   int repair;           /* non-zero: go on without what a damaged log lost, for good */
 } eid_archive_options;
@@ -300,7 +300,8 @@ typedef struct eid_session_options {
 EID_API eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
                                       eid_session** out, eid_error* error);
 
-/* Opens a saved session: it goes on with the logits it would have had (rule 9). */
+/* Opens a saved session: it goes on with the logits it would have had (rule 9). Of an archive that
+ * was opened read-only it goes on in RAM, and cannot be saved. */
 EID_API eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
                                     eid_session** out, eid_error* error);
 EID_API void eid_session_free(eid_session* session);
