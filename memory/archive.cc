@@ -35,13 +35,17 @@ Result<bool> Exists(const RecordStore& records, Family family, const std::string
   return found;
 }
 
+constexpr char kSettingsRemedy[] =
+    "a collection's settings are fixed when it is made: leave them open to use its own, or use "
+    "another collection";
+
 template <typename T>
 Status Differs(const std::string& collection, const char* field, const T& there, const T& wanted) {
   if (there == wanted) return {};
   return Status(Code::kInvalidArgument,
                 "collection " + collection + " has " + field + " " + std::to_string(there) +
                     ", not " + std::to_string(wanted),
-                "use the collection's own settings, or another collection");
+                kSettingsRemedy);
 }
 
 std::string LayerList(const std::vector<int>& layers) {
@@ -62,13 +66,13 @@ Status CompareCollections(const CollectionRecord& there, const CollectionRecord&
     return Status(Code::kInvalidArgument,
                   "collection " + name + " stores the layers " + LayerList(there.layout.layers) +
                       ", not " + LayerList(wanted.layout.layers),
-                  "use the collection's own settings, or another collection");
+                  kSettingsRemedy);
   }
   if (there.layout.codec != wanted.layout.codec) {
     return Status(Code::kInvalidArgument,
                   "collection " + name + " is coded as " + kernels::CodecName(there.layout.codec) +
                       ", not " + kernels::CodecName(wanted.layout.codec),
-                  "a collection's codec is fixed when it is made: use another collection");
+                  kSettingsRemedy);
   }
   const Layout& a = there.layout;
   const Layout& b = wanted.layout;

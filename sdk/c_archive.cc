@@ -1,4 +1,5 @@
 // The C interface's archive functions.
+#include <algorithm>
 #include <utility>
 
 #include "sdk/c_handles.h"
@@ -78,10 +79,12 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
     sdk::IngestOptions wanted;
     wanted.collection = given.collection;
     wanted.source = given.source;
-    EID_ASSIGN_OR_RETURN(wanted.codec, sdk::CodecOption(given.codec));
-    wanted.window = OrDefault(given.window, wanted.window);
-    wanted.sinks = OrDefault(given.sinks, wanted.sinks);
-    wanted.segment = OrDefault(given.segment, wanted.segment);
+    if (given.codec != nullptr && *given.codec != '\0') {
+      EID_ASSIGN_OR_RETURN(wanted.codec, sdk::CodecOption(given.codec));
+    }
+    if (given.window != 0) wanted.window = given.window;
+    if (given.sinks != 0) wanted.sinks = std::max(given.sinks, 0);
+    if (given.segment != 0) wanted.segment = given.segment;
     if (given.commit_seconds != 0) wanted.commit_seconds = given.commit_seconds;
     wanted.progress = IngestCallback(given);
     EID_ASSIGN_OR_RETURN(sdk::IngestResult read,

@@ -241,6 +241,39 @@ static void a_read_only_archive_refuses_writes(eid_engine* engine, const char* f
   eid_archive_free(reader);
 }
 
+/* Zero is the collection's own setting; a negative number of sinks is none. */
+static void settings_left_open_are_the_collections_own(eid_engine* engine, const char* folder) {
+  eid_error error = {.struct_size = sizeof error};
+  char path[4096];
+  snprintf(path, sizeof path, "%s/settings", folder);
+  eid_archive* archive = NULL;
+  const eid_archive_options create = {.struct_size = sizeof create, .path = path, .create = 1};
+  EXPECT(eid_archive_open(&create, &archive, &error) == EID_OK);
+  eid_ingest_options ingest = {.struct_size = sizeof ingest,
+                               .collection = "stories",
+                               .source = "first",
+                               .text = "A story.",
+                               .text_length = EID_NUL_TERMINATED,
+                               .codec = "fp16",
+                               .window = 96,
+                               .sinks = -1,
+                               .segment = 64};
+  EXPECT(eid_archive_ingest(archive, engine, &ingest, NULL, &error) == EID_OK);
+  ingest.source = "second";
+  ingest.codec = NULL;
+  ingest.window = ingest.sinks = ingest.segment = 0;
+  EXPECT(eid_archive_ingest(archive, engine, &ingest, NULL, &error) == EID_OK);
+  eid_string* list = NULL;
+  EXPECT(eid_archive_list(archive, "stories", &list, &error) == EID_OK);
+  EXPECT(list != NULL && strstr(list->data, "\"sinks\":0") != NULL);
+  EXPECT(list != NULL && strstr(list->data, "\"window\":96") != NULL);
+  eid_string_free(list);
+  ingest.window = 128;
+  EXPECT(eid_archive_ingest(archive, engine, &ingest, NULL, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(strstr(error.message, "96") != NULL && strstr(error.message, "128") != NULL);
+  eid_archive_free(archive);
+}
+
 int main(int count, char** arguments) {
   if (count != 3) {
     fprintf(stderr, "usage: %s MODEL FOLDER\n", arguments[0]);
@@ -262,6 +295,7 @@ int main(int count, char** arguments) {
   a_session_reads_and_answers(engine);
   a_short_buffer_still_counts_tokens(engine);
   a_read_only_archive_refuses_writes(engine, arguments[2]);
+  settings_left_open_are_the_collections_own(engine, arguments[2]);
   eid_engine_free(engine);
   if (failures == 0) puts("the C interface behaves");
   return failures != 0;

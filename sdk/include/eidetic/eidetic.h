@@ -200,11 +200,13 @@ typedef struct eid_ingest_options {
   const char* source;     /* the document's name in the collection, unique there; required */
   const char* text;       /* UTF-8; binary data is refused */
   size_t text_length;     /* or EID_NUL_TERMINATED */
-  const char* codec;      /* "int8" (default) or "fp16"; fixed when the collection is made */
-  int window;             /* tokens; 0: 1024 */
-  int sinks;              /* tokens; 0: 32 */
-  int segment;            /* tokens a forward pass; 0: 512 */
-  double commit_seconds;  /* longest time between commits; 0: 2 s */
+  /* How documents are read, fixed when the collection is made. 0 or NULL: the collection's own
+   * setting, or that of a new one; another value than the collection's is an error. */
+  const char* codec;     /* "int8" or "fp16"; new: "int8" */
+  int window;            /* tokens; new: 1024 */
+  int sinks;             /* tokens, a multiple of 32; negative: none; new: 32 */
+  int segment;           /* tokens a forward pass; new: 512 */
+  double commit_seconds; /* longest time between commits; 0: 2 s */
   eid_progress_callback progress;
   void* user;
 } eid_ingest_options;

@@ -275,13 +275,14 @@ struct ArchiveOptions {
 };
 
 struct IngestOptions {
-  std::string collection{};   // required; made when it is not there
-  std::string source{};       // the document's name, unique in the collection; required
-  std::string_view text{};    // UTF-8
-  std::string codec{};        // "int8" (default) or "fp16"; fixed when the collection is made
-  int window = 0;             // tokens; 0: 1024
-  int sinks = 0;              // tokens; 0: 32
-  int segment = 0;            // tokens a forward pass; 0: 512
+  std::string collection{};  // required; made when it is not there
+  std::string source{};      // the document's name, unique in the collection; required
+  std::string_view text{};   // UTF-8
+  // Empty or 0: the collection's own setting; in a new one "int8", 1024, 32 and 512.
+  std::string codec{};        // "int8" or "fp16"
+  int window = 0;             // tokens
+  int sinks = 0;              // tokens, a multiple of 32; negative: none
+  int segment = 0;            // tokens a forward pass
   double commit_seconds = 0;  // longest time between commits; 0: 2 s
 };
 
