@@ -124,13 +124,18 @@ class Archive {
   // unfinished.
   virtual Result<std::optional<DocumentRecord>> FindDocument(const std::string& collection,
                                                              const std::string& source) const = 0;
-  // Begins, or resumes, an ingest. A leftover of other content for the same source is removed.
+  // Begins, or resumes, an ingest. A leftover of other content for the same source is removed. A
+  // complete version, of the same content or not, stays until this one is finished.
   virtual Result<std::unique_ptr<DocumentWriter>> BeginDocument(const std::string& collection,
                                                                 const std::string& source,
                                                                 const std::string& content_hash,
                                                                 std::string_view text,
                                                                 uint64_t tokens) = 0;
   virtual Status RemoveDocument(DocumentId document) = 0;
+  // Removes what interrupted ingests of a source left behind, but for those of the content
+  // `content_hash`, which may be resumed, and those under way. Nothing when opened read-only.
+  virtual Status RemoveUnfinished(const std::string& collection, const std::string& source,
+                                  const std::string& content_hash) = 0;
   // The document of a lineage; empty when it belongs to a session, or was removed.
   virtual Result<std::optional<DocumentRecord>> DocumentOfLineage(LineageId lineage) const = 0;
   // Bytes begin..end of the document's text, widened to whole UTF-8 characters.

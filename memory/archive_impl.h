@@ -36,6 +36,8 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
                                                         std::string_view text,
                                                         uint64_t tokens) override;
   Status RemoveDocument(DocumentId document) override;
+  Status RemoveUnfinished(const std::string& collection, const std::string& source,
+                          const std::string& content_hash) override;
   Result<std::optional<DocumentRecord>> DocumentOfLineage(LineageId lineage) const override;
   Result<std::string> Text(DocumentId document, uint64_t begin, uint64_t end) const override;
 
@@ -75,6 +77,9 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   Result<std::vector<DocumentRecord>> DocumentsAt(const std::string& prefix) const;
   // Adds the removal of everything of a document.
   Status RemoveChanges(const DocumentRecord& document, RecordBatch* batch) const;
+  // Removes a document for good. Needs catalog_mutex_ exclusively.
+  Status RemoveNow(const DocumentRecord& document);
+  bool IsBeingWritten(DocumentId document);
   // After that batch was written: the pool, the index and the disk follow.
   void AfterRemoval(const DocumentRecord& document);
   Result<std::unique_ptr<LineageWriter>> StoreNewDocument(const CollectionRecord& collection,

@@ -86,6 +86,7 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
     if (given.sinks != 0) wanted.sinks = std::max(given.sinks, 0);
     if (given.segment != 0) wanted.segment = given.segment;
     if (given.commit_seconds != 0) wanted.commit_seconds = given.commit_seconds;
+    wanted.again = given.again != 0;
     wanted.progress = IngestCallback(given);
     EID_ASSIGN_OR_RETURN(sdk::IngestResult read,
                          sdk::IngestDocument(*engine->engine, archive->archive.get(),

@@ -219,7 +219,9 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
     EID_ASSIGN_OR_RETURN(std::optional<memory::DocumentRecord> present,
                          archive->FindDocument(options.collection, options.source));
     IngestResult result;
-    if (present && present->content_hash == hash) {
+    if (present && present->content_hash == hash && !options.again) {
+      // What an interrupted change left behind will not be gone on with.
+      EID_RETURN_IF_ERROR(archive->RemoveUnfinished(options.collection, options.source, hash));
       result.outcome = IngestOutcome::kUnchanged;
       result.document = present->id;
       result.tokens = present->tokens;

@@ -30,6 +30,7 @@ struct IngestOptions {
   std::optional<kernels::Codec> codec;
   std::optional<int> window, sinks, segment;
   double commit_seconds = 2;
+  bool again = false;  // also when its content is the one that is there
   // Called on the caller's thread after each segment, at the end, and before an error is returned.
   // Returns false to stop; what was read so far is then committed.
   std::function<bool(const IngestProgress&)> progress;

@@ -171,8 +171,8 @@ Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
   if (!keeps_past) return Status();
 
   const auto add_past = [&](const memory::BlockStore* store) {
-    past_.push_back({std::make_unique<memory::RepresentativeIndex>(
-                         layout, memory::IndexKind::kInt8, engine_->threads()),
+    past_.push_back({std::make_unique<memory::RepresentativeIndex>(layout, memory::IndexKind::kInt8,
+                                                                   engine_->threads()),
                      store});
   };
   if (saved_lineage != 0) {

@@ -125,6 +125,55 @@ TEST_F(DocumentReaderTest, UnchangedIsSkippedAndChangedReplacesTheOldVersion) {
   Digest(*archive);
 }
 
+TEST_F(DocumentReaderTest, ReadAgainItReplacesTheOldVersionInOneStep) {
+  const auto engine = HybridEngine();
+  const std::string text = Prose(3000);
+  auto archive = OpenArchive();
+  const IngestResult first = Must(IngestDocument(*engine, archive.get(), text, Options()));
+  const std::string digest = Digest(*archive);
+
+  IngestOptions stopped = Options();
+  stopped.again = true;
+  stopped.progress = [](const IngestProgress& progress) { return progress.tokens < 256; };
+  EXPECT_EQ(IngestDocument(*engine, archive.get(), text, stopped).status().code(),
+            Code::kCancelled);
+  EXPECT_EQ(Must(archive->FindDocument("books", "book.txt"))->id, first.document);
+  EXPECT_EQ(Must(archive->Index("books", memory::IndexKind::kExact, 1))->size(),
+            static_cast<int64_t>(first.blocks) - 1);
+  EXPECT_EQ(Digest(*archive), digest);
+  // Not asked for again, it is as unchanged as before.
+  EXPECT_EQ(Must(IngestDocument(*engine, archive.get(), text, Options())).outcome,
+            IngestOutcome::kUnchanged);
+
+  IngestOptions again = Options();
+  again.again = true;
+  const IngestResult resumed = Must(IngestDocument(*engine, archive.get(), text, again));
+  EXPECT_EQ(resumed.outcome, IngestOutcome::kResumed);
+  EXPECT_EQ(resumed.tokens_read, resumed.tokens - 256);
+  EXPECT_EQ(Must(IngestDocument(*engine, archive.get(), text, again)).outcome,
+            IngestOutcome::kReplaced);
+  EXPECT_EQ(Must(archive->Documents("books")).size(), 1u);
+  EXPECT_GT(Must(archive->FindDocument("books", "book.txt"))->id, resumed.document);
+  EXPECT_EQ(Must(archive->store().Lineages()).size(), 1u);
+  EXPECT_EQ(Digest(*archive), digest);
+}
+
+TEST_F(DocumentReaderTest, AnInterruptedChangeThatWasTakenBackLeavesNothingBehind) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  const std::string first = Prose(500);
+  Must(IngestDocument(*engine, archive.get(), first, Options()));
+  IngestOptions stopped = Options();
+  stopped.progress = [](const IngestProgress&) { return false; };
+  EXPECT_EQ(IngestDocument(*engine, archive.get(), Prose(1500), stopped).status().code(),
+            Code::kCancelled);
+  EXPECT_EQ(Must(archive->Documents("books")).size(), 2u);
+  EXPECT_EQ(Must(IngestDocument(*engine, archive.get(), first, Options())).outcome,
+            IngestOutcome::kUnchanged);
+  EXPECT_EQ(Must(archive->Documents("books")).size(), 1u);
+  Digest(*archive);
+}
+
 TEST_F(DocumentReaderTest, WhatIsNoTextIsRefusedWithTheByteThatShowsIt) {
   const auto engine = HybridEngine();
   auto archive = OpenArchive();

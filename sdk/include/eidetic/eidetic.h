@@ -207,13 +207,14 @@ typedef struct eid_ingest_options {
   int sinks;             /* tokens, a multiple of 32; negative: none; new: 32 */
   int segment;           /* tokens a forward pass; new: 512 */
   double commit_seconds; /* longest time between commits; 0: 2 s */
+  int again;             /* non-zero: read it also when its content is the one that is there */
   eid_progress_callback progress;
   void* user;
 } eid_ingest_options;
 
 typedef enum eid_ingest_outcome {
   EID_INGEST_ADDED = 0,
-  EID_INGEST_REPLACED = 1,  /* the same source with other content: the old version is gone */
+  EID_INGEST_REPLACED = 1,  /* the same source, changed or read again: the old version is gone */
   EID_INGEST_UNCHANGED = 2, /* the same content: nothing was done */
   EID_INGEST_RESUMED = 3    /* an interrupted ingest of the same content was completed */
 } eid_ingest_outcome;
@@ -232,7 +233,8 @@ typedef struct eid_ingest_result {
 /* Reads one document through the model from a fresh state and keeps all of it as memory blocks. It
  * is read behind `sinks` tokens of a neutral sentence, which count as tokens of the document.
  * Commits as it goes: after a crash or a cancellation the same call goes on from the last commit
- * and ends with the same bytes. */
+ * and ends with the same bytes. Until the last commit an older version stays as it was; that one
+ * puts the new version in its place. */
 EID_API eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
                                       const eid_ingest_options* options, eid_ingest_result* result,
                                       eid_error* error);

@@ -284,6 +284,7 @@ struct IngestOptions {
   int sinks = 0;              // tokens, a multiple of 32; negative: none
   int segment = 0;            // tokens a forward pass
   double commit_seconds = 0;  // longest time between commits; 0: 2 s
+  bool again = false;         // read it also when its content is the one that is there
 };
 
 // What verify() found: `clean`, or the damaged records in the JSON report.
@@ -321,6 +322,7 @@ class Archive {
     o.sinks = options.sinks;
     o.segment = options.segment;
     o.commit_seconds = options.commit_seconds;
+    o.again = options.again;
     o.progress = detail::trampoline(progress);
     o.user = callback.user();
     auto result = detail::sized<eid_ingest_result>();
