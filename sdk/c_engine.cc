@@ -4,7 +4,7 @@
 
 #include "model/merge.h"
 #include "sdk/c_handles.h"
-#include "sdk/fingerprint.h"
+#include "sdk/file_hash.h"
 #include "sdk/reports.h"
 
 namespace sdk = eidetic::sdk;
@@ -110,7 +110,9 @@ eid_status eid_model_merge(const char* base_path, const char* patch_dir, const c
     EID_RETURN_IF_ERROR(sdk::RequireText(patch_dir, "patch_dir"));
     EID_RETURN_IF_ERROR(sdk::RequireText(output_path, "output_path"));
     auto hash = [](const std::string& path) {
-      auto result = sdk::CachedFileHash(path, DefaultCacheDir());
+      const auto file = sdk::FileIdentity::Of(path);
+      sdk::ThrowIfError(file.status());
+      auto result = sdk::CachedFileHash(*file, DefaultCacheDir());
       sdk::ThrowIfError(result.status());
       return std::move(result).value();
     };

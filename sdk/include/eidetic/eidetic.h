@@ -138,7 +138,8 @@ typedef struct eid_engine_options {
   size_t struct_size;
   const char* model_path; /* a GGUF file; required */
   const char* device;     /* "cpu" (default), "cuda", "cuda:1" */
-  const char* cache_dir;  /* where weight hashes are cached; NULL: the user's cache folder */
+  const char* cache_dir;  /* where hashes of model files are remembered; NULL: the user's cache
+                           * folder; "": nowhere, the file is hashed at each start */
   int threads;            /* 0: one per core */
   /* The retrieval profile that `eidetic model calibrate` wrote. NULL: MODEL_PATH.profile.json when
    * there is one, else every attention layer recalls; "none": not even that file. */

@@ -209,7 +209,7 @@ inline void model_merge(const std::string& base_path, const std::string& patch_d
 struct EngineOptions {
   std::string model_path{};  // a GGUF file; required
   std::string device{};      // "cpu" (default), "cuda", "cuda:1"
-  std::string cache_dir{};   // where weight hashes are cached; empty: the user's cache folder
+  std::string cache_dir{};   // of hashes of model files; empty: the user's cache folder
   int threads = 0;           // 0: one per core
   // The retrieval profile; empty: MODEL_PATH.profile.json when it is there; "none": none.
   std::string profile_path{};
