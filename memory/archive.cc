@@ -145,6 +145,19 @@ Status ArchiveImpl::CheckWritable() const {
                 "open it without read_only to write");
 }
 
+Status ArchiveImpl::CheckNotVerifying() const {
+  std::lock_guard lock(verifying_mutex_);
+  if (!verifying_.contains(std::this_thread::get_id())) return {};
+  return Status(Code::kInvalidArgument,
+                "the archive at " + path() + " is being verified by this very thread",
+                "do not write to it, nor verify it, in the progress callback of its verification");
+}
+
+Result<std::unique_lock<std::shared_mutex>> ArchiveImpl::LockCatalog() {
+  EID_RETURN_IF_ERROR(CheckNotVerifying());
+  return std::unique_lock(catalog_mutex_);
+}
+
 Status ArchiveImpl::EnsureFormat() {
   const std::string key = format::FormatKey();
   Result<std::string> value = records_->Get(Family::kMeta, key);
@@ -243,7 +256,7 @@ Status CollectionRecord::Validate() const {
 Result<CollectionRecord> ArchiveImpl::EnsureCollection(const CollectionRecord& wanted) {
   EID_RETURN_IF_ERROR(CheckName("collection", wanted.name, format::kMaxNameBytes));
   EID_RETURN_IF_ERROR(wanted.Validate());
-  std::unique_lock lock(catalog_mutex_);
+  EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
   Result<CollectionRecord> there = Collection(wanted.name);
   if (there.ok()) {
     EID_RETURN_IF_ERROR(CompareCollections(*there, wanted));

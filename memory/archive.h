@@ -153,6 +153,8 @@ class Archive {
   virtual Result<std::string> SessionRecord(const std::string& name) const = 0;
   virtual Result<std::vector<std::string>> Sessions() const = 0;
 
+  // `progress` must neither throw, nor write documents or collections, nor verify
+  // (kInvalidArgument); what other threads want to write waits.
   virtual Result<VerifyReport> Verify(
       const std::function<bool(const VerifyProgress&)>& progress) const = 0;
   // What is lost because the database's log was damaged; empty when nothing is.

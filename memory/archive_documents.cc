@@ -144,7 +144,7 @@ Status ArchiveImpl::RemoveNow(const DocumentRecord& document) {
 Status ArchiveImpl::RemoveUnfinished(const std::string& collection, const std::string& source,
                                      const std::string& content_hash) {
   if (options_.read_only) return {};
-  std::unique_lock lock(catalog_mutex_);
+  EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
   EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> versions,
                        DocumentsAt(format::DocumentPrefix(collection, source)));
   for (const DocumentRecord& version : versions) {
@@ -158,7 +158,7 @@ Status ArchiveImpl::RemoveDocument(DocumentId document) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_ASSIGN_OR_RETURN(const DocumentRecord record, Document(document));
   {
-    std::unique_lock lock(catalog_mutex_);
+    EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
     if (IsBeingWritten(document)) {
       return Status(Code::kLocked,
                     "document " + std::to_string(document) + " (" + record.source +

@@ -10,6 +10,7 @@
 #include <shared_mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -66,6 +67,10 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
       : records_(std::move(records)), options_(options) {}
 
   Status CheckWritable() const;
+  // The catalog for whoever changes it. kInvalidArgument on a thread that is in the middle of a
+  // verification, in its progress callback: it would wait for itself.
+  Result<std::unique_lock<std::shared_mutex>> LockCatalog();
+  Status CheckNotVerifying() const;
   // Makes or checks the format record.
   Status EnsureFormat();
   // Removes what an interrupted process left behind: texts without a document, lineages without an
@@ -95,6 +100,8 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   // Exclusive: documents and collections come and go. Shared: verification, which must see them
   // all with everything of theirs.
   mutable std::shared_mutex catalog_mutex_;
+  mutable std::mutex verifying_mutex_;
+  mutable std::set<std::thread::id> verifying_;  // threads that hold the catalog to verify
   // Guards writing_. Taken after catalog_mutex_.
   std::mutex writing_mutex_;
   std::set<DocumentId> writing_;  // documents with a writer

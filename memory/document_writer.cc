@@ -85,7 +85,7 @@ class DocumentWriterImpl final : public DocumentWriter {
     const std::string state = format::ReaderStatePrefix(document_.id);
     std::vector<DocumentRecord> replaced;
     {
-      std::unique_lock lock(archive_->catalog_mutex_);
+      EID_ASSIGN_OR_RETURN(const auto lock, archive_->LockCatalog());
       RecordBatch batch;
       EID_ASSIGN_OR_RETURN(
           const std::vector<DocumentRecord> others,
@@ -194,7 +194,7 @@ Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(const std::st
                                               content_hash + ", is not the SHA-256 of its text");
   }
 
-  std::unique_lock lock(catalog_mutex_);
+  EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
   EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> versions,
                        DocumentsAt(format::DocumentPrefix(collection, source)));
   DocumentRecord document;

@@ -88,9 +88,12 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
     if (given.commit_seconds != 0) wanted.commit_seconds = given.commit_seconds;
     wanted.again = given.again != 0;
     wanted.progress = IngestCallback(given);
-    EID_ASSIGN_OR_RETURN(sdk::IngestResult read,
-                         sdk::IngestDocument(*engine->engine, archive->archive.get(),
-                                             sdk::View(given.text, given.text_length), wanted));
+    // Held: the callback may free the handles.
+    const auto reader = engine->engine;
+    const auto kept = archive->archive;
+    EID_ASSIGN_OR_RETURN(
+        sdk::IngestResult read,
+        sdk::IngestDocument(*reader, kept.get(), sdk::View(given.text, given.text_length), wanted));
     eid_ingest_result told = {};
     told.outcome = static_cast<eid_ingest_outcome>(read.outcome);
     told.document = read.document;
@@ -171,13 +174,14 @@ eid_status eid_archive_verify(const eid_archive* archive, eid_progress_callback 
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    const auto held = archive->archive;  // the callback may free the handle
     EID_ASSIGN_OR_RETURN(memory::VerifyReport report,
-                         archive->archive->Verify([&](const memory::VerifyProgress& verified) {
+                         held->Verify([&](const memory::VerifyProgress& verified) {
                            if (progress == nullptr) return true;
                            eid_progress told = {};
                            told.struct_size = sizeof(told);
                            told.stage = "verifying";
-                           told.item = archive->archive->path().c_str();
+                           told.item = held->path().c_str();
                            told.done = verified.records;
                            told.total = verified.total;
                            return progress(&told, user) == 0;

@@ -118,6 +118,42 @@ Result<kernels::Codec> CodecOption(const char* name) {
   return codec;
 }
 
+// Whether a session may be looked into is the handle's own business: a const one is used as well.
+SessionUse::SessionUse(const eid_session* session) : session_(const_cast<eid_session*>(session)) {
+  status_ = RequireHandle(session, "session");
+  if (!status_.ok()) return;
+  std::lock_guard lock(session_->mutex);
+  if (!session_->in_use) {
+    session_->in_use = true;
+    session_->user = std::this_thread::get_id();
+    return;
+  }
+  const bool own = session_->user == std::this_thread::get_id();
+  session_ = nullptr;
+  status_ = Status(Code::kInvalidArgument,
+                   own ? "the session is called from its own callback"
+                       : "the session is in use by another thread",
+                   own ? "return from the callback first; to stop the call, return non-zero from it"
+                       : "a session belongs to one thread at a time: make one for each");
+}
+
+SessionUse::~SessionUse() {
+  if (session_ == nullptr) return;
+  {
+    std::lock_guard lock(session_->mutex);
+    session_->in_use = false;
+    if (!session_->freed) return;
+  }
+  delete session_;
+}
+
+Status SessionUse::CheckNotFreed() const {
+  std::lock_guard lock(session_->mutex);
+  if (!session_->freed) return Status();
+  return Status(Code::kInvalidArgument, "the session was freed while it was in use",
+                "free a session when no call into it is under way, and not in its own callbacks");
+}
+
 }  // namespace eidetic::sdk
 
 using eidetic::sdk::OwnedPassages;

@@ -11,6 +11,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 #include <vector>
 
@@ -143,9 +144,38 @@ struct eid_session {
   std::unique_ptr<eidetic::sdk::Session> session;
   std::shared_ptr<eidetic::sdk::OpenSessions> open_sessions;  // null: lives in RAM
   std::string name;
+  std::mutex mutex;  // guards what follows
+  bool in_use = false;
+  bool freed = false;    // while it was in use: deleted when the call is over
+  std::thread::id user;  // whose call it is
   ~eid_session() {
     if (open_sessions != nullptr) open_sessions->Leave(name);
   }
 };
+
+namespace eidetic::sdk {
+
+// One call at a time into a session: a callback that calls it, or another thread, is told so. The
+// end of the use deletes a session that was freed meanwhile.
+class SessionUse {
+ public:
+  explicit SessionUse(const eid_session* session);
+  ~SessionUse();
+  SessionUse(const SessionUse&) = delete;
+  SessionUse& operator=(const SessionUse&) = delete;
+
+  // Why the session cannot be used: it is NULL, or in use.
+  const memory::Status& status() const { return status_; }
+  // An error once the session was freed during the call.
+  memory::Status CheckNotFreed() const;
+  Session& operator*() const { return *session_->session; }
+  Session* operator->() const { return session_->session.get(); }
+
+ private:
+  eid_session* session_;  // null: not taken
+  memory::Status status_;
+};
+
+}  // namespace eidetic::sdk
 
 #endif  // EIDETIC_SDK_C_HANDLES_H_

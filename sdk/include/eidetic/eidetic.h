@@ -16,8 +16,13 @@
  *             and results are filled as far as it goes. Any other size is EID_INVALID_ARGUMENT,
  *             before anything is done: of options, of results and of eid_error.
  * Threads     An engine and an archive may be used from many threads at once. A session, and
- *             every result object, belongs to one thread at a time. Callbacks run on the calling
- *             thread.
+ *             every result object, belongs to one thread at a time; a call into a session that is
+ *             in use is EID_INVALID_ARGUMENT.
+ * Callbacks   Run on the calling thread, in the middle of the call, and may call everything but
+ *             what they interrupt: a callback of a session not that session, the progress of a
+ *             verification nothing that ingests into that archive or verifies it. Such a call is
+ *             EID_INVALID_ARGUMENT and does nothing. A handle freed in a callback lives until the
+ *             call returns; a session's call is stopped by it and returns EID_INVALID_ARGUMENT.
  */
 #ifndef EIDETIC_EIDETIC_H_
 #define EIDETIC_EIDETIC_H_

@@ -18,7 +18,8 @@
 //             remedy.
 //
 // Callbacks   Return true to go on, false to stop. An exception thrown by a callback stops the call
-//             and comes out of it: it never crosses the C interface.
+//             and comes out of it: it never crosses the C interface. A callback does not call the
+//             session that calls it, nor destroys it: Error with EID_INVALID_ARGUMENT.
 // Threads     As in eidetic.h: engines and archives are shared freely, a session belongs to one
 //             thread at a time.
 #ifndef EIDETIC_EIDETIC_HPP_
