@@ -374,7 +374,8 @@ Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
     EID_RETURN_IF_ERROR(RefreshSources());
     if (!record_open_) recall_->ClearRecord();
     record_open_ = false;
-    if (!sampler_seeded_) {
+    // Greedy answers draw nothing: the seed of the first that does counts.
+    if (!sampler_seeded_ && options.sampling.temperature != 0) {
       sampler_ = model::Sampler(options.seed);
       sampler_seeded_ = true;
     }
@@ -447,6 +448,7 @@ std::string Session::Serialize() const {
   record.logits = logits_;
   record.sampler = sampler_.Serialize();
   record.sampler_seeded = sampler_seeded_;
+  record.recall_random = recall_->random_state();
   record.turn_open = turn_open_;
   record.model_state = state_->Serialize();
   return EncodeSessionRecord(record);
@@ -481,6 +483,7 @@ Status Session::Restore(const std::string& bytes) {
                   "restore the archive from a backup");
   }
   EID_RETURN_IF_ERROR(OpenOwnMemory(record.lineage));
+  recall_->SetRandomState(record.recall_random);
   for (const std::string& collection : record.collections) {
     EID_RETURN_IF_ERROR(Attach(archive_, collection));
   }

@@ -24,6 +24,7 @@ SessionRecord Sample() {
   record.logits = {0.5f, -1e30f, 3.25f};
   record.sampler = std::string("\0\x01\xff", 3);
   record.sampler_seeded = true;
+  record.recall_random = 0xfedcba9876543210;
   record.model_state = std::string(1000, '\x07');
   return record;
 }
@@ -42,6 +43,7 @@ TEST(SessionRecord, ComesBackAsItWentIn) {
   EXPECT_EQ(out->logits, in.logits);
   EXPECT_EQ(out->sampler, in.sampler);
   EXPECT_TRUE(out->sampler_seeded);
+  EXPECT_EQ(out->recall_random, in.recall_random);
   EXPECT_FALSE(out->turn_open);
   EXPECT_EQ(out->model_state, in.model_state);
 }

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <map>
 
@@ -146,6 +147,57 @@ TEST_F(SessionTest, RestoredSessionContinuesBitForBitInANewProcess) {
   restored << in.rdbuf();
   EXPECT_GT(uninterrupted.size(), engine->model().config().vocabulary * sizeof(float));
   EXPECT_TRUE(restored.str() == uninterrupted);
+}
+
+// The blocks in the span of the last answer.
+std::vector<std::pair<uint64_t, uint64_t>> SpanOf(const Session& session) {
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
+  for (const Passage& passage : Must(session.Sources(0, PassageOrder::kByScore))) {
+    ranges.emplace_back(passage.token_begin, passage.token_end);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  return ranges;
+}
+
+TEST_F(SessionTest, ARestoredRandomSessionGoesOnWithTheSameDraws) {
+  const auto engine = HybridEngine();
+  SessionOptions options = SmallWindow();
+  options.mode = SessionMode::kRandom;
+  options.span_blocks = 4;
+  options.seed = 11;
+  options.name = "talk";
+  std::vector<std::pair<uint64_t, uint64_t>> blocks;
+  std::string uninterrupted;
+  {
+    auto archive = OpenArchive();
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Append(Tokens(*engine, Prose(4000)), /*use_span=*/false, {}));
+    Must(session->Generate(Sampled(3)));  // draws
+    MustOk(session->Save());
+    uninterrupted = Continue(session.get());
+    blocks = SpanOf(*session);
+  }
+  auto session = Must(Session::Open(engine, OpenArchive(), "talk"));
+  EXPECT_EQ(Continue(session.get()), uninterrupted);
+  EXPECT_EQ(SpanOf(*session), blocks);
+  EXPECT_FALSE(blocks.empty());
+}
+
+TEST_F(SessionTest, TheSeedOfTheFirstAnswerThatDrawsCounts) {
+  const auto engine = HybridEngine();
+  std::vector<std::string> answers;
+  for (uint64_t seed : {1, 2, 1}) {
+    auto session = Must(Session::Create(engine, SmallWindow(), nullptr));
+    MustOk(session->Append(Tokens(*engine, "Once upon a time there was"), false, {}));
+    GenerateOptions options;
+    options.max_tokens = 2;
+    Must(session->Generate(options));  // greedy
+    options = Sampled(12);
+    options.seed = seed;
+    answers.push_back(Must(session->Generate(options)).text);
+  }
+  EXPECT_EQ(answers[0], answers[2]);
+  EXPECT_NE(answers[0], answers[1]);
 }
 
 // Every file of a folder, by path: its bytes.
