@@ -17,6 +17,13 @@ Status Enough() {
   return Status(Code::kCancelled, "enough");
 }
 
+// The status of a record, under the name of what it is about.
+Status Of(const char* kind, std::string_view name, const Status& status) {
+  return Status(status.code(),
+                std::string(kind) + " " + std::string(name) + ": " + status.message(),
+                status.remedy());
+}
+
 Result<bool> Exists(const RecordStore& records, Family family, const std::string& prefix) {
   bool found = false;
   const Status status = records.Scan(family, prefix, format::PrefixEnd(prefix),
@@ -28,13 +35,17 @@ Result<bool> Exists(const RecordStore& records, Family family, const std::string
   return found;
 }
 
+constexpr char kSettingsRemedy[] =
+    "a collection's settings are fixed when it is made: leave them open to use its own, or use "
+    "another collection";
+
 template <typename T>
 Status Differs(const std::string& collection, const char* field, const T& there, const T& wanted) {
   if (there == wanted) return {};
   return Status(Code::kInvalidArgument,
                 "collection " + collection + " has " + field + " " + std::to_string(there) +
                     ", not " + std::to_string(wanted),
-                "use the collection's own settings, or another collection");
+                kSettingsRemedy);
 }
 
 std::string LayerList(const std::vector<int>& layers) {
@@ -55,13 +66,13 @@ Status CompareCollections(const CollectionRecord& there, const CollectionRecord&
     return Status(Code::kInvalidArgument,
                   "collection " + name + " stores the layers " + LayerList(there.layout.layers) +
                       ", not " + LayerList(wanted.layout.layers),
-                  "use the collection's own settings, or another collection");
+                  kSettingsRemedy);
   }
   if (there.layout.codec != wanted.layout.codec) {
     return Status(Code::kInvalidArgument,
                   "collection " + name + " is coded as " + kernels::CodecName(there.layout.codec) +
                       ", not " + kernels::CodecName(wanted.layout.codec),
-                  "a collection's codec is fixed when it is made: use another collection");
+                  kSettingsRemedy);
   }
   const Layout& a = there.layout;
   const Layout& b = wanted.layout;
@@ -134,11 +145,33 @@ Status ArchiveImpl::CheckWritable() const {
                 "open it without read_only to write");
 }
 
+Status ArchiveImpl::CheckNotVerifying() const {
+  std::lock_guard lock(verifying_mutex_);
+  if (!verifying_.contains(std::this_thread::get_id())) return {};
+  return Status(Code::kInvalidArgument,
+                "the archive at " + path() + " is being verified by this very thread",
+                "do not write to it, nor verify it, in the progress callback of its verification");
+}
+
+Result<std::unique_lock<std::shared_mutex>> ArchiveImpl::LockCatalog() {
+  EID_RETURN_IF_ERROR(CheckNotVerifying());
+  return std::unique_lock(catalog_mutex_);
+}
+
 Status ArchiveImpl::EnsureFormat() {
   const std::string key = format::FormatKey();
   Result<std::string> value = records_->Get(Family::kMeta, key);
-  if (value.ok()) return format::DecodeFormat(key, *value).status();
-  if (value.status().code() != Code::kNotFound) return value.status();
+  if (value.status().code() != Code::kNotFound) {
+    const Status status = value.ok() ? format::DecodeFormat(key, *value).status() : value.status();
+    if (status.code() != Code::kCorruption) return status;
+    // Every record has a version and a checksum of its own: what is whole can be read, and
+    // verification names what is not.
+    if (options_.read_only) return {};
+    return Status(
+        status.code(),
+        "the format record of the archive at " + path() + " cannot be read: " + status.message(),
+        "restore the archive from a backup; opened read-only, the rest can be read");
+  }
   EID_ASSIGN_OR_RETURN(const bool used, Exists(*records_, Family::kMeta, ""));
   if (used) {
     return Status(Code::kCorruption,
@@ -223,7 +256,7 @@ Status CollectionRecord::Validate() const {
 Result<CollectionRecord> ArchiveImpl::EnsureCollection(const CollectionRecord& wanted) {
   EID_RETURN_IF_ERROR(CheckName("collection", wanted.name, format::kMaxNameBytes));
   EID_RETURN_IF_ERROR(wanted.Validate());
-  std::unique_lock lock(catalog_mutex_);
+  EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
   Result<CollectionRecord> there = Collection(wanted.name);
   if (there.ok()) {
     EID_RETURN_IF_ERROR(CompareCollections(*there, wanted));
@@ -246,7 +279,9 @@ Result<CollectionRecord> ArchiveImpl::Collection(const std::string& name) const 
     return Status(Code::kNotFound, "there is no collection " + name + " in the archive " + path(),
                   "`eidetic memory list` shows the collections there are");
   }
-  return format::DecodeCollection(key, *value);
+  Result<CollectionRecord> record = format::DecodeCollection(key, *value);
+  if (!record.ok()) return Of("collection", name, record.status());
+  return record;
 }
 
 Result<std::vector<CollectionRecord>> ArchiveImpl::Collections() const {
@@ -254,9 +289,12 @@ Result<std::vector<CollectionRecord>> ArchiveImpl::Collections() const {
   const std::string prefix = format::TagPrefix(format::MetaTag::kCollection);
   EID_RETURN_IF_ERROR(records_->Scan(Family::kMeta, prefix, format::PrefixEnd(prefix),
                                      [&](std::string_view key, std::string_view value) -> Status {
-                                       EID_ASSIGN_OR_RETURN(CollectionRecord record,
-                                                            format::DecodeCollection(key, value));
-                                       collections.push_back(std::move(record));
+                                       Result<CollectionRecord> record =
+                                           format::DecodeCollection(key, value);
+                                       if (!record.ok()) {
+                                         return Of("collection", key.substr(1), record.status());
+                                       }
+                                       collections.push_back(std::move(record).value());
                                        return {};
                                      }));
   return collections;
@@ -321,8 +359,7 @@ Result<std::string> ArchiveImpl::SessionRecord(const std::string& name) const {
     return Status(Code::kNotFound, "there is no session " + name + " in the archive " + path(),
                   "`eidetic memory list` shows the sessions there are");
   }
-  return Status(record.status().code(), "session " + name + ": " + record.status().message(),
-                record.status().remedy());
+  return Of("session", name, record.status());
 }
 
 Result<std::vector<std::string>> ArchiveImpl::Sessions() const {

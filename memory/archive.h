@@ -104,7 +104,8 @@ class Archive {
   // kNotFound (nothing there and not `create`), kLocked (names the process), kNoSpace, kCorruption,
   // kUnsupported (a newer format version). A damaged log is kCorruption when opened to write;
   // opened read-only, the archive is as it was before the damage, and Verify and LogDamage tell of
-  // it.
+  // it. Damaged records of the archive's own (format, counters) are kCorruption when opened to
+  // write; opened read-only, what is whole can be read, and Verify names the rest.
   static Result<std::shared_ptr<Archive>> Open(const ArchiveOptions& options);
   // The same over any record store: for tests, and for memory that lives in RAM only.
   static Result<std::shared_ptr<Archive>> OpenOver(std::shared_ptr<RecordStore> records,
@@ -123,13 +124,18 @@ class Archive {
   // unfinished.
   virtual Result<std::optional<DocumentRecord>> FindDocument(const std::string& collection,
                                                              const std::string& source) const = 0;
-  // Begins, or resumes, an ingest. A leftover of other content for the same source is removed.
+  // Begins, or resumes, an ingest. A leftover of other content for the same source is removed. A
+  // complete version, of the same content or not, stays until this one is finished.
   virtual Result<std::unique_ptr<DocumentWriter>> BeginDocument(const std::string& collection,
                                                                 const std::string& source,
                                                                 const std::string& content_hash,
                                                                 std::string_view text,
                                                                 uint64_t tokens) = 0;
   virtual Status RemoveDocument(DocumentId document) = 0;
+  // Removes what interrupted ingests of a source left behind, but for those of the content
+  // `content_hash`, which may be resumed, and those under way. Nothing when opened read-only.
+  virtual Status RemoveUnfinished(const std::string& collection, const std::string& source,
+                                  const std::string& content_hash) = 0;
   // The document of a lineage; empty when it belongs to a session, or was removed.
   virtual Result<std::optional<DocumentRecord>> DocumentOfLineage(LineageId lineage) const = 0;
   // Bytes begin..end of the document's text, widened to whole UTF-8 characters.
@@ -147,6 +153,8 @@ class Archive {
   virtual Result<std::string> SessionRecord(const std::string& name) const = 0;
   virtual Result<std::vector<std::string>> Sessions() const = 0;
 
+  // `progress` must neither throw, nor write documents or collections, nor verify
+  // (kInvalidArgument); what other threads want to write waits.
   virtual Result<VerifyReport> Verify(
       const std::function<bool(const VerifyProgress&)>& progress) const = 0;
   // What is lost because the database's log was damaged; empty when nothing is.
@@ -157,6 +165,7 @@ class Archive {
   virtual BlockStore& store() = 0;
   virtual const BlockStore& store() const = 0;
   virtual const std::string& path() const = 0;
+  virtual bool read_only() const = 0;
 };
 
 }  // namespace eidetic::memory

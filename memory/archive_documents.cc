@@ -128,19 +128,42 @@ void ArchiveImpl::AfterRemoval(const DocumentRecord& document) {
   static_cast<void>(records_->Reclaim(Family::kText, text, format::PrefixEnd(text)).ok());
 }
 
+bool ArchiveImpl::IsBeingWritten(DocumentId document) {
+  std::lock_guard lock(writing_mutex_);
+  return writing_.contains(document);
+}
+
+Status ArchiveImpl::RemoveNow(const DocumentRecord& document) {
+  RecordBatch batch;
+  EID_RETURN_IF_ERROR(RemoveChanges(document, &batch));
+  EID_RETURN_IF_ERROR(records_->Write(batch, true));
+  AfterRemoval(document);
+  return {};
+}
+
+Status ArchiveImpl::RemoveUnfinished(const std::string& collection, const std::string& source,
+                                     const std::string& content_hash) {
+  if (options_.read_only) return {};
+  EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
+  EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> versions,
+                       DocumentsAt(format::DocumentPrefix(collection, source)));
+  for (const DocumentRecord& version : versions) {
+    if (version.complete || version.content_hash == content_hash) continue;
+    if (!IsBeingWritten(version.id)) EID_RETURN_IF_ERROR(RemoveNow(version));
+  }
+  return {};
+}
+
 Status ArchiveImpl::RemoveDocument(DocumentId document) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_ASSIGN_OR_RETURN(const DocumentRecord record, Document(document));
   {
-    std::unique_lock lock(catalog_mutex_);
-    {
-      std::lock_guard writing_lock(writing_mutex_);
-      if (writing_.contains(document)) {
-        return Status(Code::kLocked,
-                      "document " + std::to_string(document) + " (" + record.source +
-                          ") is being written by this process",
-                      "stop that ingest first");
-      }
+    EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
+    if (IsBeingWritten(document)) {
+      return Status(Code::kLocked,
+                    "document " + std::to_string(document) + " (" + record.source +
+                        ") is being written by this process",
+                    "stop that ingest first");
     }
     RecordBatch batch;
     EID_RETURN_IF_ERROR(RemoveChanges(record, &batch));

@@ -10,6 +10,7 @@
 #include <shared_mutex>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <tuple>
 #include <vector>
 
@@ -36,6 +37,8 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
                                                         std::string_view text,
                                                         uint64_t tokens) override;
   Status RemoveDocument(DocumentId document) override;
+  Status RemoveUnfinished(const std::string& collection, const std::string& source,
+                          const std::string& content_hash) override;
   Result<std::optional<DocumentRecord>> DocumentOfLineage(LineageId lineage) const override;
   Result<std::string> Text(DocumentId document, uint64_t begin, uint64_t end) const override;
 
@@ -56,6 +59,7 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   BlockStore& store() override { return *store_; }
   const BlockStore& store() const override { return *store_; }
   const std::string& path() const override { return options_.path; }
+  bool read_only() const override { return options_.read_only; }
 
  private:
   friend class DocumentWriterImpl;
@@ -63,6 +67,10 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
       : records_(std::move(records)), options_(options) {}
 
   Status CheckWritable() const;
+  // The catalog for whoever changes it. kInvalidArgument on a thread that is in the middle of a
+  // verification, in its progress callback: it would wait for itself.
+  Result<std::unique_lock<std::shared_mutex>> LockCatalog();
+  Status CheckNotVerifying() const;
   // Makes or checks the format record.
   Status EnsureFormat();
   // Removes what an interrupted process left behind: texts without a document, lineages without an
@@ -74,6 +82,9 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   Result<std::vector<DocumentRecord>> DocumentsAt(const std::string& prefix) const;
   // Adds the removal of everything of a document.
   Status RemoveChanges(const DocumentRecord& document, RecordBatch* batch) const;
+  // Removes a document for good. Needs catalog_mutex_ exclusively.
+  Status RemoveNow(const DocumentRecord& document);
+  bool IsBeingWritten(DocumentId document);
   // After that batch was written: the pool, the index and the disk follow.
   void AfterRemoval(const DocumentRecord& document);
   Result<std::unique_ptr<LineageWriter>> StoreNewDocument(const CollectionRecord& collection,
@@ -89,6 +100,8 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   // Exclusive: documents and collections come and go. Shared: verification, which must see them
   // all with everything of theirs.
   mutable std::shared_mutex catalog_mutex_;
+  mutable std::mutex verifying_mutex_;
+  mutable std::set<std::thread::id> verifying_;  // threads that hold the catalog to verify
   // Guards writing_. Taken after catalog_mutex_.
   std::mutex writing_mutex_;
   std::set<DocumentId> writing_;  // documents with a writer

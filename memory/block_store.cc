@@ -55,10 +55,12 @@ BlockStore::~BlockStore() = default;
 Result<std::unique_ptr<BlockStore>> BlockStore::Open(std::shared_ptr<RecordStore> records,
                                                      uint64_t pool_bytes, bool read_only) {
   auto impl = std::make_unique<Impl>(pool_bytes);
-  EID_ASSIGN_OR_RETURN(impl->blocks,
-                       IdCounter::Open(records.get(), format::Counter::kBlock, kBlockReservation));
-  EID_ASSIGN_OR_RETURN(impl->lineages,
-                       IdCounter::Open(records.get(), format::Counter::kLineage, 1));
+  if (!read_only) {
+    EID_ASSIGN_OR_RETURN(
+        impl->blocks, IdCounter::Open(records.get(), format::Counter::kBlock, kBlockReservation));
+    EID_ASSIGN_OR_RETURN(impl->lineages,
+                         IdCounter::Open(records.get(), format::Counter::kLineage, 1));
+  }
   auto store = std::unique_ptr<BlockStore>(new BlockStore(std::move(records), std::move(impl)));
   if (!read_only) EID_RETURN_IF_ERROR(store->SweepUncommitted());
   return store;
@@ -69,10 +71,10 @@ Status BlockStore::SweepUncommitted() {
   const std::string prefix = format::TagPrefix(format::MetaTag::kUncommitted);
   EID_RETURN_IF_ERROR(
       records_->Scan(Family::kMeta, prefix, format::PrefixEnd(prefix),
-                     [&](std::string_view key, std::string_view value) -> Status {
+                     [&](std::string_view key, std::string_view) -> Status {
+                       // The key says it all: a damaged value must not keep the tail.
                        EID_ASSIGN_OR_RETURN(
                            uint64_t id, format::ParseTaggedId(format::MetaTag::kUncommitted, key));
-                       EID_RETURN_IF_ERROR(format::DecodeNumber(key, value).status());
                        marked.push_back(id);
                        return {};
                      }));
@@ -93,7 +95,7 @@ Status BlockStore::SweepUncommitted() {
 }
 
 Result<std::unique_ptr<LineageWriter>> BlockStore::NewLineage(const Layout& layout,
-                                                              std::string owner) {
+                                                              std::string owner, uint64_t begin) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_RETURN_IF_ERROR(layout.Validate());
   if (owner.size() > format::kMaxOwnerBytes) {
@@ -105,6 +107,7 @@ Result<std::unique_ptr<LineageWriter>> BlockStore::NewLineage(const Layout& layo
   EID_ASSIGN_OR_RETURN(record.id, impl_->lineages->Next());
   record.layout = layout;
   record.owner = std::move(owner);
+  record.committed_tokens = begin;
   return std::unique_ptr<LineageWriter>(new LineageWriter(this, std::move(record), kFlushBytes));
 }
 

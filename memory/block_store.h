@@ -93,13 +93,15 @@ class LineageWriter {
 // Thread-safe.
 class BlockStore {
  public:
-  // Reads the counters; unless `read_only`, sweeps uncommitted tails of lineages and blocks of
+  // Unless `read_only`: reads the counters, and sweeps uncommitted tails of lineages and blocks of
   // lineages that were never committed. `pool_bytes`: the budget of the host pool.
   static Result<std::unique_ptr<BlockStore>> Open(std::shared_ptr<RecordStore> records,
                                                   uint64_t pool_bytes, bool read_only);
 
-  // A new, empty lineage: durable with the first Commit.
-  Result<std::unique_ptr<LineageWriter>> NewLineage(const Layout& layout, std::string owner);
+  // A new, empty lineage: durable with the first Commit. With `begin`, that of its first block, it
+  // goes on where another one ends that this store cannot write: not to be committed.
+  Result<std::unique_ptr<LineageWriter>> NewLineage(const Layout& layout, std::string owner,
+                                                    uint64_t begin = 0);
   // Goes on at the committed length.
   Result<std::unique_ptr<LineageWriter>> ResumeLineage(LineageId lineage);
 

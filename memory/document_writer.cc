@@ -85,7 +85,7 @@ class DocumentWriterImpl final : public DocumentWriter {
     const std::string state = format::ReaderStatePrefix(document_.id);
     std::vector<DocumentRecord> replaced;
     {
-      std::unique_lock lock(archive_->catalog_mutex_);
+      EID_ASSIGN_OR_RETURN(const auto lock, archive_->LockCatalog());
       RecordBatch batch;
       EID_ASSIGN_OR_RETURN(
           const std::vector<DocumentRecord> others,
@@ -194,7 +194,7 @@ Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(const std::st
                                               content_hash + ", is not the SHA-256 of its text");
   }
 
-  std::unique_lock lock(catalog_mutex_);
+  EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
   EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> versions,
                        DocumentsAt(format::DocumentPrefix(collection, source)));
   DocumentRecord document;
@@ -202,24 +202,18 @@ Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(const std::st
   uint64_t text_bytes = 0;
   for (const DocumentRecord& version : versions) {
     if (version.complete) continue;
-    {
-      std::lock_guard writing_lock(writing_mutex_);
-      if (writing_.contains(version.id)) {
-        return Status(Code::kLocked,
-                      "document " + source + " of collection " + collection +
-                          " is already being written by this process",
-                      "wait for that ingest to end");
-      }
+    if (IsBeingWritten(version.id)) {
+      return Status(Code::kLocked,
+                    "document " + source + " of collection " + collection +
+                        " is already being written by this process",
+                    "wait for that ingest to end");
     }
     if (version.content_hash == content_hash && version.tokens == tokens && lineage == nullptr) {
       document = version;
       EID_ASSIGN_OR_RETURN(lineage, store_->ResumeLineage(version.lineage));
       continue;
     }
-    RecordBatch batch;
-    EID_RETURN_IF_ERROR(RemoveChanges(version, &batch));
-    EID_RETURN_IF_ERROR(records_->Write(batch, true));
-    AfterRemoval(version);
+    EID_RETURN_IF_ERROR(RemoveNow(version));
   }
   if (lineage == nullptr) {
     document.collection = collection;

@@ -70,6 +70,7 @@ class Verifier {
     EID_RETURN_IF_ERROR(ReadStrayTexts(past_text, std::nullopt));
     CheckCounters();
     Digest();
+    log_.Finish();
     return std::move(log_.report());
   }
 
@@ -409,9 +410,17 @@ class Verifier {
 
 Result<VerifyReport> ArchiveImpl::Verify(
     const std::function<bool(const VerifyProgress&)>& progress) const {
+  EID_RETURN_IF_ERROR(CheckNotVerifying());
   // Documents must not go while their parts are compared.
   std::shared_lock lock(catalog_mutex_);
-  return Verifier(*records_, progress).Run();
+  {
+    std::lock_guard verifying_lock(verifying_mutex_);
+    verifying_.insert(std::this_thread::get_id());
+  }
+  Result<VerifyReport> report = Verifier(*records_, progress).Run();
+  std::lock_guard verifying_lock(verifying_mutex_);
+  verifying_.erase(std::this_thread::get_id());
+  return report;
 }
 
 }  // namespace eidetic::memory

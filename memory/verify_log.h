@@ -26,6 +26,10 @@ class VerifyLog {
     return Status(Code::kCancelled,
                   "verification was stopped after " + std::to_string(report_.records) + " records");
   }
+  // All were read. An answer of "stop" comes too late.
+  void Finish() {
+    if (progress_) static_cast<void>(progress_({report_.records, report_.records}));
+  }
   void Damaged(std::string what, DocumentId document = 0, BlockId block = 0) {
     report_.damage.push_back({std::move(what), document, block});
   }

@@ -1,4 +1,5 @@
 // The C interface's archive functions.
+#include <algorithm>
 #include <utility>
 
 #include "sdk/c_handles.h"
@@ -40,9 +41,9 @@ std::function<bool(const sdk::IngestProgress&)> IngestCallback(const eid_ingest_
 
 eid_status eid_archive_open(const eid_archive_options* options, eid_archive** out,
                             eid_error* error) {
+  sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
-    *out = nullptr;
     eid_archive_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_archive_options", &given));
     EID_RETURN_IF_ERROR(sdk::RequireText(given.path, "path"));
@@ -65,8 +66,9 @@ void eid_archive_free(eid_archive* archive) {
 eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
                               const eid_ingest_options* options, eid_ingest_result* result,
                               eid_error* error) {
+  sdk::Clear(result);
   return sdk::Call(error, [&]() -> Status {
-    sdk::WriteResult(eid_ingest_result{}, result);
+    EID_RETURN_IF_ERROR(sdk::CheckResult(result, "eid_ingest_result"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_ingest_options given;
@@ -77,15 +79,21 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
     sdk::IngestOptions wanted;
     wanted.collection = given.collection;
     wanted.source = given.source;
-    EID_ASSIGN_OR_RETURN(wanted.codec, sdk::CodecOption(given.codec));
-    wanted.window = OrDefault(given.window, wanted.window);
-    wanted.sinks = OrDefault(given.sinks, wanted.sinks);
-    wanted.segment = OrDefault(given.segment, wanted.segment);
+    if (given.codec != nullptr && *given.codec != '\0') {
+      EID_ASSIGN_OR_RETURN(wanted.codec, sdk::CodecOption(given.codec));
+    }
+    if (given.window != 0) wanted.window = given.window;
+    if (given.sinks != 0) wanted.sinks = std::max(given.sinks, 0);
+    if (given.segment != 0) wanted.segment = given.segment;
     if (given.commit_seconds != 0) wanted.commit_seconds = given.commit_seconds;
+    wanted.again = given.again != 0;
     wanted.progress = IngestCallback(given);
-    EID_ASSIGN_OR_RETURN(sdk::IngestResult read,
-                         sdk::IngestDocument(*engine->engine, archive->archive.get(),
-                                             sdk::View(given.text, given.text_length), wanted));
+    // Held: the callback may free the handles.
+    const auto reader = engine->engine;
+    const auto kept = archive->archive;
+    EID_ASSIGN_OR_RETURN(
+        sdk::IngestResult read,
+        sdk::IngestDocument(*reader, kept.get(), sdk::View(given.text, given.text_length), wanted));
     eid_ingest_result told = {};
     told.outcome = static_cast<eid_ingest_outcome>(read.outcome);
     told.document = read.document;
@@ -101,9 +109,9 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
 
 eid_status eid_archive_list(const eid_archive* archive, const char* collection, eid_string** json,
                             eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_ASSIGN_OR_RETURN(std::string list,
                          sdk::ListJson(*archive->archive, collection == nullptr ? "" : collection));
@@ -113,9 +121,9 @@ eid_status eid_archive_list(const eid_archive* archive, const char* collection, 
 }
 
 eid_status eid_archive_stats(const eid_archive* archive, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_ASSIGN_OR_RETURN(std::string stats, sdk::StatsJson(*archive->archive));
     *json = sdk::NewString(std::move(stats));
@@ -126,9 +134,9 @@ eid_status eid_archive_stats(const eid_archive* archive, eid_string** json, eid_
 eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
                               const eid_search_options* options, eid_passages** passages,
                               eid_error* error) {
+  sdk::Clear(passages);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(passages, "passages"));
-    *passages = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_search_options given;
@@ -162,17 +170,18 @@ eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
 
 eid_status eid_archive_verify(const eid_archive* archive, eid_progress_callback progress,
                               void* user, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    const auto held = archive->archive;  // the callback may free the handle
     EID_ASSIGN_OR_RETURN(memory::VerifyReport report,
-                         archive->archive->Verify([&](const memory::VerifyProgress& verified) {
+                         held->Verify([&](const memory::VerifyProgress& verified) {
                            if (progress == nullptr) return true;
                            eid_progress told = {};
                            told.struct_size = sizeof(told);
                            told.stage = "verifying";
-                           told.item = archive->archive->path().c_str();
+                           told.item = held->path().c_str();
                            told.done = verified.records;
                            told.total = verified.total;
                            return progress(&told, user) == 0;

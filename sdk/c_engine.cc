@@ -4,7 +4,7 @@
 
 #include "model/merge.h"
 #include "sdk/c_handles.h"
-#include "sdk/fingerprint.h"
+#include "sdk/file_hash.h"
 #include "sdk/reports.h"
 
 namespace sdk = eidetic::sdk;
@@ -32,9 +32,9 @@ std::string DefaultCacheDir() {
 
 eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out,
                              eid_error* error) {
+  sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
-    *out = nullptr;
     eid_engine_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_engine_options", &given));
     EID_RETURN_IF_ERROR(sdk::RequireText(given.model_path, "model_path"));
@@ -55,9 +55,9 @@ void eid_engine_free(eid_engine* engine) {
 }
 
 eid_status eid_engine_info(const eid_engine* engine, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     *json = sdk::NewString(sdk::EngineJson(*engine->engine));
     return Status();
@@ -67,9 +67,9 @@ eid_status eid_engine_info(const eid_engine* engine, eid_string** json, eid_erro
 eid_status eid_engine_tokenize(const eid_engine* engine, const char* text, size_t length,
                                int special, int32_t* tokens, size_t capacity, size_t* count,
                                eid_error* error) {
+  sdk::Clear(count);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(count, "count"));
-    *count = 0;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     if (capacity > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(tokens, "tokens"));
     const std::vector<int32_t> ids =
@@ -82,9 +82,9 @@ eid_status eid_engine_tokenize(const eid_engine* engine, const char* text, size_
 
 eid_status eid_engine_detokenize(const eid_engine* engine, const int32_t* tokens, size_t count,
                                  eid_string** text, eid_error* error) {
+  sdk::Clear(text);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(text, "text"));
-    *text = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     if (count > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(tokens, "tokens"));
     *text = sdk::NewString(
@@ -94,9 +94,9 @@ eid_status eid_engine_detokenize(const eid_engine* engine, const int32_t* tokens
 }
 
 eid_status eid_model_info(const char* path, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireText(path, "path"));
     *json = sdk::NewString(sdk::ModelFileJson(path));
     return Status();
@@ -110,7 +110,9 @@ eid_status eid_model_merge(const char* base_path, const char* patch_dir, const c
     EID_RETURN_IF_ERROR(sdk::RequireText(patch_dir, "patch_dir"));
     EID_RETURN_IF_ERROR(sdk::RequireText(output_path, "output_path"));
     auto hash = [](const std::string& path) {
-      auto result = sdk::CachedFileHash(path, DefaultCacheDir());
+      const auto file = sdk::FileIdentity::Of(path);
+      sdk::ThrowIfError(file.status());
+      auto result = sdk::CachedFileHash(*file, DefaultCacheDir());
       sdk::ThrowIfError(result.status());
       return std::move(result).value();
     };

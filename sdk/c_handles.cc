@@ -44,11 +44,26 @@ eid_string ViewOf(const std::string& text) {
 eid_status Report(const Status& status, eid_error* error) {
   const auto code = static_cast<eid_status>(status.code());
   if (error == nullptr) return code;
-  // A caller that zeroed the struct has at least its first version.
+  // A struct that claims to be smaller than it ever was is not written to; one that was zeroed, and
+  // not sized, has room for what it is told.
+  if (error->struct_size != 0 && error->struct_size < kKnownSizes<eid_error>.front()) return code;
   error->status = code;
   CopyTruncated(status.message(), error->message, sizeof(error->message));
   CopyTruncated(status.remedy(), error->remedy, sizeof(error->remedy));
   return code;
+}
+
+Status UnknownSize(const char* name, size_t size, size_t newest) {
+  const std::string type(name);
+  std::string what = "the struct_size of an " + type + " is " + std::to_string(size) +
+                     ", libeidetic " + eid_version() + " knows it with " + std::to_string(newest) +
+                     " bytes";
+  std::string remedy = "set struct_size to sizeof(" + type + ") and zero the rest";
+  if (size > newest) {
+    remedy +=
+        "; if that was done, the program was compiled with a newer eidetic.h: use its library";
+  }
+  return Status(Code::kInvalidArgument, std::move(what), std::move(remedy));
 }
 
 Status RequireText(const char* text, const char* name) {
@@ -109,6 +124,42 @@ Result<kernels::Codec> CodecOption(const char* name) {
                   "use \"int8\" or \"fp16\"");
   }
   return codec;
+}
+
+// Whether a session may be looked into is the handle's own business: a const one is used as well.
+SessionUse::SessionUse(const eid_session* session) : session_(const_cast<eid_session*>(session)) {
+  status_ = RequireHandle(session, "session");
+  if (!status_.ok()) return;
+  std::lock_guard lock(session_->mutex);
+  if (!session_->in_use) {
+    session_->in_use = true;
+    session_->user = std::this_thread::get_id();
+    return;
+  }
+  const bool own = session_->user == std::this_thread::get_id();
+  session_ = nullptr;
+  status_ = Status(Code::kInvalidArgument,
+                   own ? "the session is called from its own callback"
+                       : "the session is in use by another thread",
+                   own ? "return from the callback first; to stop the call, return non-zero from it"
+                       : "a session belongs to one thread at a time: make one for each");
+}
+
+SessionUse::~SessionUse() {
+  if (session_ == nullptr) return;
+  {
+    std::lock_guard lock(session_->mutex);
+    session_->in_use = false;
+    if (!session_->freed) return;
+  }
+  delete session_;
+}
+
+Status SessionUse::CheckNotFreed() const {
+  std::lock_guard lock(session_->mutex);
+  if (!session_->freed) return Status();
+  return Status(Code::kInvalidArgument, "the session was freed while it was in use",
+                "free a session when no call into it is under way, and not in its own callbacks");
 }
 
 }  // namespace eidetic::sdk

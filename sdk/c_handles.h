@@ -3,6 +3,7 @@
 #ifndef EIDETIC_SDK_C_HANDLES_H_
 #define EIDETIC_SDK_C_HANDLES_H_
 
+#include <array>
 #include <cstddef>
 #include <cstring>
 #include <memory>
@@ -10,6 +11,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <type_traits>
 #include <vector>
 
@@ -41,52 +43,76 @@ class OpenSessions {
   std::set<std::string> names_;
 };
 
+// The sizes that `Struct` had in the versions of eidetic.h, oldest first, this version's last: what
+// a caller's struct_size may be. A struct that grows after a release gets a specialisation that
+// keeps the older sizes (the offset of its first new field), which CheckSize then accepts.
+template <typename Struct>
+inline constexpr std::array<size_t, 1> kKnownSizes = {sizeof(Struct)};
+
+memory::Status UnknownSize(const char* name, size_t size, size_t newest);
+
+// Refuses a struct whose struct_size was not set, or is of no version.
+template <typename Struct>
+memory::Status CheckSize(const Struct& given, const char* name) {
+  for (size_t known : kKnownSizes<Struct>) {
+    if (given.struct_size == known) return memory::Status();
+  }
+  return UnknownSize(name, given.struct_size, kKnownSizes<Struct>.back());
+}
+
 // Fills the caller's error (may be null) and gives the code.
 eid_status Report(const memory::Status& status, eid_error* error);
 
 // Runs a function's body, which returns a Status, behind the wall: nothing is thrown (rule 10).
+// Does not begin when the caller could not be told what went wrong.
 template <typename Body>
 eid_status Call(eid_error* error, Body&& body) {
-  return Report(BehindWall([&]() -> memory::Status { return body(); }), error);
+  return Report(BehindWall([&]() -> memory::Status {
+                  if (error != nullptr) EID_RETURN_IF_ERROR(CheckSize(*error, "eid_error"));
+                  return body();
+                }),
+                error);
 }
 
-// The caller's options struct as this version knows it: an older, smaller one reads as zeros; a
-// newer, larger one is accepted while what we do not know is zero.
+// The caller's options struct as this version knows it: an older, smaller one ends in zeros.
 template <typename Struct>
 memory::Status ReadOptions(const Struct* given, const char* name, Struct* options) {
   static_assert(std::is_trivially_copyable_v<Struct>);
-  using memory::Code;
-  using memory::Status;
   if (given == nullptr) {
-    return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
+    return memory::Status(memory::Code::kInvalidArgument, std::string(name) + " is NULL",
+                          "pass one with its struct_size set");
   }
-  const size_t size = given->struct_size;
-  if (size < sizeof(size_t)) {
-    return Status(Code::kInvalidArgument,
-                  std::string(name) + "->struct_size is " + std::to_string(size),
-                  "set it to sizeof(" + std::string(name) + ")");
-  }
+  EID_RETURN_IF_ERROR(CheckSize(*given, name));
   std::memset(static_cast<void*>(options), 0, sizeof(Struct));
-  std::memcpy(static_cast<void*>(options), given, size < sizeof(Struct) ? size : sizeof(Struct));
-  const auto* bytes = reinterpret_cast<const unsigned char*>(given);
-  for (size_t i = sizeof(Struct); i < size; ++i) {
-    if (bytes[i] == 0) continue;
-    return Status(Code::kUnsupported,
-                  std::string(name) + " sets an option that this version of eidetic lacks",
-                  "use a newer libeidetic, or leave the option zero");
-  }
-  return Status();
+  std::memcpy(static_cast<void*>(options), given, given->struct_size);
+  return memory::Status();
 }
 
-// Writes a result struct (may be null) into the caller's, as far as that one goes.
+// Refuses a result struct (may be null) that could not be filled.
+template <typename Struct>
+memory::Status CheckResult(const Struct* out, const char* name) {
+  return out == nullptr ? memory::Status() : CheckSize(*out, name);
+}
+
+// Writes a result struct into the caller's (null, or of a known size), as far as that one goes.
 template <typename Struct>
 void WriteResult(const Struct& result, Struct* out) {
   if (out == nullptr) return;
-  const size_t size = out->struct_size < sizeof(Struct) ? out->struct_size : sizeof(Struct);
-  if (size < sizeof(size_t)) return;
   std::memcpy(reinterpret_cast<unsigned char*>(out) + sizeof(size_t),
               reinterpret_cast<const unsigned char*>(&result) + sizeof(size_t),
-              size - sizeof(size_t));
+              out->struct_size - sizeof(size_t));
+}
+
+// Sets an out-parameter (may be null) to NULL or zero, as a call that fails leaves it. A result
+// struct that is of no known size is left alone.
+template <typename Out>
+void Clear(Out* out) {
+  if (out == nullptr) return;
+  if constexpr (requires { out->struct_size; }) {
+    if (CheckSize(*out, "").ok()) WriteResult(Out{}, out);
+  } else {
+    *out = Out{};
+  }
 }
 
 // A string argument; EID_NUL_TERMINATED is honoured; null gives an empty view.
@@ -118,9 +144,38 @@ struct eid_session {
   std::unique_ptr<eidetic::sdk::Session> session;
   std::shared_ptr<eidetic::sdk::OpenSessions> open_sessions;  // null: lives in RAM
   std::string name;
+  std::mutex mutex;  // guards what follows
+  bool in_use = false;
+  bool freed = false;    // while it was in use: deleted when the call is over
+  std::thread::id user;  // whose call it is
   ~eid_session() {
     if (open_sessions != nullptr) open_sessions->Leave(name);
   }
 };
+
+namespace eidetic::sdk {
+
+// One call at a time into a session: a callback that calls it, or another thread, is told so. The
+// end of the use deletes a session that was freed meanwhile.
+class SessionUse {
+ public:
+  explicit SessionUse(const eid_session* session);
+  ~SessionUse();
+  SessionUse(const SessionUse&) = delete;
+  SessionUse& operator=(const SessionUse&) = delete;
+
+  // Why the session cannot be used: it is NULL, or in use.
+  const memory::Status& status() const { return status_; }
+  // An error once the session was freed during the call.
+  memory::Status CheckNotFreed() const;
+  Session& operator*() const { return *session_->session; }
+  Session* operator->() const { return session_->session.get(); }
+
+ private:
+  eid_session* session_;  // null: not taken
+  memory::Status status_;
+};
+
+}  // namespace eidetic::sdk
 
 #endif  // EIDETIC_SDK_C_HANDLES_H_

@@ -62,9 +62,10 @@ Status NewSession(eid_archive* archive, const std::string& name, eid_session** o
   return Status();
 }
 
-std::function<bool(const sdk::AppendProgress&)> AppendCallback(const eid_append_options& options) {
+std::function<bool(const sdk::AppendProgress&)> AppendCallback(const eid_append_options& options,
+                                                               const sdk::SessionUse& use) {
   if (options.progress == nullptr) return {};
-  return [options](const sdk::AppendProgress& progress) {
+  return [options, &use](const sdk::AppendProgress& progress) {
     eid_progress told = {};
     told.struct_size = sizeof(told);
     told.stage = "reading";
@@ -72,7 +73,7 @@ std::function<bool(const sdk::AppendProgress&)> AppendCallback(const eid_append_
     told.done = progress.tokens;
     told.total = progress.total;
     told.seconds = progress.seconds;
-    return options.progress(&told, options.user) == 0;
+    return options.progress(&told, options.user) == 0 && use.CheckNotFreed().ok();
   };
 }
 
@@ -80,9 +81,9 @@ std::function<bool(const sdk::AppendProgress&)> AppendCallback(const eid_append_
 
 eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
                               eid_session** out, eid_error* error) {
+  sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
-    *out = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_session_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_session_options", &given));
@@ -97,9 +98,9 @@ eid_status eid_session_create(eid_engine* engine, const eid_session_options* opt
 
 eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
                             eid_session** out, eid_error* error) {
+  sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
-    *out = nullptr;
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_RETURN_IF_ERROR(sdk::RequireText(name, "name"));
@@ -109,23 +110,31 @@ eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char
 }
 
 void eid_session_free(eid_session* session) {
+  if (session == nullptr) return;
+  {
+    std::lock_guard<std::mutex> lock(session->mutex);
+    session->freed = true;
+    if (session->in_use) return;  // the end of that call deletes it
+  }
   delete session;
 }
 
 eid_status eid_session_attach(eid_session* session, eid_archive* archive, const char* collection,
                               eid_error* error) {
   return sdk::Call(error, [&]() -> Status {
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    const sdk::SessionUse use(session);
+    EID_RETURN_IF_ERROR(use.status());
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     EID_RETURN_IF_ERROR(sdk::RequireText(collection, "collection"));
-    return session->session->Attach(archive->archive, collection);
+    return use->Attach(archive->archive, collection);
   });
 }
 
 eid_status eid_session_append(eid_session* session, const eid_append_options* options,
                               eid_error* error) {
   return sdk::Call(error, [&]() -> Status {
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    const sdk::SessionUse use(session);
+    EID_RETURN_IF_ERROR(use.status());
     eid_append_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_append_options", &given));
     const std::string_view text = sdk::View(given.text, given.text_length);
@@ -137,27 +146,30 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
       return Status(Code::kInvalidArgument, "both role and tokens are set",
                     "pass the message as text, or tokens without a role");
     }
+    const auto progress = AppendCallback(given, use);
+    Status status;
     if (given.tokens != nullptr) {
-      return session->session->Append(
-          std::vector<int32_t>(given.tokens, given.tokens + given.token_count), use_span,
-          AppendCallback(given));
+      status = use->Append(std::vector<int32_t>(given.tokens, given.tokens + given.token_count),
+                           use_span, progress);
+    } else if (given.role != nullptr) {
+      status = use->AppendMessage(given.role, std::string(text), use_span, progress);
+    } else {
+      status = use->Append(use->engine().tokenizer().Encode(text, /*special=*/false), use_span,
+                           progress);
     }
-    if (given.role != nullptr) {
-      return session->session->AppendMessage(given.role, std::string(text), use_span,
-                                             AppendCallback(given));
-    }
-    return session->session->Append(
-        session->session->engine().tokenizer().Encode(text, /*special=*/false), use_span,
-        AppendCallback(given));
+    EID_RETURN_IF_ERROR(use.CheckNotFreed());
+    return status;
   });
 }
 
 eid_status eid_session_generate(eid_session* session, const eid_generate_options* options,
                                 eid_generate_result* result, eid_string** text, eid_error* error) {
+  sdk::Clear(text);
+  sdk::Clear(result);
   return sdk::Call(error, [&]() -> Status {
-    if (text != nullptr) *text = nullptr;
-    sdk::WriteResult(eid_generate_result{}, result);
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    EID_RETURN_IF_ERROR(sdk::CheckResult(result, "eid_generate_result"));
+    const sdk::SessionUse use(session);
+    EID_RETURN_IF_ERROR(use.status());
     eid_generate_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_generate_options", &given));
     sdk::GenerateOptions wanted;
@@ -178,11 +190,14 @@ eid_status eid_session_generate(eid_session* session, const eid_generate_options
     wanted.memory_off = given.memory_off != 0;
     wanted.assistant_turn = given.assistant_turn != 0;
     if (given.on_text != nullptr) {
-      wanted.on_text = [given](std::string_view piece) {
-        return given.on_text(piece.data(), piece.size(), given.user) == 0;
+      wanted.on_text = [given, &use](std::string_view piece) {
+        return given.on_text(piece.data(), piece.size(), given.user) == 0 &&
+               use.CheckNotFreed().ok();
       };
     }
-    EID_ASSIGN_OR_RETURN(sdk::GenerateResult generated, session->session->Generate(wanted));
+    auto answer = use->Generate(wanted);
+    EID_RETURN_IF_ERROR(use.CheckNotFreed());
+    EID_ASSIGN_OR_RETURN(sdk::GenerateResult generated, std::move(answer));
     if (text != nullptr) *text = sdk::NewString(std::move(generated.text));
     eid_generate_result told = {};
     told.reason = static_cast<eid_stop_reason>(generated.reason);
@@ -196,12 +211,13 @@ eid_status eid_session_generate(eid_session* session, const eid_generate_options
 
 eid_status eid_session_sources(const eid_session* session, size_t limit, eid_passages** passages,
                                eid_error* error) {
+  sdk::Clear(passages);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(passages, "passages"));
-    *passages = nullptr;
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    const sdk::SessionUse use(session);
+    EID_RETURN_IF_ERROR(use.status());
     EID_ASSIGN_OR_RETURN(std::vector<sdk::Passage> found,
-                         session->session->Sources(limit, sdk::PassageOrder::kByFocus));
+                         use->Sources(limit, sdk::PassageOrder::kByFocus));
     *passages = sdk::NewPassages(std::move(found));
     return Status();
   });
@@ -209,12 +225,13 @@ eid_status eid_session_sources(const eid_session* session, size_t limit, eid_pas
 
 eid_status eid_session_logits(const eid_session* session, float* logits, size_t capacity,
                               size_t* count, eid_error* error) {
+  sdk::Clear(count);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(count, "count"));
-    *count = 0;
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
+    const sdk::SessionUse use(session);
+    EID_RETURN_IF_ERROR(use.status());
     if (capacity > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(logits, "logits"));
-    const std::vector<float>& held = session->session->logits();
+    const std::vector<float>& held = use->logits();
     if (held.empty()) {
       return Status(Code::kInvalidArgument, "the session has read nothing yet",
                     "append a prompt first");
@@ -226,18 +243,20 @@ eid_status eid_session_logits(const eid_session* session, float* logits, size_t 
 }
 
 eid_status eid_session_info(const eid_session* session, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    *json = nullptr;
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
-    *json = sdk::NewString(session->session->InfoJson());
+    const sdk::SessionUse use(session);
+    EID_RETURN_IF_ERROR(use.status());
+    *json = sdk::NewString(use->InfoJson());
     return Status();
   });
 }
 
 eid_status eid_session_save(eid_session* session, eid_error* error) {
   return sdk::Call(error, [&]() -> Status {
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(session, "session"));
-    return session->session->Save();
+    const sdk::SessionUse use(session);
+    EID_RETURN_IF_ERROR(use.status());
+    return use->Save();
   });
 }

@@ -21,6 +21,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+// How the documents of a new collection are read.
+constexpr int kWindow = 1024;
+constexpr int kSinks = 32;
+constexpr int kSegment = 512;
+
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
@@ -46,6 +51,29 @@ Status CheckOptions(const IngestOptions& options) {
   return Status(Code::kInvalidArgument, "commit_seconds is " +
                                             std::to_string(options.commit_seconds) +
                                             ", must be 0 (after every segment) or more");
+}
+
+// The collection to read into, made when it is not there.
+Result<memory::CollectionRecord> CollectionFor(const Engine& engine, const IngestOptions& options,
+                                               memory::Archive* archive) {
+  memory::CollectionRecord wanted;
+  wanted.name = options.collection;
+  wanted.window = kWindow;
+  wanted.sinks = kSinks;
+  wanted.segment = kSegment;
+  kernels::Codec codec = kernels::Codec::kInt8;
+  const Result<memory::CollectionRecord> there = archive->Collection(options.collection);
+  if (there.ok()) {
+    wanted = *there;
+    codec = there->layout.codec;
+  } else if (there.status().code() != Code::kNotFound) {
+    return there.status();
+  }
+  wanted.layout = engine.LayoutOf({}, options.codec.value_or(codec));
+  wanted.window = options.window.value_or(wanted.window);
+  wanted.sinks = options.sinks.value_or(wanted.sinks);
+  wanted.segment = options.segment.value_or(wanted.segment);
+  return archive->EnsureCollection(wanted);
 }
 
 // One document on its way through the model.
@@ -185,19 +213,15 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
     const Clock::time_point start = Clock::now();
     EID_RETURN_IF_ERROR(CheckOptions(options));
     EID_RETURN_IF_ERROR(CheckText(text, options.source));
-    memory::CollectionRecord wanted;
-    wanted.name = options.collection;
-    wanted.layout = engine.LayoutOf({}, options.codec);
-    wanted.window = options.window;
-    wanted.sinks = options.sinks;
-    wanted.segment = options.segment;
-    EID_ASSIGN_OR_RETURN(memory::CollectionRecord collection, archive->EnsureCollection(wanted));
-
+    EID_ASSIGN_OR_RETURN(memory::CollectionRecord collection,
+                         CollectionFor(engine, options, archive));
     const std::string hash = memory::Sha256Hex(text);
     EID_ASSIGN_OR_RETURN(std::optional<memory::DocumentRecord> present,
                          archive->FindDocument(options.collection, options.source));
     IngestResult result;
-    if (present && present->content_hash == hash) {
+    if (present && present->content_hash == hash && !options.again) {
+      // What an interrupted change left behind will not be gone on with.
+      EID_RETURN_IF_ERROR(archive->RemoveUnfinished(options.collection, options.source, hash));
       result.outcome = IngestOutcome::kUnchanged;
       result.document = present->id;
       result.tokens = present->tokens;

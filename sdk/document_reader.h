@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,11 +26,11 @@ struct IngestProgress {
 struct IngestOptions {
   std::string collection;
   std::string source;
-  kernels::Codec codec = kernels::Codec::kInt8;
-  int window = 1024;
-  int sinks = 32;
-  int segment = 512;
+  // Left open: the collection's own setting; in a new one int8, 1024, 32 and 512 tokens.
+  std::optional<kernels::Codec> codec;
+  std::optional<int> window, sinks, segment;
   double commit_seconds = 2;
+  bool again = false;  // also when its content is the one that is there
   // Called on the caller's thread after each segment, at the end, and before an error is returned.
   // Returns false to stop; what was read so far is then committed.
   std::function<bool(const IngestProgress&)> progress;
@@ -47,7 +48,8 @@ struct IngestResult {
   double seconds = 0;
 };
 
-// kInvalidArgument: empty or binary text; kFingerprintMismatch: the collection is another model's;
+// kInvalidArgument: empty or binary text, or a setting that is not the collection's (says both);
+// kFingerprintMismatch: the collection is another model's;
 // kCancelled; errors of the archive. Stores on a thread of its own, which ends before this returns.
 // Thread-safe.
 memory::Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archive,

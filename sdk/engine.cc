@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "sdk/error_wall.h"
+#include "sdk/file_hash.h"
 #include "sdk/fingerprint.h"
 
 namespace eidetic::sdk {
@@ -28,6 +29,8 @@ Result<RetrievalProfile> ProfileFor(const EngineOptions& options, const std::str
 
 Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& options) {
   return BehindWall([&]() -> Result<std::shared_ptr<const Engine>> {
+    // Before the first byte is read: what is hashed in the end is then what was loaded.
+    EID_ASSIGN_OR_RETURN(const FileIdentity identity, FileIdentity::Of(options.model_path));
     auto file = model::GgufFile::Open(options.model_path);
     auto engine = std::make_shared<Engine>();
     engine->tokenizer_ = model::Tokenizer::FromGguf(*file);
@@ -38,8 +41,7 @@ Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& option
     engine->threads_ = options.threads > 0
                            ? options.threads
                            : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
-    EID_ASSIGN_OR_RETURN(std::string weights,
-                         CachedFileHash(options.model_path, options.cache_dir));
+    EID_ASSIGN_OR_RETURN(std::string weights, CachedFileHash(identity, options.cache_dir));
     engine->fingerprint_ = Fingerprint(weights, *engine->tokenizer_, *engine->model_);
     EID_ASSIGN_OR_RETURN(engine->profile_,
                          ProfileFor(options, engine->fingerprint_, engine->model_->config()));

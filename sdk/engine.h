@@ -17,7 +17,7 @@ namespace eidetic::sdk {
 struct EngineOptions {
   std::string model_path;
   std::string device = "cpu";
-  std::string cache_dir;  // empty: weight hashes are not remembered
+  std::string cache_dir;  // of hashes of weights (file_hash.h); empty: they are not remembered
   int threads = 0;        // 0: one per core
   // The retrieval profile's file; empty: the one beside the model when it is there; "none": none.
   std::string profile_path;

@@ -4,16 +4,10 @@
 
 #include <string>
 
-#include "memory/status.h"
 #include "model/hybrid_model.h"
 #include "model/tokenizer.h"
 
 namespace eidetic::sdk {
-
-// Hex SHA-256 of a file. Remembered in `cache_dir` (empty: not remembered) under the file's real
-// path, and used again only while size, modification time and inode are the same. A cache that
-// cannot be read or written is no error.
-memory::Result<std::string> CachedFileHash(const std::string& path, const std::string& cache_dir);
 
 // Hex SHA-256 over the hash of the weights' file, the tokenizer, and the model's rotary settings
 // and graph version. Neither device nor the dtype of compute is in it.

@@ -86,6 +86,9 @@ class Recall : public model::SpanSource {
 
   const RecallRecord& record() const { return record_; }
   void ClearRecord() { record_ = RecallRecord(); }
+  // Where the draws of kRandom stand: a session that is opened again goes on with the same ones.
+  uint64_t random_state() const { return random_; }
+  void SetRandomState(uint64_t state) { random_ = state; }
   // Whether attention that is reported now belongs to an answer, not to reading.
   void SetAnswering(bool answering) { answering_ = answering; }
 

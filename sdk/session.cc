@@ -97,6 +97,12 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Engine> e
         return Status(Code::kInvalidArgument, "a session in an archive needs a name",
                       "set a name, or make a session without an archive");
       }
+      if (archive->read_only()) {
+        return Status(Code::kInvalidArgument,
+                      "the archive at '" + archive->path() +
+                          "' was opened read-only: no session can be begun in it",
+                      "open it without read_only, or make a session without an archive");
+      }
       if (archive->SessionRecord(options.name).ok()) {
         return Status(Code::kAlreadyExists,
                       "a session named '" + options.name + "' is in '" + archive->path() + "'",
@@ -152,37 +158,53 @@ Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
   recall_->SetRefresh([this] { return RefreshSources(); });
 
   const bool keeps_past = options_.HasSpan() && !options_.forget_own_past;
-  if (archive_ == nullptr && !keeps_past) return Status();
-  if (archive_ == nullptr) {
+  const bool in_ram = archive_ == nullptr || archive_->read_only();
+  if (in_ram && !keeps_past) return Status();
+  if (in_ram) {
     EID_ASSIGN_OR_RETURN(ram_store_,
                          memory::BlockStore::Open(memory::NewRamRecordStore(), kRamPoolBytes,
                                                   /*read_only=*/false));
-    store_ = ram_store_.get();
-  } else {
-    store_ = &archive_->store();
   }
+  store_ = in_ram ? ram_store_.get() : &archive_->store();
   const memory::Layout layout = engine_->LayoutOf(options_.span_layers, options_.codec);
+  EID_RETURN_IF_ERROR(OpenLineage(layout, saved_lineage));
+  if (!keeps_past) return Status();
+
+  const auto add_past = [&](const memory::BlockStore* store) {
+    past_.push_back({std::make_unique<memory::RepresentativeIndex>(layout, memory::IndexKind::kInt8,
+                                                                   engine_->threads()),
+                     store});
+  };
+  if (saved_lineage != 0) {
+    add_past(&archive_->store());
+    EID_RETURN_IF_ERROR(ReadSavedPast(saved_lineage));
+  }
+  if (past_.empty() || in_ram) add_past(store_);
+  MakeSink();
+  return Status();
+}
+
+Status Session::OpenLineage(const memory::Layout& layout, memory::LineageId saved_lineage) {
+  const std::string owner = "session/" + options_.name;
   if (saved_lineage == 0) {
-    EID_ASSIGN_OR_RETURN(lineage_, store_->NewLineage(layout, "session/" + options_.name));
+    EID_ASSIGN_OR_RETURN(lineage_, store_->NewLineage(layout, owner));
+  } else if (store_ == ram_store_.get()) {
+    EID_ASSIGN_OR_RETURN(const memory::LineageRecord saved,
+                         archive_->store().Lineage(saved_lineage));
+    EID_ASSIGN_OR_RETURN(lineage_, store_->NewLineage(layout, owner, saved.committed_tokens));
   } else {
     EID_ASSIGN_OR_RETURN(lineage_, store_->ResumeLineage(saved_lineage));
   }
-  if (!keeps_past) return Status();
-
-  own_index_ = std::make_unique<memory::RepresentativeIndex>(layout, memory::IndexKind::kInt8,
-                                                             engine_->threads());
-  if (saved_lineage != 0) {
-    EID_RETURN_IF_ERROR(
-        store_->ScanBlocks(saved_lineage,
-                           [&](const memory::BlockHeader& header,
-                               const std::vector<uint16_t>& representatives) -> Status {
-                             if (header.position < static_cast<uint64_t>(options_.sinks))
-                               return Status();
-                             return own_index_->Add(header, representatives);
-                           }));
-  }
-  MakeSink();
   return Status();
+}
+
+Status Session::ReadSavedPast(memory::LineageId saved_lineage) {
+  return archive_->store().ScanBlocks(
+      saved_lineage,
+      [this](const memory::BlockHeader& header, const std::vector<uint16_t>& representatives) {
+        if (header.position < static_cast<uint64_t>(options_.sinks)) return Status();
+        return past_.back().index->Add(header, representatives);
+      });
 }
 
 // Evicted tokens become blocks of the session's lineage and are searchable at once. The sinks stay
@@ -197,7 +219,7 @@ void Session::MakeSink() {
     EID_RETURN_IF_ERROR(lineage_->Append(std::move(block), &header.id));
     if (header.position < static_cast<uint64_t>(options_.sinks)) return Status();
     header.lineage = lineage_->lineage();
-    return own_index_->Add(header, representatives);
+    return past_.back().index->Add(header, representatives);
   };
   sink_ = std::make_unique<BlockWriter>(lineage_->layout(), text_offset, append);
 }
@@ -240,7 +262,7 @@ Status Session::Attach(std::shared_ptr<memory::Archive> archive, const std::stri
 // removed meanwhile is gone from it (rule 4).
 Status Session::RefreshSources() {
   std::vector<memory::RetrievalSource> sources;
-  if (own_index_ != nullptr) sources.push_back({own_index_.get(), store_});
+  for (const OwnPast& past : past_) sources.push_back({past.index.get(), past.store});
   std::vector<std::shared_ptr<const memory::RepresentativeIndex>> newest;
   for (const Attachment& attached : attachments_) {
     EID_ASSIGN_OR_RETURN(
@@ -352,7 +374,8 @@ Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
     EID_RETURN_IF_ERROR(RefreshSources());
     if (!record_open_) recall_->ClearRecord();
     record_open_ = false;
-    if (!sampler_seeded_) {
+    // Greedy answers draw nothing: the seed of the first that does counts.
+    if (!sampler_seeded_ && options.sampling.temperature != 0) {
       sampler_ = model::Sampler(options.seed);
       sampler_seeded_ = true;
     }
@@ -403,6 +426,12 @@ Status Session::Save() {
       return Status(Code::kInvalidArgument, "this session lives in RAM and cannot be saved",
                     "make it with an archive and a name");
     }
+    if (archive_->read_only()) {
+      return Status(Code::kInvalidArgument,
+                    "session '" + options_.name + "' is of the archive at '" + archive_->path() +
+                        "', which was opened read-only: it cannot be saved",
+                    "open the archive without read_only, and the session in it");
+    }
     return archive_->CommitSession(options_.name, lineage_.get(), Serialize());
   });
 }
@@ -419,6 +448,7 @@ std::string Session::Serialize() const {
   record.logits = logits_;
   record.sampler = sampler_.Serialize();
   record.sampler_seeded = sampler_seeded_;
+  record.recall_random = recall_->random_state();
   record.turn_open = turn_open_;
   record.model_state = state_->Serialize();
   return EncodeSessionRecord(record);
@@ -453,6 +483,7 @@ Status Session::Restore(const std::string& bytes) {
                   "restore the archive from a backup");
   }
   EID_RETURN_IF_ERROR(OpenOwnMemory(record.lineage));
+  recall_->SetRandomState(record.recall_random);
   for (const std::string& collection : record.collections) {
     EID_RETURN_IF_ERROR(Attach(archive_, collection));
   }
@@ -461,7 +492,7 @@ Status Session::Restore(const std::string& bytes) {
 
 std::vector<PassageSource> Session::PassageSources() const {
   std::vector<PassageSource> sources;
-  if (own_index_ != nullptr) {
+  for (size_t i = 0; i < past_.size(); ++i) {
     PassageSource own;
     own.session = options_.name;
     own.text = [this](uint64_t begin, uint64_t end) {
@@ -488,13 +519,15 @@ Result<std::vector<Passage>> Session::Sources(size_t limit, PassageOrder order) 
 
 std::string Session::InfoJson() const {
   const RecallRecord& record = recall_->record();
+  int64_t memory_blocks = 0;
+  for (const OwnPast& past : past_) memory_blocks += past.index->size();
   nlohmann::json info = {
       {"name", options_.name},
       {"mode", SessionModeName(options_.mode)},
       {"position", tokens_.size()},
       {"window_begin", state_->window_begin()},
       {"state_bytes", state_->bytes()},
-      {"memory_blocks", own_index_ != nullptr ? own_index_->size() : 0},
+      {"memory_blocks", memory_blocks},
       {"collections", nlohmann::json::array()},
       {"last_answer", {{"selections", record.selections}, {"recall_seconds", record.seconds}}},
       {"forward_seconds", forward_seconds_}};

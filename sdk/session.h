@@ -76,7 +76,8 @@ class Session {
   static memory::Result<std::unique_ptr<Session>> Create(std::shared_ptr<const Engine> engine,
                                                          const SessionOptions& options,
                                                          std::shared_ptr<memory::Archive> archive);
-  // A saved one, with its collections attached again. kFingerprintMismatch for another model's.
+  // A saved one, with its collections attached again. kFingerprintMismatch for another model's. Of
+  // an archive that was opened read-only it goes on in RAM, and cannot be saved.
   static memory::Result<std::unique_ptr<Session>> Open(std::shared_ptr<const Engine> engine,
                                                        std::shared_ptr<memory::Archive> archive,
                                                        const std::string& name);
@@ -99,6 +100,11 @@ class Session {
   const Engine& engine() const { return *engine_; }
 
  private:
+  // Blocks of this session, and the store they are in.
+  struct OwnPast {
+    std::unique_ptr<memory::RepresentativeIndex> index;
+    const memory::BlockStore* store = nullptr;
+  };
   // A collection that can be recalled from.
   struct Attachment {
     std::shared_ptr<memory::Archive> archive;
@@ -112,6 +118,8 @@ class Session {
   memory::Status Restore(const std::string& record);
   std::string Serialize() const;
   memory::Status OpenOwnMemory(memory::LineageId saved_lineage);
+  memory::Status OpenLineage(const memory::Layout& layout, memory::LineageId saved_lineage);
+  memory::Status ReadSavedPast(memory::LineageId saved_lineage);
   void MakeSink();
   memory::Status RefreshSources();
   void Forward(const std::vector<int32_t>& segment, bool use_span, bool answering);
@@ -134,10 +142,10 @@ class Session {
   bool broken_ = false;
 
   // Its own past as memory.
-  std::unique_ptr<memory::BlockStore> ram_store_;  // when there is no archive
-  memory::BlockStore* store_ = nullptr;
+  std::unique_ptr<memory::BlockStore> ram_store_;  // when there is no archive to write
+  memory::BlockStore* store_ = nullptr;            // of new blocks: that one, or the archive's
   std::unique_ptr<memory::LineageWriter> lineage_;
-  std::unique_ptr<memory::RepresentativeIndex> own_index_;
+  std::vector<OwnPast> past_;  // by position; the last one takes new blocks
   std::unique_ptr<BlockWriter> sink_;
   std::unique_ptr<Recall> recall_;
   bool record_open_ = false;  // the record of the answer under way

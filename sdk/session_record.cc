@@ -90,6 +90,7 @@ std::string EncodeSessionRecord(const SessionRecord& record) {
                         {"logits", Binary(record.logits)},
                         {"sampler", Binary(record.sampler)},
                         {"sampler_seeded", record.sampler_seeded},
+                        {"recall_random", record.recall_random},
                         {"turn_open", record.turn_open},
                         {"model_state", Binary(record.model_state)}};
   std::string bytes;
@@ -116,6 +117,7 @@ Result<SessionRecord> DecodeSessionRecord(const std::string& bytes, const std::s
     record.logits = Numbers<float>(encoded, "logits");
     record.sampler = Bytes(encoded, "sampler");
     record.sampler_seeded = encoded.at("sampler_seeded").get<bool>();
+    record.recall_random = encoded.at("recall_random").get<uint64_t>();
     record.turn_open = encoded.at("turn_open").get<bool>();
     record.model_state = Bytes(encoded, "model_state");
     return record;

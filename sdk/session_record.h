@@ -21,6 +21,7 @@ struct SessionRecord {
   std::vector<float> logits;  // after the last token; empty before the first
   std::string sampler;
   bool sampler_seeded = false;
+  uint64_t recall_random = 0;  // where the draws of mode `random` stand
   bool turn_open = false;
   std::string model_state;
 };

@@ -20,7 +20,7 @@ struct IngestFlags {
   int window = 0, sinks = 0, segment = 0;
   std::string codec;
   double commit_seconds = 0;
-  bool json = false;
+  bool again = false, json = false;
 };
 
 const char* outcome_name(eid_ingest_outcome outcome) {
@@ -152,6 +152,7 @@ void ingest_text(const std::string& source, const std::string& text, const Inges
   options.sinks = flags.sinks;
   options.segment = flags.segment;
   options.commit_seconds = flags.commit_seconds;
+  options.again = flags.again;
   try {
     const eid_ingest_result result = archive.ingest(engine, options, std::ref(reporter));
     meter.clear();
@@ -238,16 +239,21 @@ void add_ingest_command(CLI::App& app, Action& action) {
       ->type_name("NAME");
   c->add_option("--name", flags->name, "The document's name; default: the path as given")
       ->type_name("NAME");
+  c->add_flag("--again", flags->again, "Also read files that did not change");
   add_json_flag(*c, flags->json);
   flags->archive.add(*c);
   flags->model.add(*c);
   const auto option = [&](const char* name, auto& value, const char* text) {
     return c->add_option(name, value, text)->group("Reading");
   };
-  option("--window", flags->window, "Tokens of the attention window; 0: 1024")->type_name("N");
-  option("--sinks", flags->sinks, "First tokens always attended to; 0: 32")->type_name("N");
-  option("--segment", flags->segment, "Tokens in one forward pass; 0: 512")->type_name("N");
-  option("--codec", flags->codec, "int8 (default) or fp16; fixed when the collection is made")
+  // Left open, they are the collection's own.
+  option("--window", flags->window, "Tokens of the attention window; new collection: 1024")
+      ->type_name("N");
+  option("--sinks", flags->sinks, "First tokens always attended to, -1: none; new collection: 32")
+      ->type_name("N");
+  option("--segment", flags->segment, "Tokens in one forward pass; new collection: 512")
+      ->type_name("N");
+  option("--codec", flags->codec, "int8 or fp16; new collection: int8")
       ->check(CLI::IsMember({"int8", "fp16"}))
       ->type_name("NAME");
   option("--commit-seconds", flags->commit_seconds, "Longest time between commits; 0: 2")
@@ -258,8 +264,9 @@ void add_ingest_command(CLI::App& app, Action& action) {
       "  eidetic ingest holmes.txt --into books\n"
       "  eidetic ingest notes/*.txt --into notes --archive memory.eid --model model.gguf\n"
       "  eidetic ingest holmes.txt --into books --json   # one line per commit\n"
-      "\nA file that did not change is skipped; a changed one replaces its old version; an\n"
-      "interrupted one goes on from its last commit. A file that cannot be read is reported\n"
+      "\nA file that did not change is skipped, or with --again read once more; a changed one\n"
+      "replaces its old version; an interrupted one goes on from its last commit. A file that "
+      "cannot be read is reported\n"
       "and the others are ingested all the same.");
   c->callback([flags, &action] { action = [flags] { return run_ingest(*flags); }; });
 }

@@ -45,6 +45,9 @@ TEST_F(Commands, IngestAddsSkipsWhatIsUnchangedAndReplacesWhatChanged) {
   EXPECT_EQ(unchanged.at("outcome"), "unchanged");
   EXPECT_EQ(unchanged.at("tokens_read"), 0);
   EXPECT_EQ(unchanged.at("tokens"), added.at("tokens"));
+  const json again = Done(file, {"--again"});
+  EXPECT_EQ(again.at("outcome"), "replaced");
+  EXPECT_EQ(again.at("tokens_read"), added.at("tokens_read"));
   EXPECT_EQ(Verify().at("collections")[0].at("digest"), first.at("collections")[0].at("digest"));
 
   Write("story.txt", Prose(1200));

@@ -17,10 +17,12 @@ using testing::SmallLayout;
 constexpr Family kAllFamilies[] = {Family::kMeta, Family::kBlocks, Family::kEmbeddings,
                                    Family::kText, Family::kSessions};
 
-Result<std::shared_ptr<Archive>> OpenOver(std::shared_ptr<RecordStore> records) {
+Result<std::shared_ptr<Archive>> OpenOver(std::shared_ptr<RecordStore> records,
+                                          bool read_only = false) {
   ArchiveOptions options;
   options.path = "in RAM";
   options.create = true;
+  options.read_only = read_only;
   options.pool_bytes = 1u << 20;
   return Archive::OpenOver(std::move(records), options);
 }
@@ -104,6 +106,57 @@ TEST(Verify, OneFlippedBitInAnyRecordIsFound) {
     }
   }
   EXPECT_GT(flips, 200);
+}
+
+TEST(Verify, AnArchiveWithAnyDamagedRecordCanBeOpenedToVerifyIt) {
+  auto records = Filled();
+  for (Family family : {Family::kMeta, Family::kSessions}) {
+    for (const std::string& key : records->Keys(family)) {
+      auto damaged = records->Clone();
+      damaged->FlipBit(family, key, 8);
+      const uint64_t writes = damaged->writes();
+      EID_ASSERT_RESULT(auto archive, OpenOver(damaged, /*read_only=*/true));
+      EID_ASSERT_RESULT(const VerifyReport report, archive->Verify(nullptr));
+      ASSERT_FALSE(report.clean());
+      const std::string& told = report.damage.front().what;
+      EXPECT_NE(told.find(format::Printable(key)), std::string::npos) << told;
+      EXPECT_EQ(damaged->writes(), writes);
+    }
+  }
+}
+
+TEST(Verify, AnArchiveWhoseOwnRecordsAreDamagedIsNotWritten) {
+  auto records = Filled();
+  using format::Counter;
+  const std::vector<std::pair<std::string, std::string>> named = {
+      {format::FormatKey(), "the format record"},
+      {format::CounterKey(Counter::kBlock), "the counter of blocks"},
+      {format::CounterKey(Counter::kLineage), "the counter of lineages"},
+      {format::CounterKey(Counter::kDocument), "the counter of documents"}};
+  for (const auto& [key, name] : named) {
+    auto damaged = records->Clone();
+    damaged->FlipBit(Family::kMeta, key, 70);
+    const uint64_t writes = damaged->writes();
+    const Status status = OpenOver(damaged).status();
+    EXPECT_EQ(status.code(), Code::kCorruption) << name;
+    EXPECT_NE(status.message().find(name), std::string::npos) << status.message();
+    EXPECT_NE(status.remedy().find("backup"), std::string::npos) << status.remedy();
+    EXPECT_EQ(damaged->writes(), writes);
+  }
+}
+
+TEST(Verify, ADamagedCollectionIsNamedByWhoeverNeedsIt) {
+  auto damaged = Filled();
+  damaged->FlipBit(Family::kMeta, format::CollectionKey("books"), 30);
+  EID_ASSERT_RESULT(auto archive, OpenOver(damaged, /*read_only=*/true));
+  for (const Status& status :
+       {archive->Collections().status(), archive->Collection("books").status(),
+        archive->Documents("books").status()}) {
+    EXPECT_EQ(status.code(), Code::kCorruption);
+    EXPECT_NE(status.message().find("collection books"), std::string::npos) << status.message();
+    EXPECT_NE(status.remedy().find("memory verify"), std::string::npos) << status.remedy();
+  }
+  EXPECT_TRUE(archive->Collection("notes").ok());
 }
 
 TEST(Verify, AnyRecordThatIsMissingIsFound) {

@@ -60,11 +60,120 @@ static void missing_arguments_are_errors(void) {
   EXPECT(eid_archive_verify(NULL, NULL, NULL, &text, &error) == EID_INVALID_ARGUMENT);
 }
 
-static void a_struct_without_its_size_is_an_error(const char* model) {
+/* Sizes that no version of the header gave a struct. */
+static size_t wrong_size(int which, size_t right) {
+  const size_t wrong[] = {0, 1, sizeof(size_t), right - 1, right + 1, right + 8, (size_t)-1};
+  return which < 7 ? wrong[which] : right;
+}
+
+static void expect_refused_size(eid_status status, const eid_error* error, const char* name) {
+  EXPECT(status == EID_INVALID_ARGUMENT);
+  EXPECT(error->status == EID_INVALID_ARGUMENT);
+  EXPECT(strstr(error->message, name) != NULL && strstr(error->message, "struct_size") != NULL);
+  EXPECT(strstr(error->remedy, "sizeof") != NULL);
+}
+
+static void options_of_a_wrong_size_are_refused(const char* model, const char* folder,
+                                                eid_engine* engine) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/archive", folder);
   eid_error error = {.struct_size = sizeof error};
-  eid_engine* engine = NULL;
-  const eid_engine_options unsized = {.model_path = model};
-  EXPECT(eid_engine_create(&unsized, &engine, &error) == EID_INVALID_ARGUMENT && engine == NULL);
+  eid_engine* other = (eid_engine*)&error;
+  eid_archive *archive = NULL, *none = (eid_archive*)&error;
+  eid_session *session = NULL, *nothing = (eid_session*)&error;
+  eid_passages* passages = (eid_passages*)&error;
+  eid_string* text = (eid_string*)&error;
+  eid_engine_options load = {.struct_size = sizeof load, .model_path = model};
+  eid_archive_options place = {.struct_size = sizeof place, .path = path, .create = 1};
+  eid_session_options fresh = {.struct_size = sizeof fresh};
+  eid_append_options append = {.struct_size = sizeof append, .text = "A text.", .text_length = 7};
+  eid_generate_options greedy = {.struct_size = sizeof greedy, .max_tokens = 1};
+  eid_ingest_options ingest = {.struct_size = sizeof ingest,
+                               .collection = "sizes",
+                               .source = "size",
+                               .text = "A text.",
+                               .text_length = 7};
+  eid_search_options search = {
+      .struct_size = sizeof search, .collection = "sizes", .query = "text", .query_length = 4};
+  EXPECT(eid_archive_open(&place, &archive, &error) == EID_OK);
+  EXPECT(eid_session_create(engine, &fresh, &session, &error) == EID_OK);
+  for (int i = 0; i < 7; ++i) {
+    load.struct_size = wrong_size(i, sizeof load);
+    expect_refused_size(eid_engine_create(&load, &other, &error), &error, "eid_engine_options");
+    place.struct_size = wrong_size(i, sizeof place);
+    expect_refused_size(eid_archive_open(&place, &none, &error), &error, "eid_archive_options");
+    fresh.struct_size = wrong_size(i, sizeof fresh);
+    expect_refused_size(eid_session_create(engine, &fresh, &nothing, &error), &error,
+                        "eid_session_options");
+    append.struct_size = wrong_size(i, sizeof append);
+    expect_refused_size(eid_session_append(session, &append, &error), &error, "eid_append_options");
+    greedy.struct_size = wrong_size(i, sizeof greedy);
+    expect_refused_size(eid_session_generate(session, &greedy, NULL, &text, &error), &error,
+                        "eid_generate_options");
+    ingest.struct_size = wrong_size(i, sizeof ingest);
+    expect_refused_size(eid_archive_ingest(archive, engine, &ingest, NULL, &error), &error,
+                        "eid_ingest_options");
+    search.struct_size = wrong_size(i, sizeof search);
+    expect_refused_size(eid_archive_search(archive, engine, &search, &passages, &error), &error,
+                        "eid_search_options");
+  }
+  EXPECT(other == NULL && none == NULL && nothing == NULL && passages == NULL && text == NULL);
+  eid_session_free(session);
+  eid_archive_free(archive);
+}
+
+/* A call that could not tell its result, or its error, does nothing. */
+static void results_of_a_wrong_size_are_refused(const char* folder, eid_engine* engine) {
+  char path[4096];
+  snprintf(path, sizeof path, "%s/archive", folder);
+  eid_error error = {.struct_size = sizeof error};
+  eid_archive* archive = NULL;
+  eid_session* session = NULL;
+  const eid_archive_options place = {.struct_size = sizeof place, .path = path, .create = 1};
+  const eid_session_options fresh = {.struct_size = sizeof fresh};
+  const eid_append_options append = {
+      .struct_size = sizeof append, .text = "A text.", .text_length = 7};
+  const eid_generate_options greedy = {.struct_size = sizeof greedy, .max_tokens = 1};
+  const eid_ingest_options ingest = {.struct_size = sizeof ingest,
+                                     .collection = "never",
+                                     .source = "size",
+                                     .text = "A text.",
+                                     .text_length = 7};
+  EXPECT(eid_archive_open(&place, &archive, &error) == EID_OK);
+  EXPECT(eid_session_create(engine, &fresh, &session, &error) == EID_OK);
+  EXPECT(eid_session_append(session, &append, &error) == EID_OK);
+  eid_string *before = NULL, *after = NULL, *list = NULL;
+  EXPECT(eid_session_info(session, &before, &error) == EID_OK);
+  for (int i = 0; i < 7; ++i) {
+    eid_generate_result answer;
+    eid_ingest_result read;
+    memset(&answer, 0x5a, sizeof answer);
+    memset(&read, 0x5a, sizeof read);
+    answer.struct_size = wrong_size(i, sizeof answer);
+    read.struct_size = wrong_size(i, sizeof read);
+    expect_refused_size(eid_session_generate(session, &greedy, &answer, NULL, &error), &error,
+                        "eid_generate_result");
+    expect_refused_size(eid_archive_ingest(archive, engine, &ingest, &read, &error), &error,
+                        "eid_ingest_result");
+    EXPECT(answer.tokens == (size_t)0x5a5a5a5a5a5a5a5a && read.blocks == 0x5a5a5a5a5a5a5a5a);
+
+    eid_error unsized;
+    memset(&unsized, 0, sizeof unsized);
+    unsized.struct_size = wrong_size(i, sizeof unsized);
+    list = (eid_string*)&error;
+    EXPECT(eid_archive_list(archive, NULL, &list, &unsized) == EID_INVALID_ARGUMENT);
+    EXPECT(list == NULL);
+    const int may_be_written = unsized.struct_size == 0 || unsized.struct_size >= sizeof unsized;
+    EXPECT((strstr(unsized.message, "eid_error") != NULL) == may_be_written);
+  }
+  /* Nothing was ingested, nothing was generated. */
+  EXPECT(eid_session_info(session, &after, &error) == EID_OK);
+  EXPECT(strcmp(before->data, after->data) == 0);
+  EXPECT(eid_archive_list(archive, "never", &list, &error) == EID_NOT_FOUND);
+  eid_string_free(before);
+  eid_string_free(after);
+  eid_session_free(session);
+  eid_archive_free(archive);
 }
 
 static void a_session_reads_and_answers(eid_engine* engine) {
@@ -132,6 +241,231 @@ static void a_read_only_archive_refuses_writes(eid_engine* engine, const char* f
   eid_archive_free(reader);
 }
 
+/* Zero is the collection's own setting; a negative number of sinks is none. */
+static void settings_left_open_are_the_collections_own(eid_engine* engine, const char* folder) {
+  eid_error error = {.struct_size = sizeof error};
+  char path[4096];
+  snprintf(path, sizeof path, "%s/settings", folder);
+  eid_archive* archive = NULL;
+  const eid_archive_options create = {.struct_size = sizeof create, .path = path, .create = 1};
+  EXPECT(eid_archive_open(&create, &archive, &error) == EID_OK);
+  eid_ingest_options ingest = {.struct_size = sizeof ingest,
+                               .collection = "stories",
+                               .source = "first",
+                               .text = "A story.",
+                               .text_length = EID_NUL_TERMINATED,
+                               .codec = "fp16",
+                               .window = 96,
+                               .sinks = -1,
+                               .segment = 64};
+  EXPECT(eid_archive_ingest(archive, engine, &ingest, NULL, &error) == EID_OK);
+  ingest.source = "second";
+  ingest.codec = NULL;
+  ingest.window = ingest.sinks = ingest.segment = 0;
+  EXPECT(eid_archive_ingest(archive, engine, &ingest, NULL, &error) == EID_OK);
+  eid_string* list = NULL;
+  EXPECT(eid_archive_list(archive, "stories", &list, &error) == EID_OK);
+  EXPECT(list != NULL && strstr(list->data, "\"sinks\":0") != NULL);
+  EXPECT(list != NULL && strstr(list->data, "\"window\":96") != NULL);
+  eid_string_free(list);
+  ingest.window = 128;
+  EXPECT(eid_archive_ingest(archive, engine, &ingest, NULL, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(strstr(error.message, "96") != NULL && strstr(error.message, "128") != NULL);
+  eid_archive_free(archive);
+}
+
+/* What a callback knows, and what it tried. */
+typedef struct reentry {
+  eid_engine* engine;
+  eid_archive* archive;
+  eid_session* session;
+  int calls;
+} reentry;
+
+static void expect_refused_reentry(eid_status status, const eid_error* error, const char* why) {
+  EXPECT(status == EID_INVALID_ARGUMENT);
+  EXPECT(strstr(error->message, why) != NULL && error->remedy[0] != '\0');
+}
+
+static void call_the_session(eid_session* session) {
+  eid_error error = {.struct_size = sizeof error};
+  eid_string* text = (eid_string*)&error;
+  eid_passages* passages = (eid_passages*)&error;
+  size_t count = 1;
+  const eid_append_options append = {
+      .struct_size = sizeof append, .text = "More text.", .text_length = EID_NUL_TERMINATED};
+  const eid_generate_options greedy = {.struct_size = sizeof greedy, .max_tokens = 2};
+  const char* why = "its own callback";
+  expect_refused_reentry(eid_session_append(session, &append, &error), &error, why);
+  expect_refused_reentry(eid_session_generate(session, &greedy, NULL, &text, &error), &error, why);
+  EXPECT(text == NULL);
+  expect_refused_reentry(eid_session_save(session, &error), &error, why);
+  expect_refused_reentry(eid_session_info(session, &text, &error), &error, why);
+  expect_refused_reentry(eid_session_sources(session, 0, &passages, &error), &error, why);
+  EXPECT(passages == NULL);
+  expect_refused_reentry(eid_session_logits(session, NULL, 0, &count, &error), &error, why);
+  EXPECT(count == 0);
+}
+
+static int text_that_calls_back(const char* text, size_t length, void* user) {
+  reentry* known = user;
+  (void)text, (void)length;
+  ++known->calls;
+  call_the_session(known->session);
+  return 0;
+}
+
+static int progress_that_calls_back(const eid_progress* progress, void* user) {
+  reentry* known = user;
+  (void)progress;
+  ++known->calls;
+  call_the_session(known->session);
+  return 0;
+}
+
+static int text_that_frees(const char* text, size_t length, void* user) {
+  reentry* known = user;
+  (void)text, (void)length;
+  if (known->calls++ == 1) eid_session_free(known->session);
+  return 0;
+}
+
+static int progress_that_frees(const eid_progress* progress, void* user) {
+  reentry* known = user;
+  (void)progress;
+  if (known->calls++ == 0) {
+    eid_session_free(known->session);
+    eid_archive_free(known->archive);
+    eid_engine_free(known->engine);
+  }
+  return 0;
+}
+
+static eid_string* answer_of(eid_session* session, eid_text_callback on_text, void* user,
+                             eid_status expected, eid_error* error) {
+  const eid_append_options prompt = {.struct_size = sizeof prompt,
+                                     .text = "Once upon a time there was a",
+                                     .text_length = EID_NUL_TERMINATED};
+  const eid_generate_options greedy = {
+      .struct_size = sizeof greedy, .max_tokens = 6, .on_text = on_text, .user = user};
+  eid_string* answer = NULL;
+  EXPECT(eid_session_append(session, &prompt, error) == EID_OK);
+  EXPECT(eid_session_generate(session, &greedy, NULL, &answer, error) == expected);
+  return answer;
+}
+
+static void a_session_cannot_be_called_from_its_callbacks(eid_engine* engine) {
+  eid_error error = {.struct_size = sizeof error};
+  const eid_session_options fresh = {.struct_size = sizeof fresh};
+  reentry known = {.engine = engine};
+  eid_session* plain = NULL;
+  EXPECT(eid_session_create(engine, &fresh, &plain, &error) == EID_OK);
+  EXPECT(eid_session_create(engine, &fresh, &known.session, &error) == EID_OK);
+  eid_string* expected = answer_of(plain, NULL, NULL, EID_OK, &error);
+  eid_string* answer = answer_of(known.session, text_that_calls_back, &known, EID_OK, &error);
+  EXPECT(known.calls > 1 && answer != NULL && strcmp(answer->data, expected->data) == 0);
+  known.calls = 0;
+  const eid_append_options append = {.struct_size = sizeof append,
+                                     .text = "More text.",
+                                     .text_length = EID_NUL_TERMINATED,
+                                     .progress = progress_that_calls_back,
+                                     .user = &known};
+  EXPECT(eid_session_append(known.session, &append, &error) == EID_OK && known.calls == 1);
+  eid_string_free(expected);
+  eid_string_free(answer);
+  eid_session_free(plain);
+  eid_session_free(known.session);
+}
+
+static void a_session_freed_in_its_callback_stops(eid_engine* engine) {
+  eid_error error = {.struct_size = sizeof error};
+  const eid_session_options fresh = {.struct_size = sizeof fresh, .segment = 4};
+  reentry known = {.engine = NULL};
+  EXPECT(eid_session_create(engine, &fresh, &known.session, &error) == EID_OK);
+  EXPECT(answer_of(known.session, text_that_frees, &known, EID_INVALID_ARGUMENT, &error) == NULL);
+  EXPECT(known.calls == 2 && strstr(error.message, "freed") != NULL && error.remedy[0] != '\0');
+
+  known.calls = 0;
+  EXPECT(eid_session_create(engine, &fresh, &known.session, &error) == EID_OK);
+  const eid_append_options append = {.struct_size = sizeof append,
+                                     .text = "A text that takes more than one segment to read.",
+                                     .text_length = EID_NUL_TERMINATED,
+                                     .progress = progress_that_frees,
+                                     .user = &known};
+  EXPECT(eid_session_append(known.session, &append, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(known.calls == 1 && strstr(error.message, "freed") != NULL);
+}
+
+static eid_ingest_options small_ingest(const char* source) {
+  eid_ingest_options ingest = {.struct_size = sizeof ingest,
+                               .collection = "stories",
+                               .source = source,
+                               .text = "A story that is short.",
+                               .text_length = EID_NUL_TERMINATED};
+  return ingest;
+}
+
+static void handles_freed_in_a_callback_live_until_the_call_returns(const char* model,
+                                                                    const char* folder) {
+  eid_error error = {.struct_size = sizeof error};
+  char path[4096];
+  snprintf(path, sizeof path, "%s/callbacks", folder);
+  reentry known = {.calls = 0};
+  const eid_engine_options load = {.struct_size = sizeof load, .model_path = model};
+  const eid_archive_options create = {.struct_size = sizeof create, .path = path, .create = 1};
+  EXPECT(eid_engine_create(&load, &known.engine, &error) == EID_OK);
+  EXPECT(eid_archive_open(&create, &known.archive, &error) == EID_OK);
+  eid_ingest_options ingest = small_ingest("first");
+  ingest.again = 1;
+  ingest.progress = progress_that_frees;
+  ingest.user = &known;
+  eid_ingest_result result = {.struct_size = sizeof result};
+  EXPECT(eid_archive_ingest(known.archive, known.engine, &ingest, &result, &error) == EID_OK);
+  EXPECT(known.calls > 0 && result.blocks > 0);
+
+  known = (reentry){.calls = 0};
+  eid_string* report = NULL;
+  EXPECT(eid_archive_open(&create, &known.archive, &error) == EID_OK);
+  EXPECT(eid_archive_verify(known.archive, progress_that_frees, &known, &report, &error) == EID_OK);
+  EXPECT(known.calls > 0 && report != NULL);
+  eid_string_free(report);
+}
+
+static int verification_that_calls_back(const eid_progress* progress, void* user) {
+  reentry* known = user;
+  eid_error error = {.struct_size = sizeof error};
+  eid_string* text = NULL;
+  const eid_ingest_options ingest = small_ingest("from the callback");
+  (void)progress;
+  if (known->calls++ > 0) return 0;
+  expect_refused_reentry(eid_archive_ingest(known->archive, known->engine, &ingest, NULL, &error),
+                         &error, "being verified");
+  expect_refused_reentry(eid_archive_verify(known->archive, NULL, NULL, &text, &error), &error,
+                         "being verified");
+  EXPECT(text == NULL);
+  EXPECT(eid_archive_list(known->archive, NULL, &text, &error) == EID_OK && text != NULL);
+  eid_string_free(text);
+  return 0;
+}
+
+static void an_archive_is_not_written_in_the_progress_of_its_verification(eid_engine* engine,
+                                                                          const char* folder) {
+  eid_error error = {.struct_size = sizeof error};
+  char path[4096];
+  snprintf(path, sizeof path, "%s/callbacks", folder);
+  reentry known = {.engine = engine};
+  const eid_archive_options create = {.struct_size = sizeof create, .path = path, .create = 1};
+  EXPECT(eid_archive_open(&create, &known.archive, &error) == EID_OK);
+  eid_string* report = NULL;
+  EXPECT(eid_archive_verify(known.archive, verification_that_calls_back, &known, &report, &error) ==
+         EID_OK);
+  EXPECT(known.calls > 0 && report != NULL);
+  eid_string_free(report);
+  const eid_ingest_options ingest = small_ingest("afterwards");
+  EXPECT(eid_archive_ingest(known.archive, engine, &ingest, NULL, &error) == EID_OK);
+  eid_archive_free(known.archive);
+}
+
 int main(int count, char** arguments) {
   if (count != 3) {
     fprintf(stderr, "usage: %s MODEL FOLDER\n", arguments[0]);
@@ -140,7 +474,6 @@ int main(int count, char** arguments) {
   freeing_nothing_is_allowed();
   statuses_have_names();
   missing_arguments_are_errors();
-  a_struct_without_its_size_is_an_error(arguments[1]);
 
   eid_error error = {.struct_size = sizeof error};
   eid_engine* engine = NULL;
@@ -149,9 +482,16 @@ int main(int count, char** arguments) {
     fprintf(stderr, "%s\n", error.message);
     return 1;
   }
+  options_of_a_wrong_size_are_refused(arguments[1], arguments[2], engine);
+  results_of_a_wrong_size_are_refused(arguments[2], engine);
   a_session_reads_and_answers(engine);
   a_short_buffer_still_counts_tokens(engine);
   a_read_only_archive_refuses_writes(engine, arguments[2]);
+  settings_left_open_are_the_collections_own(engine, arguments[2]);
+  a_session_cannot_be_called_from_its_callbacks(engine);
+  a_session_freed_in_its_callback_stops(engine);
+  handles_freed_in_a_callback_live_until_the_call_returns(arguments[1], arguments[2]);
+  an_archive_is_not_written_in_the_progress_of_its_verification(engine, arguments[2]);
   eid_engine_free(engine);
   if (failures == 0) puts("the C interface behaves");
   return failures != 0;

@@ -34,7 +34,7 @@ TEST_F(DocumentReaderTest, EveryTokenAndByteOfADocumentIsInExactlyOneBlock) {
   const std::string text = Prose(3000);
   const IngestResult read = Must(IngestDocument(*engine, archive.get(), text, Options()));
   const std::vector<int32_t> tokens = engine->tokenizer().Encode(text, false);
-  const size_t sinks = Options().sinks;
+  const size_t sinks = 32;
   EXPECT_EQ(read.tokens, tokens.size() + sinks);
   EXPECT_EQ(read.tokens_read, tokens.size() + sinks);
   const auto document = Must(archive->FindDocument("books", "book.txt"));
@@ -125,6 +125,55 @@ TEST_F(DocumentReaderTest, UnchangedIsSkippedAndChangedReplacesTheOldVersion) {
   Digest(*archive);
 }
 
+TEST_F(DocumentReaderTest, ReadAgainItReplacesTheOldVersionInOneStep) {
+  const auto engine = HybridEngine();
+  const std::string text = Prose(3000);
+  auto archive = OpenArchive();
+  const IngestResult first = Must(IngestDocument(*engine, archive.get(), text, Options()));
+  const std::string digest = Digest(*archive);
+
+  IngestOptions stopped = Options();
+  stopped.again = true;
+  stopped.progress = [](const IngestProgress& progress) { return progress.tokens < 256; };
+  EXPECT_EQ(IngestDocument(*engine, archive.get(), text, stopped).status().code(),
+            Code::kCancelled);
+  EXPECT_EQ(Must(archive->FindDocument("books", "book.txt"))->id, first.document);
+  EXPECT_EQ(Must(archive->Index("books", memory::IndexKind::kExact, 1))->size(),
+            static_cast<int64_t>(first.blocks) - 1);
+  EXPECT_EQ(Digest(*archive), digest);
+  // Not asked for again, it is as unchanged as before.
+  EXPECT_EQ(Must(IngestDocument(*engine, archive.get(), text, Options())).outcome,
+            IngestOutcome::kUnchanged);
+
+  IngestOptions again = Options();
+  again.again = true;
+  const IngestResult resumed = Must(IngestDocument(*engine, archive.get(), text, again));
+  EXPECT_EQ(resumed.outcome, IngestOutcome::kResumed);
+  EXPECT_EQ(resumed.tokens_read, resumed.tokens - 256);
+  EXPECT_EQ(Must(IngestDocument(*engine, archive.get(), text, again)).outcome,
+            IngestOutcome::kReplaced);
+  EXPECT_EQ(Must(archive->Documents("books")).size(), 1u);
+  EXPECT_GT(Must(archive->FindDocument("books", "book.txt"))->id, resumed.document);
+  EXPECT_EQ(Must(archive->store().Lineages()).size(), 1u);
+  EXPECT_EQ(Digest(*archive), digest);
+}
+
+TEST_F(DocumentReaderTest, AnInterruptedChangeThatWasTakenBackLeavesNothingBehind) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  const std::string first = Prose(500);
+  Must(IngestDocument(*engine, archive.get(), first, Options()));
+  IngestOptions stopped = Options();
+  stopped.progress = [](const IngestProgress&) { return false; };
+  EXPECT_EQ(IngestDocument(*engine, archive.get(), Prose(1500), stopped).status().code(),
+            Code::kCancelled);
+  EXPECT_EQ(Must(archive->Documents("books")).size(), 2u);
+  EXPECT_EQ(Must(IngestDocument(*engine, archive.get(), first, Options())).outcome,
+            IngestOutcome::kUnchanged);
+  EXPECT_EQ(Must(archive->Documents("books")).size(), 1u);
+  Digest(*archive);
+}
+
 TEST_F(DocumentReaderTest, WhatIsNoTextIsRefusedWithTheByteThatShowsIt) {
   const auto engine = HybridEngine();
   auto archive = OpenArchive();
@@ -161,6 +210,49 @@ TEST_F(DocumentReaderTest, OptionsOutOfRangeLeaveNothingBehind) {
     options->commit_seconds = std::numeric_limits<double>::quiet_NaN();
   });
   EXPECT_TRUE(Must(archive->Collections()).empty());
+}
+
+TEST_F(DocumentReaderTest, SettingsLeftOpenAreTheCollectionsOwn) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  IngestOptions first = Options();
+  first.sinks = 64;
+  first.codec = kernels::Codec::kFp16;
+  Must(IngestDocument(*engine, archive.get(), "A text.", first));
+  IngestOptions open;
+  open.collection = "books";
+  open.source = "another.txt";
+  EXPECT_EQ(Must(IngestDocument(*engine, archive.get(), "A text.", open)).outcome,
+            IngestOutcome::kAdded);
+  const auto collection = Must(archive->Collection("books"));
+  EXPECT_EQ(collection.window, 256);
+  EXPECT_EQ(collection.sinks, 64);
+  EXPECT_EQ(collection.segment, 128);
+  EXPECT_EQ(collection.layout.codec, kernels::Codec::kFp16);
+
+  auto refuse = [&](const char* own, const char* given, auto change) {
+    IngestOptions options = open;
+    change(&options);
+    const auto status = IngestDocument(*engine, archive.get(), "A text.", options).status();
+    EXPECT_EQ(status.code(), Code::kInvalidArgument);
+    EXPECT_NE(status.message().find(own), std::string::npos) << status.message();
+    EXPECT_NE(status.message().find(given), std::string::npos) << status.message();
+    EXPECT_NE(status.remedy().find("leave them open"), std::string::npos) << status.remedy();
+  };
+  refuse("window 256", "1024", [](IngestOptions* options) { options->window = 1024; });
+  refuse("sinks 64", "32", [](IngestOptions* options) { options->sinks = 32; });
+  refuse("sinks 64", "not 0", [](IngestOptions* options) { options->sinks = 0; });
+  refuse("segment 128", "512", [](IngestOptions* options) { options->segment = 512; });
+  refuse("fp16", "int8", [](IngestOptions* options) { options->codec = kernels::Codec::kInt8; });
+
+  IngestOptions other = open;
+  other.collection = "notes";
+  Must(IngestDocument(*engine, archive.get(), "A text.", other));
+  const auto made = Must(archive->Collection("notes"));
+  EXPECT_EQ(made.window, 1024);
+  EXPECT_EQ(made.sinks, 32);
+  EXPECT_EQ(made.segment, 512);
+  EXPECT_EQ(made.layout.codec, kernels::Codec::kInt8);
 }
 
 TEST_F(DocumentReaderTest, ATextWithoutTokensIsRefused) {

@@ -103,6 +103,21 @@ TEST_F(Interface, AnExceptionOfACallbackStopsTheCallAndComesOutOfIt) {
   EXPECT_EQ(session.generate({.max_tokens = 2}).tokens, 2u);
 }
 
+TEST_F(Interface, ASessionDestroyedInItsCallbackStopsTheCallWithAnError) {
+  auto session = std::make_unique<Session>(SharedEngine());
+  session->append(Prose(100));
+  try {
+    session->generate({.max_tokens = 50}, [&](std::string_view) {
+      session.reset();
+      return true;
+    });
+    FAIL() << "the call came back as if nothing had happened";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.status(), EID_INVALID_ARGUMENT);
+    EXPECT_NE(std::string(error.what()).find("freed"), std::string::npos) << error.what();
+  }
+}
+
 TEST_F(Interface, AStoppedIngestKeepsWhatWasCommittedAndGoesOn) {
   Archive archive = NewArchive();
   const std::string text = Prose(9000);

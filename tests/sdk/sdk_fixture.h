@@ -48,10 +48,11 @@ class SdkTest : public ::testing::Test {
   }
 
   std::string ArchivePath() const { return folder_ / "archive"; }
-  std::shared_ptr<memory::Archive> OpenArchive() const {
+  std::shared_ptr<memory::Archive> OpenArchive(bool read_only = false) const {
     memory::ArchiveOptions options;
     options.path = ArchivePath();
     options.create = true;
+    options.read_only = read_only;
     return Must(memory::Archive::Open(options));
   }
 

@@ -1,12 +1,9 @@
 // Parts of the SDK that need no weights.
 #include <gtest/gtest.h>
 
-#include <filesystem>
-#include <fstream>
 #include <random>
 
 #include "sdk/chat_tokens.h"
-#include "sdk/fingerprint.h"
 #include "sdk/passages.h"
 #include "sdk/session_record.h"
 
@@ -27,6 +24,7 @@ SessionRecord Sample() {
   record.logits = {0.5f, -1e30f, 3.25f};
   record.sampler = std::string("\0\x01\xff", 3);
   record.sampler_seeded = true;
+  record.recall_random = 0xfedcba9876543210;
   record.model_state = std::string(1000, '\x07');
   return record;
 }
@@ -45,6 +43,7 @@ TEST(SessionRecord, ComesBackAsItWentIn) {
   EXPECT_EQ(out->logits, in.logits);
   EXPECT_EQ(out->sampler, in.sampler);
   EXPECT_TRUE(out->sampler_seeded);
+  EXPECT_EQ(out->recall_random, in.recall_random);
   EXPECT_FALSE(out->turn_open);
   EXPECT_EQ(out->model_state, in.model_state);
 }
@@ -90,28 +89,6 @@ TEST(StopTextFilter, GivesEverythingWhenTheStopTextNeverComes) {
   shown += filter.Finish();
   EXPECT_EQ(shown, "a#b##c##");
   EXPECT_FALSE(filter.stopped());
-}
-
-TEST(CachedFileHash, FollowsTheFileAndSurvivesADamagedCache) {
-  const std::filesystem::path folder =
-      std::filesystem::temp_directory_path() / ("eidetic-hash-" + std::to_string(getpid()));
-  std::filesystem::create_directories(folder);
-  const std::string file = (folder / "weights").string();
-  const std::string cache = (folder / "cache").string();
-  std::ofstream(file) << "abc";
-  const auto first = CachedFileHash(file, cache);
-  ASSERT_TRUE(first.ok());
-  EXPECT_EQ(*first, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-  EXPECT_EQ(*CachedFileHash(file, cache), *first);
-  std::ofstream(file) << "another content";
-  EXPECT_NE(*CachedFileHash(file, cache), *first);
-  for (const auto& entry : std::filesystem::directory_iterator(folder / "cache" / "hashes")) {
-    std::ofstream(entry.path()) << "{not json";
-  }
-  std::ofstream(file) << "abc";
-  EXPECT_EQ(*CachedFileHash(file, cache), *first);
-  EXPECT_EQ(CachedFileHash((folder / "absent").string(), cache).status().code(), Code::kNotFound);
-  std::filesystem::remove_all(folder);
 }
 
 // A block of the session's own past at `position`, in the span of every choice.

@@ -4,7 +4,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
+#include <map>
 
 #include "sdk/document_reader.h"
 #include "tests/sdk/sdk_fixture.h"
@@ -145,6 +147,105 @@ TEST_F(SessionTest, RestoredSessionContinuesBitForBitInANewProcess) {
   restored << in.rdbuf();
   EXPECT_GT(uninterrupted.size(), engine->model().config().vocabulary * sizeof(float));
   EXPECT_TRUE(restored.str() == uninterrupted);
+}
+
+// The blocks in the span of the last answer.
+std::vector<std::pair<uint64_t, uint64_t>> SpanOf(const Session& session) {
+  std::vector<std::pair<uint64_t, uint64_t>> ranges;
+  for (const Passage& passage : Must(session.Sources(0, PassageOrder::kByScore))) {
+    ranges.emplace_back(passage.token_begin, passage.token_end);
+  }
+  std::sort(ranges.begin(), ranges.end());
+  return ranges;
+}
+
+TEST_F(SessionTest, ARestoredRandomSessionGoesOnWithTheSameDraws) {
+  const auto engine = HybridEngine();
+  SessionOptions options = SmallWindow();
+  options.mode = SessionMode::kRandom;
+  options.span_blocks = 4;
+  options.seed = 11;
+  options.name = "talk";
+  std::vector<std::pair<uint64_t, uint64_t>> blocks;
+  std::string uninterrupted;
+  {
+    auto archive = OpenArchive();
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Append(Tokens(*engine, Prose(4000)), /*use_span=*/false, {}));
+    Must(session->Generate(Sampled(3)));  // draws
+    MustOk(session->Save());
+    uninterrupted = Continue(session.get());
+    blocks = SpanOf(*session);
+  }
+  auto session = Must(Session::Open(engine, OpenArchive(), "talk"));
+  EXPECT_EQ(Continue(session.get()), uninterrupted);
+  EXPECT_EQ(SpanOf(*session), blocks);
+  EXPECT_FALSE(blocks.empty());
+}
+
+TEST_F(SessionTest, TheSeedOfTheFirstAnswerThatDrawsCounts) {
+  const auto engine = HybridEngine();
+  std::vector<std::string> answers;
+  for (uint64_t seed : {1, 2, 1}) {
+    auto session = Must(Session::Create(engine, SmallWindow(), nullptr));
+    MustOk(session->Append(Tokens(*engine, "Once upon a time there was"), false, {}));
+    GenerateOptions options;
+    options.max_tokens = 2;
+    Must(session->Generate(options));  // greedy
+    options = Sampled(12);
+    options.seed = seed;
+    answers.push_back(Must(session->Generate(options)).text);
+  }
+  EXPECT_EQ(answers[0], answers[2]);
+  EXPECT_NE(answers[0], answers[1]);
+}
+
+// Every file of a folder, by path: its bytes.
+std::map<std::string, std::string> Contents(const std::string& folder) {
+  std::map<std::string, std::string> contents;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
+    if (!entry.is_regular_file()) continue;
+    std::ifstream in(entry.path(), std::ios::binary);
+    contents[entry.path().string()].assign(std::istreambuf_iterator<char>(in), {});
+  }
+  return contents;
+}
+
+TEST_F(SessionTest, ASessionOfAReadOnlyArchiveGoesOnAndWritesNothing) {
+  const auto engine = HybridEngine();
+  const std::vector<int32_t> text = Tokens(*engine, Prose(4000));
+  const std::vector<int32_t> more = Tokens(*engine, Prose(1500));
+  std::string written;
+  {
+    auto archive = OpenArchive();
+    SessionOptions options = SmallWindow();
+    options.name = "talk";
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Append(text, /*use_span=*/true, {}));
+    MustOk(session->Save());
+    MustOk(session->Append(more, /*use_span=*/true, {}));  // more leaves the window
+    written = Continue(session.get());
+  }
+  const auto before = Contents(ArchivePath());
+  {
+    auto archive = OpenArchive(/*read_only=*/true);
+    auto session = Must(Session::Open(engine, archive, "talk"));
+    MustOk(session->Append(more, /*use_span=*/true, {}));
+    EXPECT_EQ(Continue(session.get()), written);
+    for (const Passage& passage : Must(session->Sources(0, PassageOrder::kByFocus))) {
+      EXPECT_EQ(passage.source, "talk");
+      EXPECT_FALSE(passage.text.empty());
+    }
+    const memory::Status saved = session->Save();
+    EXPECT_EQ(saved.code(), Code::kInvalidArgument);
+    EXPECT_NE(saved.message().find("read-only"), std::string::npos) << saved.message();
+    SessionOptions fresh = SmallWindow();
+    fresh.name = "another";
+    const memory::Status created = Session::Create(engine, fresh, archive).status();
+    EXPECT_EQ(created.code(), Code::kInvalidArgument);
+    EXPECT_NE(created.message().find("read-only"), std::string::npos) << created.message();
+  }
+  EXPECT_TRUE(Contents(ArchivePath()) == before);
 }
 
 TEST_F(SessionTest, WhatWasNotSavedIsAbsentAfterReopening) {

@@ -11,10 +11,18 @@
  *             caller's `eid_error` with what was wrong, where, and what to do. Nothing is thrown,
  *             nothing aborts (rule 10). On failure out-parameters are set to NULL or zero.
  * Structs     Set `struct_size = sizeof(the struct)` and zero the rest: zero means "the default"
- *             everywhere. Newer libraries accept older, smaller structs.
+ *             everywhere. A library knows the sizes that a struct had in the released versions of
+ *             this header, up to its own; in an older, smaller one the missing fields read as zero
+ *             and results are filled as far as it goes. Any other size is EID_INVALID_ARGUMENT,
+ *             before anything is done: of options, of results and of eid_error.
  * Threads     An engine and an archive may be used from many threads at once. A session, and
- *             every result object, belongs to one thread at a time. Callbacks run on the calling
- *             thread.
+ *             every result object, belongs to one thread at a time; a call into a session that is
+ *             in use is EID_INVALID_ARGUMENT.
+ * Callbacks   Run on the calling thread, in the middle of the call, and may call everything but
+ *             what they interrupt: a callback of a session not that session, the progress of a
+ *             verification nothing that ingests into that archive or verifies it. Such a call is
+ *             EID_INVALID_ARGUMENT and does nothing. A handle freed in a callback lives until the
+ *             call returns; a session's call is stopped by it and returns EID_INVALID_ARGUMENT.
  */
 #ifndef EIDETIC_EIDETIC_H_
 #define EIDETIC_EIDETIC_H_
@@ -59,7 +67,7 @@ typedef enum eid_status {
 
 /* Filled by the callee on failure, cleared on success. Owned by the caller; no allocation. */
 typedef struct eid_error {
-  size_t struct_size;
+  size_t struct_size; /* set before the first call that gets it */
   eid_status status;
   char message[768]; /* what was wrong, with what value, where; NUL-terminated */
   char remedy[256];  /* what to do about it; may be empty */
@@ -146,7 +154,8 @@ typedef struct eid_engine_options {
   size_t struct_size;
   const char* model_path; /* a GGUF file; required */
   const char* device;     /* "cpu" (default), "cuda", "cuda:1" */
-  const char* cache_dir;  /* where weight hashes are cached; NULL: the user's cache folder */
+  const char* cache_dir;  /* where hashes of model files are remembered; NULL: the user's cache
+                           * folder; "": nowhere, the file is hashed at each start */
   int threads;            /* 0: one per core */
   /* The retrieval profile that `eidetic model calibrate` wrote. NULL: MODEL_PATH.profile.json when
    * there is one, else every attention layer recalls; "none": not even that file. */
@@ -192,7 +201,7 @@ typedef struct eid_archive_options {
   size_t struct_size;
   const char* path;     /* required */
   int create;           /* non-zero: make it when it is not there */
-  int read_only;        /* non-zero: no lock is taken, every write is refused */
+  int read_only;        /* non-zero: no lock is taken, nothing is written, every write is refused */
   uint64_t cache_bytes; /* budget of the host pool of coded blocks; 0: 384 MiB */
   int repair;           /* non-zero: go on without what a damaged log lost, for good */
 } eid_archive_options;
@@ -210,18 +219,21 @@ typedef struct eid_ingest_options {
   const char* source;     /* the document's name in the collection, unique there; required */
   const char* text;       /* UTF-8; binary data is refused */
   size_t text_length;     /* or EID_NUL_TERMINATED */
-  const char* codec;      /* "int8" (default) or "fp16"; fixed when the collection is made */
-  int window;             /* tokens; 0: 1024 */
-  int sinks;              /* tokens; 0: 32 */
-  int segment;            /* tokens a forward pass; 0: 512 */
-  double commit_seconds;  /* longest time between commits; 0: 2 s */
+  /* How documents are read, fixed when the collection is made. 0 or NULL: the collection's own
+   * setting, or that of a new one; another value than the collection's is an error. */
+  const char* codec;     /* "int8" or "fp16"; new: "int8" */
+  int window;            /* tokens; new: 1024 */
+  int sinks;             /* tokens, a multiple of 32; negative: none; new: 32 */
+  int segment;           /* tokens a forward pass; new: 512 */
+  double commit_seconds; /* longest time between commits; 0: 2 s */
+  int again;             /* non-zero: read it also when its content is the one that is there */
   eid_progress_callback progress;
   void* user;
 } eid_ingest_options;
 
 typedef enum eid_ingest_outcome {
   EID_INGEST_ADDED = 0,
-  EID_INGEST_REPLACED = 1,  /* the same source with other content: the old version is gone */
+  EID_INGEST_REPLACED = 1,  /* the same source, changed or read again: the old version is gone */
   EID_INGEST_UNCHANGED = 2, /* the same content: nothing was done */
   EID_INGEST_RESUMED = 3    /* an interrupted ingest of the same content was completed */
 } eid_ingest_outcome;
@@ -240,7 +252,8 @@ typedef struct eid_ingest_result {
 /* Reads one document through the model from a fresh state and keeps all of it as memory blocks. It
  * is read behind `sinks` tokens of a neutral sentence, which count as tokens of the document.
  * Commits as it goes: after a crash or a cancellation the same call goes on from the last commit
- * and ends with the same bytes. */
+ * and ends with the same bytes. Until the last commit an older version stays as it was; that one
+ * puts the new version in its place. */
 EID_API eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
                                       const eid_ingest_options* options, eid_ingest_result* result,
                                       eid_error* error);
@@ -310,7 +323,8 @@ typedef struct eid_session_options {
 EID_API eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
                                       eid_session** out, eid_error* error);
 
-/* Opens a saved session: it goes on with the logits it would have had (rule 9). */
+/* Opens a saved session: it goes on with the logits it would have had (rule 9). Of an archive that
+ * was opened read-only it goes on in RAM, and cannot be saved. */
 EID_API eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
                                     eid_session** out, eid_error* error);
 EID_API void eid_session_free(eid_session* session);

@@ -18,7 +18,8 @@
 //             remedy.
 //
 // Callbacks   Return true to go on, false to stop. An exception thrown by a callback stops the call
-//             and comes out of it: it never crosses the C interface.
+//             and comes out of it: it never crosses the C interface. A callback does not call the
+//             session that calls it, nor destroys it: Error with EID_INVALID_ARGUMENT.
 // Threads     As in eidetic.h: engines and archives are shared freely, a session belongs to one
 //             thread at a time.
 #ifndef EIDETIC_EIDETIC_HPP_
@@ -222,7 +223,7 @@ inline void model_merge(const std::string& base_path, const std::string& patch_d
 struct EngineOptions {
   std::string model_path{};  // a GGUF file; required
   std::string device{};      // "cpu" (default), "cuda", "cuda:1"
-  std::string cache_dir{};   // where weight hashes are cached; empty: the user's cache folder
+  std::string cache_dir{};   // of hashes of model files; empty: the user's cache folder
   int threads = 0;           // 0: one per core
   // The retrieval profile; empty: MODEL_PATH.profile.json when it is there; "none": none.
   std::string profile_path{};
@@ -288,14 +289,16 @@ struct ArchiveOptions {
 };
 
 struct IngestOptions {
-  std::string collection{};   // required; made when it is not there
-  std::string source{};       // the document's name, unique in the collection; required
-  std::string_view text{};    // UTF-8
-  std::string codec{};        // "int8" (default) or "fp16"; fixed when the collection is made
-  int window = 0;             // tokens; 0: 1024
-  int sinks = 0;              // tokens; 0: 32
-  int segment = 0;            // tokens a forward pass; 0: 512
+  std::string collection{};  // required; made when it is not there
+  std::string source{};      // the document's name, unique in the collection; required
+  std::string_view text{};   // UTF-8
+  // Empty or 0: the collection's own setting; in a new one "int8", 1024, 32 and 512.
+  std::string codec{};        // "int8" or "fp16"
+  int window = 0;             // tokens
+  int sinks = 0;              // tokens, a multiple of 32; negative: none
+  int segment = 0;            // tokens a forward pass
   double commit_seconds = 0;  // longest time between commits; 0: 2 s
+  bool again = false;         // read it also when its content is the one that is there
 };
 
 // What verify() found: `clean`, or the damaged records in the JSON report.
@@ -333,6 +336,7 @@ class Archive {
     o.sinks = options.sinks;
     o.segment = options.segment;
     o.commit_seconds = options.commit_seconds;
+    o.again = options.again;
     o.progress = detail::trampoline(progress);
     o.user = callback.user();
     auto result = detail::sized<eid_ingest_result>();
