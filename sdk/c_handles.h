@@ -50,23 +50,21 @@ eid_status Call(eid_error* error, Body&& body) {
   return Report(BehindWall([&]() -> memory::Status { return body(); }), error);
 }
 
-// The caller's options struct as this version knows it: an older, smaller one reads as zeros; a
-// newer, larger one is accepted while what we do not know is zero.
+// The caller's options struct as this version knows it: none, or an older, smaller one, reads as
+// zeros; a newer, larger one is accepted while what we do not know is zero.
 template <typename Struct>
 memory::Status ReadOptions(const Struct* given, const char* name, Struct* options) {
   static_assert(std::is_trivially_copyable_v<Struct>);
   using memory::Code;
   using memory::Status;
-  if (given == nullptr) {
-    return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
-  }
+  std::memset(static_cast<void*>(options), 0, sizeof(Struct));
+  if (given == nullptr) return Status();
   const size_t size = given->struct_size;
   if (size < sizeof(size_t)) {
     return Status(Code::kInvalidArgument,
                   std::string(name) + "->struct_size is " + std::to_string(size),
                   "set it to sizeof(" + std::string(name) + ")");
   }
-  std::memset(static_cast<void*>(options), 0, sizeof(Struct));
   std::memcpy(static_cast<void*>(options), given, size < sizeof(Struct) ? size : sizeof(Struct));
   const auto* bytes = reinterpret_cast<const unsigned char*>(given);
   for (size_t i = sizeof(Struct); i < size; ++i) {

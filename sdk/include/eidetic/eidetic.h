@@ -11,7 +11,8 @@
  *             caller's `eid_error` with what was wrong, where, and what to do. Nothing is thrown,
  *             nothing aborts (rule 10). On failure out-parameters are set to NULL or zero.
  * Structs     Set `struct_size = sizeof(the struct)` and zero the rest: zero means "the default"
- *             everywhere. Newer libraries accept older, smaller structs.
+ *             everywhere, and NULL options are all zero. Newer libraries accept older, smaller
+ *             structs.
  * Threads     An engine and an archive may be used from many threads at once. A session, and
  *             every result object, belongs to one thread at a time. Callbacks run on the calling
  *             thread.
@@ -36,6 +37,15 @@ extern "C" {
 #define EID_VERSION_MINOR 1
 #define EID_VERSION_PATCH 0
 #define EID_NUL_TERMINATED ((size_t)-1)
+
+#ifndef __cplusplus
+/* In C, a pointer to options with their size set, which lives until the enclosing block ends:
+ * EID_OPTIONS(engine, .model_path = path) is a const eid_engine_options*. EID_TEXT(words) stands
+ * in it for `text` and its length. */
+#define EID_OPTIONS(noun, ...) \
+  (&(const eid_##noun##_options){.struct_size = sizeof(eid_##noun##_options), __VA_ARGS__})
+#define EID_TEXT(words) .text = (words), .text_length = EID_NUL_TERMINATED
+#endif
 
 /* ------------------------------------------------------------------------------------------------
  * Errors
