@@ -74,16 +74,14 @@ eid_status Call(eid_error* error, Body&& body) {
                 error);
 }
 
-// The caller's options struct as this version knows it: an older, smaller one ends in zeros.
+// The caller's options struct as this version knows it: none at all reads as zeros, an older,
+// smaller one ends in zeros.
 template <typename Struct>
 memory::Status ReadOptions(const Struct* given, const char* name, Struct* options) {
   static_assert(std::is_trivially_copyable_v<Struct>);
-  if (given == nullptr) {
-    return memory::Status(memory::Code::kInvalidArgument, std::string(name) + " is NULL",
-                          "pass one with its struct_size set");
-  }
-  EID_RETURN_IF_ERROR(CheckSize(*given, name));
   std::memset(static_cast<void*>(options), 0, sizeof(Struct));
+  if (given == nullptr) return memory::Status();
+  EID_RETURN_IF_ERROR(CheckSize(*given, name));
   std::memcpy(static_cast<void*>(options), given, given->struct_size);
   return memory::Status();
 }

@@ -19,7 +19,7 @@ struct AskFlags : AnswerFlags {
   bool chat = false, json = false;
 };
 
-void print_sources(const std::vector<Passage>& sources) {
+void print_sources(const std::vector<Passage>& sources, bool name_collections) {
   if (sources.empty()) {
     std::cout << "\n" << styled("no passage of memory served this answer", Style::kDim) << "\n";
     return;
@@ -27,13 +27,10 @@ void print_sources(const std::vector<Passage>& sources) {
   std::cout << "\n" << styled("Sources", Style::kBold) << "\n";
   for (std::size_t i = 0; i < sources.size(); ++i) {
     const Passage& p = sources[i];
-    std::cout << "[" << i + 1 << "] " << (p.source.empty() ? "this session" : p.source) << " bytes "
-              << p.byte_begin << "-" << p.byte_end << ", " << fixed(100 * p.attention, 1)
-              << " % of attention, " << fixed(100 * p.focus, 1) << " % in layer " << p.focus_layer
-              << "\n";
-    if (!p.text.empty()) {
-      std::cout << "    " << styled(one_line(p.text, 300), Style::kDim) << "\n";
-    }
+    const std::string name = p.source.empty() ? "this session" : p.source;
+    print_passage(i + 1, p, (name_collections ? p.collection + ": " : "") + name,
+                  fixed(100 * p.attention, 1) + " % of attention, " + fixed(100 * p.focus, 1) +
+                      " % in layer " + std::to_string(p.focus_layer));
   }
 }
 
@@ -63,7 +60,7 @@ int run_ask(const AskFlags& flags) {
   Engine engine = flags.model.load();
 
   const OnText stream = [&](std::string_view piece) {
-    if (!flags.json) std::cout << piece << std::flush;
+    if (!flags.json) std::cout << model_text(piece) << std::flush;
     return !interrupted();
   };
   const Progress progress = [](const eid_progress&) { return !interrupted(); };
@@ -72,7 +69,7 @@ int run_ask(const AskFlags& flags) {
     print_json(report(flags, request, reply));
   } else {
     std::cout << "\n";
-    if (flags.sources > 0) print_sources(reply.sources);
+    if (flags.sources > 0) print_sources(reply.sources, request.collections.size() > 1);
   }
   return reply.answer.reason == EID_STOP_CALLER ? kExitInterrupted : kExitOk;
 }

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "apps/cli/characters.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
 
@@ -56,7 +57,7 @@ const std::string& ArchiveFlag::required() const {
 Archive ArchiveFlag::open_to_read() const {
   Archive archive({.path = required(), .read_only = true});
   if (const std::string lost = log_damage(archive); !lost.empty()) {
-    print_note("eidetic: " + one_line(lost, lost.size() + 2) + "; this reads what is left");
+    print_note("eidetic: " + lost + "; this reads what is left");
   }
   return archive;
 }
@@ -200,6 +201,15 @@ std::vector<std::string> collections_to_ask(const Archive& archive,
               all.empty() ? "the archive holds no collection" : "no collection was named",
               all.empty() ? "run: eidetic ingest FILE --into COLLECTION"
                           : "pass --from with one or more of: " + known);
+}
+
+void print_passage(std::size_t number, const Passage& passage, const std::string& name,
+                   const std::string& figures) {
+  constexpr std::size_t kExcerpt = 300, kIndent = 4;
+  std::cout << "[" << number << "] " << styled(printable(name), Style::kBold) << " bytes "
+            << passage.byte_begin << "-" << passage.byte_end << ", " << figures << "\n"
+            << styled(wrapped(one_line(passage.text, kExcerpt), kIndent, output_columns()),
+                      Style::kDim);
 }
 
 nlohmann::json to_json(const Passage& passage) {

@@ -100,6 +100,9 @@ const char* stop_reason_name(eid_stop_reason reason);
 std::vector<std::string> collections_to_ask(const Archive& archive,
                                             const std::vector<std::string>& names);
 
+// "[1] name bytes 10-20, figures" and, under it, how the passage begins.
+void print_passage(std::size_t number, const Passage& passage, const std::string& name,
+                   const std::string& figures);
 nlohmann::json to_json(const Passage& passage);
 // One line, whatever bytes the strings hold.
 std::string compact(const nlohmann::json& json);

@@ -10,6 +10,7 @@
 #include <set>
 
 #include "apps/cli/ask.h"
+#include "apps/cli/characters.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
@@ -178,9 +179,10 @@ void report(const SourcesFlags& flags, const std::vector<Asked>& asked) {
   Table table({"document", "needles", "among first " + std::to_string(flags.sources), "in the span",
                "right answers"},
               {false, true, true, true, true});
+  table.shrink(0);
   for (const std::string& path : flags.texts) {
     const std::string name = document_name(path);
-    table.add({one_line(name, 50), std::to_string(flags.rounds * flags.needles),
+    table.add({name, std::to_string(flags.rounds * flags.needles),
                std::to_string(count(name, first)), std::to_string(count(name, there)),
                std::to_string(count(name, right))});
   }

@@ -68,7 +68,7 @@ int run_generate(const GenerateFlags& flags) {
     options.memory_off = flags.memory_off;
     options.assistant_turn = flags.chat;
     answer = session.generate(options, [&](std::string_view piece) {
-      if (!flags.json) std::cout << piece << std::flush;
+      if (!flags.json) std::cout << model_text(piece) << std::flush;
       return !interrupted();
     });
     if (answer.reason == EID_STOP_CALLER) code = kExitInterrupted;

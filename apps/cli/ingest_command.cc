@@ -3,6 +3,7 @@
 #include <iostream>
 #include <optional>
 
+#include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
@@ -103,8 +104,8 @@ void report_done(const std::string& source, const eid_ingest_result& result, boo
                 {"seconds", result.seconds}});
     return;
   }
-  std::cout << styled(source, Style::kBold) << ": " << outcome_name(result.outcome) << ", "
-            << with_commas(result.tokens) << " tokens in " << with_commas(result.blocks)
+  std::cout << styled(printable(source), Style::kBold) << ": " << outcome_name(result.outcome)
+            << ", " << with_commas(result.tokens) << " tokens in " << with_commas(result.blocks)
             << " blocks";
   if (result.tokens_read > 0) {
     std::cout << ", " << human_bytes(result.bytes) << ", " << human_seconds(result.seconds);

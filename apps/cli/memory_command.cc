@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/terminal.h"
@@ -38,14 +39,8 @@ json array_of(const json& object, const char* key) {
   return found != object.end() && found->is_array() ? *found : json::array();
 }
 
-std::string value_text(const std::string& key, const json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_number_float()) return fixed(value.get<double>(), 1);
-  if (!value.is_number()) return compact(value);
-  const auto number = value.get<std::uint64_t>();
-  const bool bytes =
-      key == "bytes" || key == "budget" || key.starts_with("bytes_on") || key.ends_with("_bytes");
-  return bytes ? human_bytes(number) : with_commas(number);
+std::string counted(std::uint64_t count, const std::string& noun) {
+  return with_commas(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
 int run_stats(const MemoryFlags& flags) {
@@ -55,16 +50,18 @@ int run_stats(const MemoryFlags& flags) {
     print_json(stats);
     return kExitOk;
   }
-  Table table({"", "value"}, {false, true});
-  for (const auto& [key, value] : stats.items()) {
-    if (!value.is_object()) {
-      table.add({key, value_text(key, value)});
-      continue;
-    }
-    for (const auto& [inner, of] : value.items()) {
-      table.add({key + " " + inner, value_text(inner, of)});
-    }
+  Table table({"archive", text_of(stats, "path")}, {false, true});
+  table.add({"on disk", human_bytes(count_of(stats, "bytes_on_disk"))});
+  for (const char* key : {"collections", "documents", "sessions", "tokens", "blocks"}) {
+    table.add({key, with_commas(count_of(stats, key))});
   }
+  table.add({"text", human_bytes(count_of(stats, "text_bytes"))});
+  table.add({"on disk per token", human_bytes(count_of(stats, "bytes_per_token"))});
+  const json cache = stats.value("pool", json::object());
+  table.add({"cache", human_bytes(count_of(cache, "bytes")) + " of " +
+                          human_bytes(count_of(cache, "budget"))});
+  table.add({"cache hits", with_commas(count_of(cache, "hits"))});
+  table.add({"cache misses", with_commas(count_of(cache, "misses"))});
   std::cout << table.text();
   return kExitOk;
 }
@@ -74,29 +71,44 @@ std::string state_of(const json& document) {
   return "interrupted at " + with_commas(count_of(document, "committed_tokens"));
 }
 
+void print_list(const json& list, const Archive& archive, bool whole_archive) {
+  Table table({"collection", "document", "text", "tokens", "blocks", "state"},
+              {false, false, true, true, true, false});
+  table.shrink(1);
+  std::uint64_t documents = 0, tokens = 0;
+  const json collections = array_of(list, "collections");
+  for (const json& collection : collections) {
+    const json members = array_of(collection, "documents");
+    documents += members.size();
+    for (const json& d : members) {
+      tokens += count_of(d, "tokens");
+      table.add({text_of(collection, "name"), text_of(d, "source"),
+                 human_bytes(count_of(d, "bytes")), with_commas(count_of(d, "tokens")),
+                 with_commas(count_of(d, "blocks")), state_of(d)});
+    }
+    if (members.empty()) table.add({text_of(collection, "name"), "(none)"});
+  }
+  if (!collections.empty()) std::cout << table.text() << "\n";
+  std::cout << counted(collections.size(), "collection") << ", " << counted(documents, "document")
+            << ", " << counted(tokens, "token");
+  if (whole_archive) {
+    std::cout << ", " << human_bytes(count_of(parse_json(archive.stats()), "bytes_on_disk"))
+              << " on disk";
+  }
+  std::cout << "\n";
+  for (const json& session : array_of(list, "sessions")) {
+    std::cout << "session " << styled(printable(text_of(session, "name")), Style::kBold) << "\n";
+  }
+}
+
 int run_list(const MemoryFlags& flags) {
   const Archive archive = flags.archive.open_to_read();
   const json list = parse_json(archive.list(flags.collection));
   if (flags.json) {
     print_json(list);
-    return kExitOk;
+  } else {
+    print_list(list, archive, flags.collection.empty());
   }
-  Table documents({"collection", "document", "bytes", "tokens", "blocks", "state"},
-                  {false, false, true, true, true, false});
-  for (const json& collection : array_of(list, "collections")) {
-    for (const json& d : array_of(collection, "documents")) {
-      documents.add({text_of(collection, "name"), one_line(text_of(d, "source"), 60),
-                     with_commas(count_of(d, "bytes")), with_commas(count_of(d, "tokens")),
-                     with_commas(count_of(d, "blocks")), state_of(d)});
-    }
-    if (array_of(collection, "documents").empty()) {
-      documents.add({text_of(collection, "name"), "(none)"});
-    }
-  }
-  std::cout << documents.text();
-  const json sessions = array_of(list, "sessions");
-  if (!sessions.empty()) std::cout << "\n" << styled("Sessions", Style::kBold) << "\n";
-  for (const json& session : sessions) std::cout << text_of(session, "name") << "\n";
   return kExitOk;
 }
 
@@ -122,10 +134,8 @@ int run_search(const MemoryFlags& flags) {
   }
   for (std::size_t i = 0; i < passages.size(); ++i) {
     const Passage& p = passages[i];
-    std::cout << "[" << i + 1 << "] " << styled(p.collection + ": " + p.source, Style::kBold)
-              << " bytes " << p.byte_begin << "-" << p.byte_end << ", score "
-              << fixed(100 * p.score, 1) << " %\n";
-    if (!p.text.empty()) std::cout << "    " << styled(one_line(p.text, 300), Style::kDim) << "\n";
+    print_passage(i + 1, p, p.collection + ": " + p.source,
+                  "score " + fixed(100 * p.score, 1) + " %");
   }
   if (passages.empty()) std::cout << "nothing was found\n";
   return kExitOk;
@@ -140,7 +150,7 @@ void print_verification(const json& report) {
   std::cout << table.text();
   const json damaged = array_of(report, "damaged");
   for (const json& d : damaged) {
-    std::cout << styled("damaged", Style::kRed) << ": " << text_of(d, "what");
+    std::cout << styled("damaged", Style::kRed) << ": " << printable(text_of(d, "what"));
     if (!text_of(d, "document").empty()) std::cout << ", document " << text_of(d, "document");
     if (!text_of(d, "block").empty()) std::cout << ", block " << text_of(d, "block");
     std::cout << "\n";

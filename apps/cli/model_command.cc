@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/terminal.h"
@@ -50,7 +51,7 @@ int run_merge(const MergeFlags& flags) {
   if (flags.json) {
     print_json({{"output", flags.output}, {"model", info}});
   } else {
-    std::cout << "wrote " << flags.output << "\n";
+    std::cout << "wrote " << printable(flags.output) << "\n";
   }
   return kExitOk;
 }

@@ -12,37 +12,35 @@
 #include <string>
 #include <utility>
 
+#include "apps/cli/characters.h"
+
 namespace eidetic::cli {
 namespace {
 
 constexpr auto kRedraw = std::chrono::milliseconds(100);
 constexpr auto kLine = std::chrono::seconds(3);
 
-// Characters a terminal shows: bytes that do not continue a UTF-8 sequence.
-std::size_t characters(std::string_view text) {
-  return static_cast<std::size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
+constexpr std::size_t kDefaultColumns = 80;
+constexpr std::size_t kLeastShrunk = 12;
 
 std::string padded(std::string_view text, std::size_t width, bool right) {
-  const std::size_t length = characters(text);
+  const std::size_t length = columns_of(text);
   const std::string fill(width > length ? width - length : 0, ' ');
   return right ? fill + std::string(text) : std::string(text) + fill;
 }
 
-// The end of a path says more than its beginning.
-std::string last_characters(std::string_view text, std::size_t width) {
-  const std::string whole = one_line(text, text.size() + 2);
-  if (characters(whole) <= width) return whole;
-  std::size_t from = whole.size();
-  for (std::size_t left = width - 1; left > 0;) left -= (whole[--from] & 0xC0) != 0x80;
-  return "…" + whole.substr(from);
+// 0 when the environment does not say.
+std::size_t columns_of_environment() {
+  const char* text = std::getenv("COLUMNS");
+  const long columns = text ? std::strtol(text, nullptr, 10) : 0;
+  return columns > 0 && columns < 100'000 ? static_cast<std::size_t>(columns) : 0;
 }
 
-int terminal_width() {
+std::size_t terminal_columns(int descriptor) {
+  if (const std::size_t columns = columns_of_environment()) return columns;
   winsize size{};
-  if (::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-  return 80;
+  if (::ioctl(descriptor, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+  return kDefaultColumns;
 }
 
 }  // namespace
@@ -83,6 +81,11 @@ std::string human_seconds(double seconds) {
   return text;
 }
 
+std::size_t output_columns() {
+  if (const std::size_t columns = columns_of_environment()) return columns;
+  return ::isatty(STDOUT_FILENO) ? terminal_columns(STDOUT_FILENO) : std::string::npos;
+}
+
 std::string styled(std::string_view text, Style style, bool on_stderr) {
   const char* no_color = std::getenv("NO_COLOR");
   const char* term = std::getenv("TERM");
@@ -95,35 +98,17 @@ std::string styled(std::string_view text, Style style, bool on_stderr) {
 }
 
 void print_error(std::string_view message, std::string_view remedy) {
-  std::cerr << styled("eidetic:", Style::kRed, true) << " " << message << "\n";
-  if (!remedy.empty()) std::cerr << "  -> " << remedy << "\n";
+  std::cerr << styled("eidetic:", Style::kRed, true) << " " << printable(message) << "\n";
+  if (!remedy.empty()) std::cerr << "  -> " << printable(remedy) << "\n";
   std::cerr.flush();
 }
 
 void print_note(std::string_view message) {
-  std::cerr << message << std::endl;
+  std::cerr << printable(message) << std::endl;
 }
 
-std::string one_line(std::string_view text, std::size_t width) {
-  std::string line;
-  std::size_t shown = 0;
-  bool space = true;  // drops blanks at the front and doubles everywhere
-  for (const char c : text) {
-    const bool blank = c == ' ' || (c >= '\t' && c <= '\r');
-    if (blank) {
-      if (!space) line += ' ', ++shown;
-      space = true;
-      continue;
-    }
-    const bool begins = (c & 0xC0) != 0x80;
-    if (begins && shown + 1 >= width) return line + "…";
-    // Control characters of a document must not reach the terminal.
-    line += static_cast<unsigned char>(c) < 0x20 || c == 0x7F ? '?' : c;
-    shown += begins;
-    space = false;
-  }
-  while (!line.empty() && line.back() == ' ') line.pop_back();
-  return line;
+std::string model_text(std::string_view text) {
+  return ::isatty(STDOUT_FILENO) ? printable_lines(text) : std::string(text);
 }
 
 Table::Table(std::vector<std::string> headings, std::vector<bool> numbers)
@@ -133,20 +118,34 @@ Table::Table(std::vector<std::string> headings, std::vector<bool> numbers)
 
 void Table::add(std::vector<std::string> row) {
   row.resize(headings_.size());
+  for (std::string& cell : row) cell = printable(cell);
   rows_.push_back(std::move(row));
 }
 
-std::string Table::text() const {
+std::vector<std::size_t> Table::widths(std::size_t columns) const {
   std::vector<std::size_t> widths;
+  std::size_t all = 0;
   for (std::size_t c = 0; c < headings_.size(); ++c) {
-    std::size_t width = characters(headings_[c]);
-    for (const auto& row : rows_) width = std::max(width, characters(row[c]));
+    std::size_t width = columns_of(headings_[c]);
+    for (const auto& row : rows_) width = std::max(width, columns_of(row[c]));
     widths.push_back(width);
+    all += width + (c ? 2 : 0);
   }
+  if (shrinks_ < widths.size() && all > columns) {
+    std::size_t& width = widths[shrinks_];
+    const std::size_t excess = all - columns;
+    width = std::min(width, std::max(kLeastShrunk, width > excess ? width - excess : 0));
+  }
+  return widths;
+}
+
+std::string Table::text(std::size_t columns) const {
+  const std::vector<std::size_t> width = widths(columns);
   const auto line = [&](const std::vector<std::string>& cells) {
     std::string text;
     for (std::size_t c = 0; c < cells.size(); ++c) {
-      text += (c ? "  " : "") + padded(cells[c], widths[c], numbers_[c]);
+      const std::string cell = c == shrinks_ ? end_of(cells[c], width[c]) : cells[c];
+      text += (c ? "  " : "") + padded(cell, width[c], numbers_[c]);
     }
     while (!text.empty() && text.back() == ' ') text.pop_back();
     return text;
@@ -186,7 +185,7 @@ void ProgressMeter::update(const eid_progress& progress) {
   if (terminal_) {
     draw_bar(progress);
   } else {
-    std::cerr << label_ << ": " << details(progress) << std::endl;
+    std::cerr << printable(label_) << ": " << details(progress) << std::endl;
   }
 }
 
@@ -197,7 +196,7 @@ std::string ProgressMeter::details(const eid_progress& progress) const {
                   0)
          << " %";
     // A narrow terminal keeps its room for the bar.
-    if (!terminal_ || terminal_width() >= 110) {
+    if (!terminal_ || terminal_columns(STDERR_FILENO) >= 110) {
       text << "  " << with_commas(progress.done) << "/" << with_commas(progress.total) << " "
            << unit_;
     }
@@ -219,11 +218,11 @@ std::string ProgressMeter::details(const eid_progress& progress) const {
 
 // The label stands on a line of its own above the bar, so that a long path leaves the figures room.
 void ProgressMeter::draw_bar(const eid_progress& progress) {
-  const auto columns = static_cast<std::size_t>(terminal_width() - 1);
-  if (!drawn_) std::cerr << last_characters(label_, columns) << "\n";
+  const auto columns = terminal_columns(STDERR_FILENO) - 1;
+  if (!drawn_) std::cerr << end_of(label_, columns) << "\n";
   const std::string right = details(progress);
   std::string line;
-  const std::size_t taken = characters(right) + 4;
+  const std::size_t taken = columns_of(right) + 4;
   if (progress.total > 0 && taken + 8 <= columns) {
     const std::size_t cells = std::min<std::size_t>(columns - taken, 30);
     const double share =

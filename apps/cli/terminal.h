@@ -20,28 +20,38 @@ std::string human_bytes(std::uint64_t bytes);
 std::string human_seconds(double seconds);
 std::string fixed(double value, int digits);
 
+// Columns to print in: COLUMNS when it is set, else those of the terminal, else no bound (npos).
+std::size_t output_columns();
+
 // Wraps `text` in a colour when standard output (or error) is a terminal and NO_COLOR is not set.
 enum class Style { kBold, kDim, kRed, kGreen, kYellow };
 std::string styled(std::string_view text, Style style, bool on_stderr = false);
 
-// "eidetic: message" and, under it, "  -> remedy", on standard error.
+// "eidetic: message" and, under it, "  -> remedy", on standard error. Both as printable() has them.
 void print_error(std::string_view message, std::string_view remedy = {});
 void print_note(std::string_view message);
 
-// Text on one line, at most `width` characters (not bytes), for excerpts in a listing.
-std::string one_line(std::string_view text, std::size_t width);
+// What a model wrote, for standard output: as it is in a pipe or a file, as printable_lines() has
+// it on a terminal.
+std::string model_text(std::string_view text);
 
-// Rows of cells with aligned columns; columns of numbers are flush right.
+// Rows of cells with aligned columns; columns of numbers are flush right. Cells are shown as
+// printable() has them.
 class Table {
  public:
   explicit Table(std::vector<std::string> headings, std::vector<bool> numbers = {});
+  // The column whose cells lose their beginnings when a row is wider than the output.
+  void shrink(std::size_t column) { shrinks_ = column; }
   void add(std::vector<std::string> row);
-  std::string text() const;
+  std::string text(std::size_t columns = output_columns()) const;
 
  private:
+  std::vector<std::size_t> widths(std::size_t columns) const;
+
   std::vector<std::string> headings_;
   std::vector<bool> numbers_;
   std::vector<std::vector<std::string>> rows_;
+  std::size_t shrinks_ = std::string::npos;
 };
 
 // Shows the progress of one long call on standard error: a bar on a terminal, redrawn at most ten

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <system_error>
 
+#include "apps/cli/characters.h"
 #include "eidetic/eidetic.hpp"
 
 namespace eidetic::cli {
@@ -46,43 +47,7 @@ std::string read_all(int descriptor, const std::string& name) {
   }
 }
 
-// Bytes in the sequence that begins with `lead`, and the smallest value that needs so many.
-struct Form {
-  int length;
-  char32_t least;
-};
-Form form_of(unsigned char lead) {
-  if (lead < 0x80) return {1, 0};
-  if ((lead & 0xE0) == 0xC0) return {2, 0x80};
-  if ((lead & 0xF0) == 0xE0) return {3, 0x800};
-  if ((lead & 0xF8) == 0xF0) return {4, 0x10000};
-  return {0, 0};
-}
-
 }  // namespace
-
-std::size_t first_invalid_utf8(std::string_view text) {
-  std::size_t at = 0;
-  while (at < text.size()) {
-    const auto lead = static_cast<unsigned char>(text[at]);
-    const Form form = form_of(lead);
-    if (form.length == 1) {
-      ++at;
-      continue;
-    }
-    if (form.length == 0 || at + static_cast<std::size_t>(form.length) > text.size()) return at;
-    char32_t value = lead & (0x7F >> form.length);
-    for (int i = 1; i < form.length; ++i) {
-      const auto next = static_cast<unsigned char>(text[at + static_cast<std::size_t>(i)]);
-      if ((next & 0xC0) != 0x80) return at;
-      value = (value << 6) | (next & 0x3F);
-    }
-    const bool surrogate = value >= 0xD800 && value <= 0xDFFF;
-    if (value < form.least || value > 0x10FFFF || surrogate) return at;
-    at += static_cast<std::size_t>(form.length);
-  }
-  return std::string_view::npos;
-}
 
 void check_text(std::string_view text, const std::string& name, eid_status status) {
   if (text.empty()) {

@@ -2,17 +2,12 @@
 #ifndef EIDETIC_APPS_CLI_TEXT_FILE_H_
 #define EIDETIC_APPS_CLI_TEXT_FILE_H_
 
-#include <cstddef>
 #include <string>
 #include <string_view>
 
 #include "eidetic/eidetic.h"
 
 namespace eidetic::cli {
-
-// The offset of the first byte that is not part of valid UTF-8 (overlong forms, surrogates and
-// values over U+10FFFF are not), or npos.
-std::size_t first_invalid_utf8(std::string_view text);
 
 // The whole file. Throws Error: not found, cannot be read, a directory, empty, binary (a NUL byte,
 // UTF-16), or not UTF-8 (with the offset of the first bad byte).

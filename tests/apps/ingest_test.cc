@@ -2,6 +2,8 @@
 #include <gtest/gtest.h>
 #include <signal.h>
 
+#include <algorithm>
+
 #include "tests/apps/program.h"
 
 namespace eidetic::apps {
@@ -125,6 +127,44 @@ TEST_F(Commands, AskAnswersFromTheArchiveAndNamesTheSource) {
                         HybridModel()})
                 .code,
             3);
+}
+
+TEST_F(Commands, ControlsInNamesAndTextReachJsonAndNoTerminal) {
+  const std::string text =
+      "A dark \033[31mred\033[0m room, \rand a \xC2\x9B"
+      "1m bold one. " +
+      Prose(300);
+  const std::string file = Write("odd\033]0;title\a\nname.txt", text);
+  const auto has_controls = [](const std::string& shown) {
+    return std::any_of(shown.begin(), shown.end(),
+                       [](char c) { return (c >= 0 && c < ' ' && c != '\n') || c == 0x7F; }) ||
+           shown.find("\xC2\x9B") != std::string::npos || shown.find("\nname") != std::string::npos;
+  };
+  const std::vector<std::string> where = {"--archive", Path("archive"), "--model", HybridModel()};
+  const auto run = [&](std::vector<std::string> arguments, bool model = true) {
+    arguments.insert(arguments.end(), where.begin(), model ? where.end() : where.begin() + 2);
+    const Outcome outcome = RunProgram(arguments);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    EXPECT_NE(outcome.out, "");
+    return outcome;
+  };
+  for (const Outcome& shown :
+       {run({"ingest", file, "--into", "stories"}), run({"memory", "list"}, false),
+        run({"memory", "search", "a dark room"}),
+        run({"ask", "Which room?", "--max-tokens", "2", "--sources", "3"})}) {
+    EXPECT_FALSE(has_controls(shown.out + shown.err)) << shown.out << shown.err;
+    if (shown.out.find("[1]") != std::string::npos) {
+      EXPECT_NE(shown.out.find("dark ?[31mred?[0m room, and a ?1m bold"), std::string::npos)
+          << shown.out;
+    }
+  }
+  const json found = json::parse(run({"memory", "search", "a dark room", "--json"}).out);
+  EXPECT_EQ(found.at("passages").at(0).at("source"), file);
+  EXPECT_EQ(found.at("passages").at(0).at("text").get<std::string>().rfind("A dark \033[31mred", 0),
+            0u);
+  const Outcome missing = Ingest({Path("no\033[2Jsuch")});
+  EXPECT_EQ(missing.code, 3);
+  EXPECT_FALSE(has_controls(missing.err)) << missing.err;
 }
 
 TEST_F(Commands, MemoryOfAnotherModelIsRefused) {

@@ -1,9 +1,13 @@
 // The pieces of the command line that need no library: text checks, haystacks, heat maps, numbers.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
+#include <cstdlib>
 #include <set>
 
 #include "apps/cli/ask.h"
+#include "apps/cli/characters.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
@@ -34,7 +38,7 @@ TEST(AskPrompt, CuesAnyOtherQuestionAndGoesOnWithOtherText) {
   EXPECT_EQ(cli::ask_prompt("Irene lives in"), "\nIrene lives in");
 }
 
-TEST(TextFile, FindsTheFirstByteThatIsNotUtf8) {
+TEST(Characters, FindTheFirstByteThatIsNotUtf8) {
   const auto at = [](std::string_view text) { return cli::first_invalid_utf8(text); };
   EXPECT_EQ(at(""), std::string_view::npos);
   EXPECT_EQ(at("plain, é, 漢字, \xF0\x9F\x98\x80"), std::string_view::npos);
@@ -139,8 +143,93 @@ TEST(Numbers, ReadWell) {
   EXPECT_EQ(cli::human_seconds(0.42), "0.42 s");
   EXPECT_EQ(cli::human_seconds(65), "1:05");
   EXPECT_EQ(cli::human_seconds(7390), "2:03:10");
+}
+
+TEST(Characters, NoControlReachesATerminal) {
+  EXPECT_EQ(cli::printable("plain, é, 漢字, \xF0\x9F\x98\x80"), "plain, é, 漢字, \xF0\x9F\x98\x80");
+  EXPECT_EQ(cli::printable("a\033[31mb\r\n\tc\x7F"), "a?[31mb???c?");
+  EXPECT_EQ(cli::printable("a\xC2\x9B"
+                           "31m"),
+            "a?31m");  // the one-character escape of C1
+  EXPECT_EQ(cli::printable("a\xE2\x80\xAE"
+                           "txt.b"),
+            "a?txt.b");  // right-to-left override
+  EXPECT_EQ(cli::printable("a\x9B"
+                           "b\xC3"),
+            "a\xEF\xBF\xBD"
+            "b\xEF\xBF\xBD");  // no UTF-8
+  EXPECT_EQ(cli::printable_lines("one\r\ntwo\tand \033]0;title\a"), "one\ntwo\tand ?]0;title?");
+}
+
+// Stands in for standard output until it goes.
+class OutputTo {
+ public:
+  explicit OutputTo(int descriptor) : kept_(::dup(STDOUT_FILENO)) {
+    ::dup2(descriptor, STDOUT_FILENO);
+  }
+  ~OutputTo() {
+    ::dup2(kept_, STDOUT_FILENO);
+    ::close(kept_);
+  }
+
+ private:
+  int kept_;
+};
+
+TEST(Characters, AModelsTextIsExactInAPipeAndHarmlessOnATerminal) {
+  const std::string text = "one\r\n\033[2Jtwo";
+  int pipe[2];
+  ASSERT_EQ(::pipe(pipe), 0);
+  const int terminal = ::posix_openpt(O_RDWR | O_NOCTTY);
+  ASSERT_GE(terminal, 0);
+  ASSERT_EQ(::grantpt(terminal) | ::unlockpt(terminal), 0);
+  const int screen = ::open(::ptsname(terminal), O_RDWR | O_NOCTTY);
+  ASSERT_GE(screen, 0);
+  std::string piped, shown;
+  {
+    OutputTo output(pipe[1]);
+    piped = cli::model_text(text);
+  }
+  {
+    OutputTo output(screen);
+    shown = cli::model_text(text);
+  }
+  for (const int descriptor : {pipe[0], pipe[1], screen, terminal}) ::close(descriptor);
+  EXPECT_EQ(piped, text);
+  EXPECT_EQ(shown, "one\n?[2Jtwo");
+}
+
+TEST(Characters, AnExcerptIsOneLine) {
   EXPECT_EQ(cli::one_line("  two\nlines\tand \033[31m ", 80), "two lines and ?[31m");
+  EXPECT_EQ(cli::one_line("abcd", 4), "abcd");
   EXPECT_EQ(cli::one_line("abcdef", 4), "abc…");
+  EXPECT_EQ(cli::one_line("漢字漢字", 5), "漢字…");  // two columns each
+  EXPECT_EQ(cli::end_of("books/holmes.txt", 11), "…holmes.txt");
+  EXPECT_EQ(cli::end_of("holmes.txt", 11), "holmes.txt");
+}
+
+TEST(Characters, LinesAreBrokenBetweenWords) {
+  EXPECT_EQ(cli::wrapped("it is cocaine, a seven-per-cent solution", 2, 17),
+            "  it is cocaine,\n  a\n  seven-per-cent\n  solution\n");
+  EXPECT_EQ(cli::wrapped("an extraordinarily long word", 2, 8),
+            "  an\n  extraordinarily\n  long\n  word\n");
+  EXPECT_EQ(cli::wrapped("no bound", 2, std::string::npos), "  no bound\n");
+  EXPECT_EQ(cli::wrapped("", 2, 80), "");
+}
+
+TEST(Table, AlignsColumnsAndShortensWhatIsTooWide) {
+  cli::Table table({"document", "tokens"}, {false, true});
+  table.shrink(0);
+  table.add({"a/rather/long/path/to/holmes.txt", "12,345"});
+  table.add({"漢字.txt", "7"});
+  EXPECT_EQ(table.text(std::string::npos),
+            "document                          tokens\n"
+            "a/rather/long/path/to/holmes.txt  12,345\n"
+            "漢字.txt                               7\n");
+  EXPECT_EQ(table.text(25),
+            "document           tokens\n"
+            "…th/to/holmes.txt  12,345\n"
+            "漢字.txt                7\n");
 }
 
 TEST(ExitCode, EveryStatusHasADocumentedCode) {

@@ -2,8 +2,8 @@
 
     readme_programs.py README LIBRARY INCLUDE_DIR C_COMPILER CXX_COMPILER MODEL
 
-Each program must print the number that it stored. The programs are compiled even when MODEL is not
-there; running is then left out and the exit code is 77.
+Each program must print the number that it stored, and be short enough to be read at a glance. The
+programs are compiled even when MODEL is not there; running is then left out and the exit code is 77.
 """
 import os
 import pathlib
@@ -13,6 +13,8 @@ import sys
 import tempfile
 
 EXPECTED = "4201777"
+MOST_LINES = 15
+MOST_COLUMNS = 116  # wider code is not shown whole on a page
 LANGUAGES = {"cpp": ("program.cc", ["-std=c++20", "-Wall", "-Wextra", "-pedantic", "-Werror"]),
              "c": ("program.c", ["-std=c11", "-Wall", "-Wextra", "-pedantic", "-Werror"])}
 
@@ -30,6 +32,11 @@ def main():
     found = programs(readme)
     if set(found) != set(LANGUAGES):
         sys.exit(f"{readme} must hold one program in C and one in C++; it has: {sorted(found)}")
+    for language, code in found.items():
+        lines = code.splitlines()
+        if len(lines) > MOST_LINES or max(map(len, lines)) > MOST_COLUMNS:
+            sys.exit(f"{language}: {len(lines)} lines of up to {max(map(len, lines))} columns; "
+                     f"at most {MOST_LINES} of {MOST_COLUMNS}")
     can_run = os.path.exists(model)
     for language, (name, flags) in LANGUAGES.items():
         with tempfile.TemporaryDirectory() as folder:

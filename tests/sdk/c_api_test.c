@@ -180,9 +180,9 @@ static void a_session_reads_and_answers(eid_engine* engine) {
   eid_error error = {.struct_size = sizeof error};
   eid_session* session = NULL;
   eid_string* answer = NULL;
-  const eid_session_options options = {.struct_size = sizeof options};
-  EXPECT(eid_session_create(engine, &options, &session, &error) == EID_OK);
+  EXPECT(eid_session_create(engine, NULL, &session, &error) == EID_OK); /* all defaults */
 
+  EXPECT(eid_session_append(session, NULL, &error) == EID_INVALID_ARGUMENT);
   const eid_append_options nothing = {.struct_size = sizeof nothing, .text = ""};
   EXPECT(eid_session_append(session, &nothing, &error) == EID_INVALID_ARGUMENT);
   EXPECT(error.message[0] != '\0');
@@ -194,10 +194,9 @@ static void a_session_reads_and_answers(eid_engine* engine) {
   EXPECT(eid_session_generate(session, &greedy, NULL, &answer, &error) == EID_INVALID_ARGUMENT);
   EXPECT(answer == NULL);
 
-  const eid_append_options text = {.struct_size = sizeof text,
-                                   .text = "Once upon a time there was a",
-                                   .text_length = EID_NUL_TERMINATED};
-  EXPECT(eid_session_append(session, &text, &error) == EID_OK);
+  const eid_append_options* text = EID_OPTIONS(append, EID_TEXT("Once upon a time there was a"));
+  EXPECT(text->struct_size == sizeof *text);
+  EXPECT(eid_session_append(session, text, &error) == EID_OK);
   EXPECT(error.status == EID_OK && error.message[0] == '\0'); /* cleared on success */
   eid_generate_result result = {.struct_size = sizeof result};
   EXPECT(eid_session_generate(session, &greedy, &result, &answer, &error) == EID_OK);

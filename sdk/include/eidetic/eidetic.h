@@ -11,10 +11,11 @@
  *             caller's `eid_error` with what was wrong, where, and what to do. Nothing is thrown,
  *             nothing aborts (rule 10). On failure out-parameters are set to NULL or zero.
  * Structs     Set `struct_size = sizeof(the struct)` and zero the rest: zero means "the default"
- *             everywhere. A library knows the sizes that a struct had in the released versions of
- *             this header, up to its own; in an older, smaller one the missing fields read as zero
- *             and results are filled as far as it goes. Any other size is EID_INVALID_ARGUMENT,
- *             before anything is done: of options, of results and of eid_error.
+ *             everywhere, and NULL options are all zero. A library knows the sizes that a struct
+ *             had in the released versions of this header, up to its own; in an older, smaller one
+ *             the missing fields read as zero and results are filled as far as it goes. Any other
+ *             size is EID_INVALID_ARGUMENT, before anything is done: of options, of results and of
+ *             eid_error.
  * Threads     An engine and an archive may be used from many threads at once. A session, and
  *             every result object, belongs to one thread at a time; a call into a session that is
  *             in use is EID_INVALID_ARGUMENT.
@@ -44,6 +45,15 @@ extern "C" {
 #define EID_VERSION_MINOR 1
 #define EID_VERSION_PATCH 0
 #define EID_NUL_TERMINATED ((size_t)-1)
+
+#ifndef __cplusplus
+/* In C, a pointer to options with their size set, which lives until the enclosing block ends:
+ * EID_OPTIONS(engine, .model_path = path) is a const eid_engine_options*. EID_TEXT(words) stands
+ * in it for `text` and its length. */
+#define EID_OPTIONS(noun, ...) \
+  (&(const eid_##noun##_options){.struct_size = sizeof(eid_##noun##_options), __VA_ARGS__})
+#define EID_TEXT(words) .text = (words), .text_length = EID_NUL_TERMINATED
+#endif
 
 /* ------------------------------------------------------------------------------------------------
  * Errors
