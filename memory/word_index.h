@@ -1,9 +1,9 @@
 // A full-text index over the text of blocks: where stored text speaks of the words of a question.
-// Ranking is BM25 over stemmed words (FTS5 of SQLite; docs/decisions/061).
+// Words are found by FTS5 of SQLite, stemmed; ranking is BM25 over places (docs/decisions/061).
 //
-// What is indexed are *places*: kPlaceBlocks blocks of one lineage that stand next to each other,
-// one place beginning at every block, so that a place is scored by just the text that is recalled
-// with it. A lineage shorter than that is one place.
+// A *place* is a block with up to two neighbours on either side. What a block counts for a word is
+// 1 when it holds it, and less for holders near by (word_index.cc: kNearness), so that words which
+// stand together, and not all in one block, find each other.
 #ifndef EIDETIC_MEMORY_WORD_INDEX_H_
 #define EIDETIC_MEMORY_WORD_INDEX_H_
 
@@ -11,8 +11,10 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "memory/block.h"
@@ -20,7 +22,8 @@
 
 namespace eidetic::memory {
 
-inline constexpr int kPlaceBlocks = 3;  // a block and its neighbours
+inline constexpr int kPlaceNeighbours = 2;  // on either side
+inline constexpr int kMostPlaceBlocks = 2 * kPlaceNeighbours + 1;
 
 // One block's text. Blocks without text (sinks) are no part of any place.
 struct WordBlock {
@@ -50,11 +53,10 @@ class WordIndex {
 
   // A lineage's blocks, in the order of their positions. `tag` says what is indexed, for
   // Lineages(). All or nothing. kAlreadyExists when the lineage is here.
-  Status AddLineage(LineageId lineage, const std::string& tag,
-                    const std::vector<WordBlock>& blocks);
-  // One more block of a lineage that grows. The newest block can be found once the lineage has
-  // kPlaceBlocks. Not to be mixed with AddLineage.
-  Status Append(LineageId lineage, const WordBlock& block);
+  Status AddLineage(LineageId lineage, const std::string& tag, std::vector<WordBlock> blocks);
+  // One more block of the one lineage that grows, in an index of nothing else. A block can be found
+  // once the next one is here, since a word may go on there.
+  Status Append(LineageId lineage, WordBlock block);
   // Takes lineages out; nothing of their text stays in the file. Those that are not here are no
   // error.
   Status RemoveLineages(const std::vector<LineageId>& lineages);
@@ -62,16 +64,29 @@ class WordIndex {
   Result<std::map<LineageId, std::string>> Lineages() const;
 
   // At most `limit` places, best first, that share no block; ties in the order of lineage and
-  // position. `admits` (may be empty) says which lineages count. Any bytes may stand in `text`.
+  // position, so that an index made anew gives the same. `admits` (may be empty) says which
+  // lineages count. Any bytes may stand in `text`.
   Result<std::vector<WordHit>> Search(std::string_view text, size_t limit,
                                       const std::function<bool(LineageId)>& admits) const;
 
  private:
   struct Database;
   explicit WordIndex(std::unique_ptr<Database> database);
-  Status AddPlace(LineageId lineage, const WordBlock* blocks, size_t count);
+  struct Extent;
+  class Extents;
+  struct Score {
+    double value = 0;
+    bool in_place = false;  // a word of the query is in the place around the block
+  };
+  using Scores = std::unordered_map<uint64_t, Score>;  // by a block's id
+  // Adds a block's row; `id` becomes its row's.
+  Status AddBlock(const WordBlock& block, uint64_t* id);
+  Result<Extents> ReadExtents() const;
+  // Adds what one word of the query is worth at each block.
+  Status AddScores(const std::string& word, const Extents& extents, Scores* scores) const;
+  Result<WordHit> HitAround(const Extent& extent, uint64_t id, double score) const;
   std::unique_ptr<Database> database_;
-  std::map<LineageId, std::vector<WordBlock>> growing_;  // last blocks of each lineage of Append
+  std::optional<WordBlock> newest_;  // the last one of Append, not in the tables yet
 };
 
 }  // namespace eidetic::memory

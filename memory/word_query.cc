@@ -96,13 +96,8 @@ std::vector<std::string> QueryWords(std::string_view text) {
   return kept;
 }
 
-std::string AnyOfWords(const std::vector<std::string>& words) {
-  std::string query;
-  for (const std::string& word : words) {
-    if (!query.empty()) query += " OR ";
-    query += '"' + word + '"';
-  }
-  return query;
+std::string QuotedWord(const std::string& word) {
+  return '"' + word + '"';
 }
 
 }  // namespace eidetic::memory

@@ -15,9 +15,9 @@ namespace eidetic::memory {
 // bytes are accepted.
 std::vector<std::string> QueryWords(std::string_view text);
 
-// An FTS5 query for places that hold any of `words`, as QueryWords gives them; empty when there are
-// none. Each word is a quoted string, so that nothing of it is syntax.
-std::string AnyOfWords(const std::vector<std::string>& words);
+// The FTS5 query for text that holds `word`, one of QueryWords: a quoted string, so that nothing of
+// it is syntax.
+std::string QuotedWord(const std::string& word);
 
 }  // namespace eidetic::memory
 

@@ -106,7 +106,7 @@ TEST_F(ArchiveWords, APlaceIsABlockWithItsNeighboursAndSaysWhereItStands) {
   EID_ASSERT_RESULT(const auto places, archive->SearchWords("books", "Where is Briony Lodge?", 3));
   ASSERT_EQ(places.size(), 1u);
   const WordPlace& place = places[0];
-  EXPECT_EQ(place.blocks.size(), 3u);
+  EXPECT_EQ(place.blocks.size(), static_cast<size_t>(kMostPlaceBlocks));
   EXPECT_EQ(place.byte_begin, place.blocks.front().text_begin);
   EXPECT_EQ(place.byte_end, place.blocks.back().text_end);
   const size_t fact = text.find("Briony Lodge");
