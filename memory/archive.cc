@@ -12,6 +12,8 @@
 namespace eidetic::memory {
 namespace {
 
+constexpr char kWordsFolder[] = "words";
+
 // Stops a scan after its first record.
 Status Enough() {
   return Status(Code::kCancelled, "enough");
@@ -117,17 +119,19 @@ Result<std::shared_ptr<Archive>> Archive::Open(const ArchiveOptions& options) {
   rocks.read_only = options.read_only;
   rocks.repair = options.repair;
   EID_ASSIGN_OR_RETURN(std::shared_ptr<RecordStore> records, OpenRocksRecordStore(rocks));
-  return OpenOver(std::move(records), options);
+  return ArchiveImpl::Make(std::move(records), options, options.path + "/" + kWordsFolder);
 }
 
 Result<std::shared_ptr<Archive>> Archive::OpenOver(std::shared_ptr<RecordStore> records,
                                                    const ArchiveOptions& options) {
-  return ArchiveImpl::Make(std::move(records), options);
+  return ArchiveImpl::Make(std::move(records), options, "");
 }
 
 Result<std::shared_ptr<Archive>> ArchiveImpl::Make(std::shared_ptr<RecordStore> records,
-                                                   const ArchiveOptions& options) {
-  auto archive = std::shared_ptr<ArchiveImpl>(new ArchiveImpl(std::move(records), options));
+                                                   const ArchiveOptions& options,
+                                                   std::string words_folder) {
+  auto archive = std::shared_ptr<ArchiveImpl>(
+      new ArchiveImpl(std::move(records), options, std::move(words_folder)));
   EID_RETURN_IF_ERROR(archive->EnsureFormat());
   EID_ASSIGN_OR_RETURN(archive->store_,
                        BlockStore::Open(archive->records_, options.pool_bytes, options.read_only));

@@ -47,6 +47,16 @@ struct PassageText {
   std::string text;
 };
 
+// A place where a document speaks of the words that were searched: blocks that stand next to each
+// other.
+struct WordPlace {
+  DocumentId document = 0;
+  uint64_t byte_begin = 0;  // of the document's text
+  uint64_t byte_end = 0;
+  std::vector<IndexedBlock> blocks;
+  double score = 0;  // BM25, above 0; comparable within one search
+};
+
 struct VerifyProgress {
   uint64_t records = 0;
   uint64_t total = 0;  // 0: not known
@@ -146,6 +156,16 @@ class Archive {
   // to get the newer one.
   virtual Result<std::shared_ptr<const RepresentativeIndex>> Index(const std::string& collection,
                                                                    IndexKind kind, int threads) = 0;
+
+  // The places of complete documents that hold words of `text`, best first: BM25 over stemmed words
+  // (memory/word_index.h). Places share no block. Any bytes may stand in `text`: nothing of it is
+  // query syntax. The index is a file beside the database, a pure cache (rule 1): made again when
+  // it is missing, old or damaged; opened read-only, in RAM, nothing is written.
+  virtual Result<std::vector<WordPlace>> SearchWords(const std::string& collection,
+                                                     std::string_view text, size_t limit) = 0;
+  // Brings that file up to date. Finishing and removing a document do so; only a file that was
+  // lost or damaged since needs it, or the next search does it.
+  virtual Status UpdateWords(const std::string& collection) = 0;
 
   // Session records: opaque bytes by name, written together with the session's lineage.
   virtual Status CommitSession(const std::string& name, LineageWriter* lineage,

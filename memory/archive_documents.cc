@@ -170,6 +170,7 @@ Status ArchiveImpl::RemoveDocument(DocumentId document) {
     EID_RETURN_IF_ERROR(records_->Write(batch, true));
   }
   AfterRemoval(record);
+  KeepWords(record.collection, 0, nullptr);
   return {};
 }
 

@@ -1,11 +1,13 @@
 // The archive's implementation, shared by its source files: archive.cc (opening, collections,
-// sessions, index), archive_documents.cc (documents and text), document_writer.cc, verify.cc.
+// sessions, index), archive_documents.cc (documents and text), archive_words.cc (search by words),
+// document_writer.cc, verify.cc.
 #ifndef EIDETIC_MEMORY_ARCHIVE_IMPL_H_
 #define EIDETIC_MEMORY_ARCHIVE_IMPL_H_
 
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <shared_mutex>
 #include <string>
@@ -16,13 +18,24 @@
 
 #include "memory/archive.h"
 #include "memory/id_counter.h"
+#include "memory/word_cache.h"
 
 namespace eidetic::memory {
+
+// Which bytes of a document's text a block holds.
+struct TextRange {
+  uint64_t position = 0;
+  int tokens = 0;
+  uint64_t text_begin = 0;
+  uint64_t text_end = 0;
+};
+using TextRanges = std::vector<TextRange>;
 
 class ArchiveImpl final : public Archive, public std::enable_shared_from_this<ArchiveImpl> {
  public:
   static Result<std::shared_ptr<Archive>> Make(std::shared_ptr<RecordStore> records,
-                                               const ArchiveOptions& options);
+                                               const ArchiveOptions& options,
+                                               std::string words_folder);
 
   Result<CollectionRecord> EnsureCollection(const CollectionRecord& wanted) override;
   Result<CollectionRecord> Collection(const std::string& name) const override;
@@ -45,6 +58,10 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   Result<std::shared_ptr<const RepresentativeIndex>> Index(const std::string& collection,
                                                            IndexKind kind, int threads) override;
 
+  Result<std::vector<WordPlace>> SearchWords(const std::string& collection, std::string_view text,
+                                             size_t limit) override;
+  Status UpdateWords(const std::string& collection) override;
+
   Status CommitSession(const std::string& name, LineageWriter* lineage,
                        std::string record) override;
   Result<std::string> SessionRecord(const std::string& name) const override;
@@ -63,8 +80,9 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
 
  private:
   friend class DocumentWriterImpl;
-  ArchiveImpl(std::shared_ptr<RecordStore> records, const ArchiveOptions& options)
-      : records_(std::move(records)), options_(options) {}
+  ArchiveImpl(std::shared_ptr<RecordStore> records, const ArchiveOptions& options,
+              std::string words_folder)
+      : records_(std::move(records)), options_(options), words_folder_(std::move(words_folder)) {}
 
   Status CheckWritable() const;
   // The catalog for whoever changes it. kInvalidArgument on a thread that is in the middle of a
@@ -92,6 +110,22 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
                                                           DocumentRecord* document);
   void CollectionChanged(const std::string& collection);
 
+  // The word index's file follows after documents came or went; it is a cache: a failure leaves it
+  // to the next search. `known` (may be null) are the ranges of one lineage, which spares reading
+  // them.
+  void KeepWords(const std::string& collection, LineageId known_lineage, const TextRanges* known);
+  // Under words_mutex_, like all that follow.
+  WordCache& WordsOf(const std::string& collection);
+  // Up to date; `documents` gets all complete ones.
+  Result<const WordIndex*> UpdatedWords(const std::string& collection, LineageId known_lineage,
+                                        const TextRanges* known,
+                                        std::map<LineageId, DocumentRecord>* documents);
+  Result<std::vector<WordBlock>> WordBlocksOf(const DocumentRecord& document,
+                                              const TextRanges* known) const;
+  // Empty when the document went meanwhile.
+  Result<std::optional<WordPlace>> PlaceOf(const WordHit& hit,
+                                           const DocumentRecord& document) const;
+
   std::shared_ptr<RecordStore> records_;
   ArchiveOptions options_;
   std::unique_ptr<BlockStore> store_;
@@ -115,6 +149,10 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   std::map<IndexName, CachedIndex> indexes_;
   std::mutex epoch_mutex_;
   std::map<std::string, uint64_t> epochs_;  // by collection: changes so far
+
+  std::string words_folder_;  // empty: word indexes in RAM only
+  std::mutex words_mutex_;    // held while a word index is made or searched
+  std::map<std::string, std::unique_ptr<WordCache>> words_;
 };
 
 // The same checks for every name that becomes part of a key.

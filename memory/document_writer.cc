@@ -54,7 +54,11 @@ class DocumentWriterImpl final : public DocumentWriter {
                         std::to_string(document_.tokens) + " tokens, a block ends at " +
                         std::to_string(lineage_->position() + block.header.tokens.size()));
     }
-    return lineage_->Append(std::move(block));
+    const TextRange range{block.header.position, static_cast<int>(block.header.tokens.size()),
+                          block.header.text_begin, block.header.text_end};
+    EID_RETURN_IF_ERROR(lineage_->Append(std::move(block)));
+    ranges_.push_back(range);
+    return {};
   }
 
   Status Commit(std::string reader_state) override {
@@ -102,6 +106,8 @@ class DocumentWriterImpl final : public DocumentWriter {
     }
     archive_->CollectionChanged(document_.collection);
     for (const DocumentRecord& other : replaced) archive_->AfterRemoval(other);
+    archive_->KeepWords(document_.collection, document_.lineage,
+                        ranges_.size() == document_.committed_blocks ? &ranges_ : nullptr);
     if (state_bytes_ >= kReclaimBytes) {
       static_cast<void>(
           archive_->records_->Reclaim(Family::kSessions, state, format::PrefixEnd(state)).ok());
@@ -138,6 +144,7 @@ class DocumentWriterImpl final : public DocumentWriter {
   std::unique_ptr<LineageWriter> lineage_;
   uint64_t text_bytes_;   // of text written by this writer
   uint64_t state_bytes_;  // of reader states to give back
+  TextRanges ranges_;     // of blocks that this writer appended
 };
 
 Result<std::unique_ptr<LineageWriter>> ArchiveImpl::StoreNewDocument(

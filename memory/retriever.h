@@ -42,6 +42,10 @@ struct ChosenBlock {
   int source = 0;  // index in the sources given
   IndexedBlock block;
   double mass = 0;  // of the stage that chose; 0..1, sums to at most 1 over the choice
+  // Why it is in the span: one or both (memory/span_choice.h).
+  bool by_attention = true;
+  bool by_words = false;
+  double word_score = 0;  // of the place it was pinned with
 };
 
 // queries [tokens, heads, head_dim] fp32; heads is a multiple of kv_heads, query head h belongs to

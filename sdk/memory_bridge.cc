@@ -88,6 +88,9 @@ kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
   for (const memory::ChosenBlock& one : chosen) {
     BlockUse& use = UseOf(one);
     use.retrieval += one.mass;
+    use.by_attention |= one.by_attention;
+    use.by_words |= one.by_words;
+    use.word_score = std::max(use.word_score, one.word_score);
     ++use.layers[queries.layer].selections;
   }
   record_.seconds +=
@@ -110,9 +113,12 @@ Status Recall::Choose(const model::ScoringQueries& queries,
   chosen->clear();
   if (choice_ == RecallChoice::kRandom) {
     EID_RETURN_IF_ERROR(memory::ChooseRandomBlocks(sources_, options_.k, &random_, chosen));
-  } else {
+  } else if (policy_ != memory::RecallPolicy::kWords) {
     const memory::LayerQueries layer{queries.layer, queries.data, queries.tokens, queries.heads};
     EID_RETURN_IF_ERROR(memory::ChooseBlocks(sources_, options_, layer, chosen));
+  }
+  if (choice_ == RecallChoice::kAttention && policy_ != memory::RecallPolicy::kAttention) {
+    memory::MergePinned(pinned_, share_, chosen);
   }
   return FetchPages(*chosen, queries.layer);
 }

@@ -16,6 +16,7 @@
 #include "memory/block_store.h"
 #include "memory/representative_index.h"
 #include "memory/retriever.h"
+#include "memory/span_choice.h"
 #include "model/seams.h"
 
 namespace eidetic::sdk {
@@ -48,6 +49,9 @@ struct BlockUse {
   int source = 0;
   memory::IndexedBlock block;
   double retrieval = 0;            // retrieval mass, summed over selections
+  bool by_attention = false;       // attention chose it at least once
+  bool by_words = false;           // it was pinned
+  double word_score = 0;           // of the place it was pinned with
   std::map<int, LayerUse> layers;  // by model layer
 };
 
@@ -81,6 +85,16 @@ class Recall : public model::SpanSource {
   // sources were set: sets them anew, in the same order, and the layer chooses again.
   void SetRefresh(std::function<memory::Status()> refresh) { refresh_ = std::move(refresh); }
 
+  // Who chooses from now on, and the words' share.
+  void SetPolicy(memory::RecallPolicy policy, const memory::WordShare& share) {
+    policy_ = policy;
+    share_ = share;
+  }
+  // The blocks that words pinned: by source, lineage and position, as PinPlaces gives them. They
+  // stay across SetSources.
+  void SetPinned(std::vector<memory::PinnedBlock> pinned) { pinned_ = std::move(pinned); }
+  const std::vector<memory::PinnedBlock>& pinned() const { return pinned_; }
+
   kernels::SpanView Select(const model::ScoringQueries& queries) override;
   void Attended(int layer, const double* mass, int page_count, int tokens) override;
 
@@ -100,6 +114,9 @@ class Recall : public model::SpanSource {
 
   memory::RetrievalOptions options_;
   RecallChoice choice_;
+  memory::RecallPolicy policy_ = memory::RecallPolicy::kAttention;
+  memory::WordShare share_;
+  std::vector<memory::PinnedBlock> pinned_;
   uint64_t random_;
   bool answering_ = false;
   std::vector<memory::RetrievalSource> sources_;

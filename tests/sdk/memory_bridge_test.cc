@@ -113,5 +113,73 @@ TEST_F(RecallTest, APageThatNamesItsBlockBringsTheSameBytesUntilTheSourcesAreSet
   EXPECT_NE(recall.epoch(), epoch);
 }
 
+using BlockNames = std::vector<std::pair<int, uint64_t>>;  // source and id
+
+BlockNames Ids(const kernels::SpanView& span) {
+  BlockNames ids;
+  for (int i = 0; i < span.page_count; ++i) {
+    ids.push_back({span.pages[i].source, span.pages[i].block});
+  }
+  return ids;
+}
+
+// The first `count` blocks of a set.
+std::vector<memory::PinnedBlock> PinFirst(const RepresentativeIndex& index, int source, int count) {
+  std::vector<memory::PinnedBlock> pinned;
+  for (int i = 0; i < count; ++i) pinned.push_back({source, index.block(index.live()[i]), 2.5});
+  return pinned;
+}
+
+TEST_F(RecallTest, PinnedBlocksAreInTheSpanOfEveryLayerBesideWhatAttentionChose) {
+  Recall attention(Options(), RecallChoice::kAttention, 0),
+      both(Options(), RecallChoice::kAttention, 0);
+  Recall words(Options(), RecallChoice::kAttention, 0);
+  both.SetPolicy(memory::RecallPolicy::kBoth, {});
+  words.SetPolicy(memory::RecallPolicy::kWords, {});
+  const auto pinned = PinFirst(*indexes_[1], 1, 3);
+  for (Recall* recall : {&attention, &both, &words}) {
+    recall->SetSources(sources_);
+    recall->SetPinned(pinned);
+  }
+  for (int pass = 0; pass < 4; ++pass) {
+    for (const int layer : {2, 5}) {
+      const BlockNames alone = Ids(Select(&attention, layer));
+      const kernels::SpanView span = both.Select({layer, queries_.data(), 1, kHeads, 16});
+      const std::set<std::pair<int, uint64_t>> seen = [&] {
+        const BlockNames ids = Ids(span);
+        return std::set<std::pair<int, uint64_t>>(ids.begin(), ids.end());
+      }();
+      EXPECT_EQ(seen.size(), static_cast<size_t>(span.page_count)) << "a block stands there twice";
+      for (const memory::PinnedBlock& pin : pinned)
+        EXPECT_TRUE(seen.contains({pin.source, pin.block.id}));
+      for (const auto& id : alone) EXPECT_TRUE(seen.contains(id));
+      EXPECT_LE(seen.size(), alone.size() + pinned.size());
+      const kernels::SpanView only = words.Select({layer, queries_.data(), 1, kHeads, 16});
+      ASSERT_EQ(only.page_count, 3);
+      for (int i = 0; i < 3; ++i) EXPECT_EQ(only.pages[i].block, pinned[i].block.id);
+    }
+  }
+  int by_words = 0;
+  for (const auto& [place, use] : both.record().uses) {
+    EXPECT_TRUE(use.by_words || use.by_attention);
+    EXPECT_EQ(use.word_score, use.by_words ? 2.5 : 0);
+    by_words += use.by_words;
+  }
+  EXPECT_EQ(by_words, 3);
+  for (const auto& [place, use] : attention.record().uses) EXPECT_FALSE(use.by_words);
+}
+
+TEST_F(RecallTest, NothingPinnedChangesNothing) {
+  Recall attention(Options(), RecallChoice::kAttention, 0),
+      both(Options(), RecallChoice::kAttention, 0);
+  both.SetPolicy(memory::RecallPolicy::kBoth, {});
+  attention.SetSources(sources_);
+  both.SetSources(sources_);
+  for (int pass = 0; pass < 10; ++pass) {
+    const BlockNames alone = Ids(Select(&attention, 2));
+    EXPECT_EQ(Ids(both.Select({2, queries_.data(), 1, kHeads, 16})), alone);
+  }
+}
+
 }  // namespace
 }  // namespace eidetic::sdk
