@@ -146,11 +146,17 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
       return Status(Code::kInvalidArgument, "both role and tokens are set",
                     "pass the message as text, or tokens without a role");
     }
+    if (given.tokens == nullptr && given.losses != nullptr) {
+      return Status(Code::kInvalidArgument, "losses are asked for without tokens",
+                    "tokenize the text first: there is one number for each token");
+    }
     const auto progress = AppendCallback(given, use);
     Status status;
     if (given.tokens != nullptr) {
+      std::vector<float> losses;
       status = use->Append(std::vector<int32_t>(given.tokens, given.tokens + given.token_count),
-                           use_span, progress);
+                           use_span, progress, given.losses != nullptr ? &losses : nullptr);
+      std::copy(losses.begin(), losses.end(), given.losses);
     } else if (given.role != nullptr) {
       status = use->AppendMessage(given.role, std::string(text), use_span, progress);
     } else {

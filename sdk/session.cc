@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -17,6 +19,14 @@ using memory::Status;
 using Clock = std::chrono::steady_clock;
 
 namespace {
+
+// -log softmax(logits)[token]; the sum in double, whose rounding is far below fp32's.
+float TokenLoss(const float* logits, size_t vocabulary, int32_t token) {
+  const float top = *std::max_element(logits, logits + vocabulary);
+  double sum = 0;
+  for (size_t i = 0; i < vocabulary; ++i) sum += std::exp(logits[i] - top);
+  return static_cast<float>(std::log(sum)) - (logits[token] - top);
+}
 
 constexpr uint64_t kRamPoolBytes = 256u << 20;
 constexpr int kVotes = 16;                // representatives each query token and head may vote for
@@ -284,8 +294,21 @@ Status Session::CheckUsable() const {
                 "free it; if it was saved, open it again");
 }
 
+// The losses of a segment's tokens, and the logits behind its last one.
+void Session::TakeLosses(const std::vector<int32_t>& segment, const std::vector<float>& logits,
+                         std::vector<float>* losses) {
+  const size_t vocabulary = logits.size() / segment.size();
+  losses->push_back(logits_.empty() ? std::numeric_limits<float>::quiet_NaN()
+                                    : TokenLoss(logits_.data(), vocabulary, segment[0]));
+  for (size_t i = 1; i < segment.size(); ++i) {
+    losses->push_back(TokenLoss(logits.data() + (i - 1) * vocabulary, vocabulary, segment[i]));
+  }
+  logits_.assign(logits.end() - static_cast<std::ptrdiff_t>(vocabulary), logits.end());
+}
+
 // One segment through the model: the only place where a token meets the weights.
-void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool answering) {
+void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,
+                      std::vector<float>* losses) {
   const Clock::time_point start = Clock::now();
   uint64_t text_end = text_ends_.empty() ? 0 : text_ends_.back();
   for (int32_t token : segment) {
@@ -301,17 +324,20 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   if (use_span && options_.HasSpan() && anything_to_recall) forward.span = recall_.get();
   forward.sink = sink_.get();
   forward.report_attention = true;
-  forward.logits = model::WantLogits::kLast;
+  forward.logits = losses != nullptr ? model::WantLogits::kAll : model::WantLogits::kLast;
+  std::vector<float> logits;  // of the whole segment, when losses are wanted
   recall_->SetAnswering(answering);
   broken_ = true;  // until the pass is through
-  engine_->model().Forward(segment, state_.get(), forward, &logits_);
+  engine_->model().Forward(segment, state_.get(), forward, losses != nullptr ? &logits : &logits_);
+  if (losses != nullptr) TakeLosses(segment, logits, losses);
   if (sink_ != nullptr) ThrowIfError(lineage_->Flush());
   broken_ = false;
   forward_seconds_ += SecondsSince(start);
 }
 
 Status Session::Append(const std::vector<int32_t>& tokens, bool use_span,
-                       const std::function<bool(const AppendProgress&)>& progress) {
+                       const std::function<bool(const AppendProgress&)>& progress,
+                       std::vector<float>* losses) {
   return BehindWall([&]() -> Status {
     EID_RETURN_IF_ERROR(CheckUsable());
     if (tokens.empty()) {
@@ -335,7 +361,7 @@ Status Session::Append(const std::vector<int32_t>& tokens, bool use_span,
       const size_t end = std::min(tokens.size(), begin + static_cast<size_t>(options_.segment));
       Forward({tokens.begin() + static_cast<std::ptrdiff_t>(begin),
                tokens.begin() + static_cast<std::ptrdiff_t>(end)},
-              use_span, /*answering=*/false);
+              use_span, /*answering=*/false, losses);
       begin = end;
       if (progress && !progress({begin, tokens.size(), SecondsSince(start)})) {
         return Status(Code::kCancelled, "reading was stopped after " + std::to_string(begin) +

@@ -85,8 +85,11 @@ class Session {
 
   memory::Status Attach(std::shared_ptr<memory::Archive> archive, const std::string& collection);
   // Reads tokens in segments. With `use_span` they may recall; a new answer's record begins.
+  // `losses` (may be null) gets one number for each token that was read: its negative
+  // log-likelihood, in nats, given all before it; NaN for the first token of a session.
   memory::Status Append(const std::vector<int32_t>& tokens, bool use_span,
-                        const std::function<bool(const AppendProgress&)>& progress);
+                        const std::function<bool(const AppendProgress&)>& progress,
+                        std::vector<float>* losses = nullptr);
   // `text` as one message of `role` by the chat template; follows on from what was said before.
   memory::Status AppendMessage(const std::string& role, const std::string& text, bool use_span,
                                const std::function<bool(const AppendProgress&)>& progress);
@@ -122,7 +125,10 @@ class Session {
   memory::Status ReadSavedPast(memory::LineageId saved_lineage);
   void MakeSink();
   memory::Status RefreshSources();
-  void Forward(const std::vector<int32_t>& segment, bool use_span, bool answering);
+  void TakeLosses(const std::vector<int32_t>& segment, const std::vector<float>& logits,
+                  std::vector<float>* losses);
+  void Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,
+               std::vector<float>* losses = nullptr);
   memory::Status CheckUsable() const;
   std::vector<PassageSource> PassageSources() const;
 

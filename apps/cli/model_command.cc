@@ -1,7 +1,8 @@
-// eidetic model info | merge
+// eidetic model info | merge (calibrate: calibrate_command.cc)
 #include <CLI/CLI.hpp>
 #include <iostream>
 
+#include "apps/cli/calibrate_command.h"
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
@@ -86,6 +87,7 @@ void add_model_commands(CLI::App& app, Action& action) {
       "  eidetic model merge SmolLM2-135M-Instruct.Q4_1.gguf model/zoo/smol-hybrid-135m \\\n"
       "      -o smol-hybrid-135m.gguf");
   c->callback([merge, &action] { action = [merge] { return run_merge(*merge); }; });
+  add_calibrate_command(*model, action);
 }
 
 }  // namespace eidetic::cli

@@ -218,8 +218,10 @@ Haystack build_haystack(const Engine& engine, const Corpus& corpus, Random& rand
     }
     if (i < pieces.size()) append(pieces[i].text, pieces[i].tokens);
   }
-  result.depth = static_cast<double>(result.needles[0].tokens.begin) /
-                 static_cast<double>(result.tokens.size());
+  if (!result.needles.empty()) {
+    result.depth = static_cast<double>(result.needles[0].tokens.begin) /
+                   static_cast<double>(result.tokens.size());
+  }
   return result;
 }
 

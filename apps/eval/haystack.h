@@ -82,7 +82,7 @@ struct Haystack {
 
 struct HaystackOptions {
   std::uint64_t length = 4096;  // tokens, needles included
-  std::size_t needles = 1;
+  std::size_t needles = 1;      // 0: text alone
   // The first needle's depth is drawn from this range, the others' from the whole text.
   double depth_from = 0, depth_to = 1;
 };

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <map>
 
@@ -395,6 +396,35 @@ TEST_F(SessionTest, BadCallsAreErrorsAndLeaveTheSessionUsable) {
   EXPECT_EQ(Session::Create(engine, wrong, nullptr).status().code(), Code::kInvalidArgument);
   MustOk(session->Append(Tokens(*engine, "Once upon a time"), false, {}));
   EXPECT_EQ(Must(session->Generate(Sampled(3))).tokens, 3u);
+}
+
+TEST_F(SessionTest, LossesAreThoseOfTheLogitsBeforeEachToken) {
+  const auto engine = HybridEngine();
+  const std::vector<int32_t> tokens = Tokens(*engine, Prose(600));
+  ASSERT_GT(tokens.size(), 100u);
+  SessionOptions options = SmallWindow();
+  options.segment = 32;  // several segments: their edges count too
+  auto session = Must(Session::Create(engine, options, nullptr));
+  std::vector<float> losses;
+  MustOk(session->Append({tokens.begin(), tokens.begin() + 40}, false, {}, &losses));
+  MustOk(session->Append({tokens.begin() + 40, tokens.begin() + 100}, false, {}, &losses));
+  ASSERT_EQ(losses.size(), 100u);
+  EXPECT_TRUE(std::isnan(losses[0]));
+
+  auto slow = Must(Session::Create(engine, options, nullptr));
+  for (size_t i = 0; i < 100; ++i) {
+    if (i > 0) {
+      double sum = 0;
+      for (const float logit : slow->logits()) sum += std::exp(static_cast<double>(logit));
+      // Segments of 32 and of 1 differ in fp32 rounding: logits by up to 1e-3 (docs/results.md).
+      ASSERT_NEAR(std::log(sum) - slow->logits()[static_cast<size_t>(tokens[i])], losses[i], 2e-3)
+          << "token " << i;
+    }
+    MustOk(slow->Append({tokens[i]}, false, {}));
+  }
+  for (size_t i = 0; i < slow->logits().size(); ++i) {
+    ASSERT_NEAR(slow->logits()[i], session->logits()[i], 1e-3);
+  }
 }
 
 TEST_F(SessionTest, ACancelledAppendKeepsWholeSegments) {

@@ -354,6 +354,9 @@ typedef struct eid_append_options {
   int use_span;     /* non-zero: these tokens may recall memory; zero: read with the span off */
   eid_progress_callback progress;
   void* user;
+  /* Not NULL: the negative log-likelihood of each token that was read, in nats, given all before
+   * it; NaN for the first token of a session. Room for `token_count` numbers; needs `tokens`. */
+  float* losses;
 } eid_append_options;
 
 /* Reads tokens into the session. Zero tokens are an error. A cancelled append keeps the segments

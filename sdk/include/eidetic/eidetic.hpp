@@ -477,6 +477,19 @@ class Session {
     append(o, options, progress);
   }
 
+  // Reads tokens and gives the negative log-likelihood of each, in nats, given all before it; NaN
+  // for the first token of a session.
+  std::vector<float> losses(const std::vector<std::int32_t>& tokens,
+                            const AppendOptions& options = {}, const Progress& progress = {}) {
+    std::vector<float> losses(tokens.size());
+    auto o = detail::sized<eid_append_options>();
+    o.tokens = tokens.data();
+    o.token_count = tokens.size();
+    o.losses = losses.data();
+    append(o, options, progress);
+    return losses;
+  }
+
   // Generates and appends an answer, piece by piece through `on_text`.
   Answer generate(const GenerateOptions& options = {}, const OnText& on_text = {}) {
     detail::Callback<OnText> callback(on_text);

@@ -1,0 +1,200 @@
+// eidetic model calibrate
+#include "apps/cli/calibrate_command.h"
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <optional>
+
+#include "apps/cli/exit_code.h"
+#include "apps/cli/interrupt.h"
+#include "apps/cli/terminal.h"
+#include "apps/cli/text_file.h"
+#include "apps/eval/calibrate.h"
+
+namespace eidetic::cli {
+namespace {
+
+struct CalibrateFlags {
+  ModelFlags model;
+  std::vector<std::string> texts;
+  eval::CalibrateOptions options;
+  std::string output;
+  bool json = false;
+};
+
+// One bar a stage; a stage that is done leaves its line.
+class StageMeter {
+ public:
+  bool update(const std::string& stage, std::uint64_t done, std::uint64_t total) {
+    if (stage != stage_) {
+      stage_ = stage;
+      begin_ = std::chrono::steady_clock::now();
+      meter_.emplace("calibrate: " + stage, "samples");
+    }
+    eid_progress progress{};
+    progress.stage = "measuring";
+    progress.item = stage_.c_str();
+    progress.done = done;
+    progress.total = total;
+    progress.seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
+    meter_->update(progress);
+    return !interrupted();
+  }
+
+ private:
+  std::string stage_;
+  std::chrono::steady_clock::time_point begin_;
+  std::optional<ProgressMeter> meter_;
+};
+
+// Written beside its place and renamed into it: a profile is there whole or not at all.
+void write_profile(const std::string& path, const nlohmann::json& profile) {
+  const std::string partial = path + ".partial";
+  {
+    std::ofstream file(partial, std::ios::binary);
+    file << profile.dump(2) << "\n" << std::flush;
+    if (!file) {
+      throw Error(EID_IO_ERROR, "the retrieval profile '" + path + "' could not be written",
+                  "check the folder and the disk, or name another file with --output");
+    }
+  }
+  std::error_code failed;
+  std::filesystem::rename(partial, path, failed);
+  if (failed) {
+    throw Error(EID_IO_ERROR, "'" + path + "' could not be replaced: " + failed.message(),
+                "name another file with --output");
+  }
+}
+
+std::string listed(const std::vector<std::int32_t>& layers) {
+  std::string text;
+  for (const std::int32_t layer : layers) {
+    text += (text.empty() ? "" : ",") + std::to_string(layer);
+  }
+  return text;
+}
+
+void print_report(const eval::Calibration& c) {
+  Table layers({"layer", "cost to answers", "cost to text", "kept", "rank of the passage"},
+               {true, true, true, false, true});
+  for (const auto& [layer, cost] : c.cost) {
+    const auto rank = c.rank.find(layer);
+    const bool kept = rank != c.rank.end();
+    layers.add({std::to_string(layer), fixed(cost, 3), fixed(c.text_cost.at(layer), 4),
+                !kept                    ? ""
+                : layer == c.focus_layer ? "yes, looks things up"
+                                         : "yes",
+                kept ? fixed(rank->second, 2) : ""});
+  }
+  std::cout
+      << layers.text()
+      << "\nCost of dropping a layer: nats per token. Rank of the right passage by the layer's\n"
+         "attention: mean of 1/rank.\n\n";
+  Table scores({"", "all layers", "as found"}, {false, true, true});
+  const auto hits = [](const eval::RecallScore& score) {
+    return std::to_string(score.hits) + " of " + std::to_string(score.samples);
+  };
+  scores.add({"span layers", std::to_string(c.all.span_layers.size()),
+              std::to_string(c.chosen.span_layers.size())});
+  scores.add(
+      {"span blocks", std::to_string(c.all.span_blocks), std::to_string(c.chosen.span_blocks)});
+  scores.add(
+      {"query offset", std::to_string(c.all.query_offset), std::to_string(c.chosen.query_offset)});
+  scores.add({"needles", hits(c.all_score), hits(c.chosen_score)});
+  scores.add({"their loss", fixed(c.all_score.loss, 3), fixed(c.chosen_score.loss, 3)});
+  scores.add({"held out, four keys", hits(c.all_held_out), hits(c.chosen_held_out)});
+  scores.add({"loss of running text", fixed(c.all_score.text_loss, 3),
+              fixed(c.chosen_score.text_loss, 3)});
+  std::cout << scores.text()
+            << "\nLoss of running text without memory: " << fixed(c.text_loss_without_memory, 3)
+            << "\nSpan layers: " << listed(c.chosen.span_layers) << "\n";
+}
+
+int run_calibrate(const CalibrateFlags& flags) {
+  std::vector<std::string> texts;
+  for (const std::string& path : flags.texts) texts.push_back(read_text_file(path));
+  ModelFlags model = flags.model;
+  model.profile = "none";  // what is there already must not bias what is found
+  const Engine engine = model.load();
+  const eval::Corpus corpus(engine, texts);
+  StageMeter meter;
+  const eval::Calibration found =
+      eval::calibrate(engine, corpus, flags.options,
+                      [&](const std::string& stage, std::uint64_t done, std::uint64_t total) {
+                        return meter.update(stage, done, total);
+                      });
+  const nlohmann::json info = parse_json(engine.info());
+  const nlohmann::json profile = eval::profile_of(found, info.at("fingerprint"));
+  const std::string path =
+      flags.output.empty() ? flags.model.model + ".profile.json" : flags.output;
+  write_profile(path, profile);
+  if (flags.json) {
+    nlohmann::json report = eval::calibration_report(found);
+    report["output"] = path;
+    report["profile"] = profile;
+    print_json(report);
+    return kExitOk;
+  }
+  print_report(found);
+  std::cout << "wrote " << path << "\n";
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_calibrate_command(CLI::App& model, Action& action) {
+  auto flags = std::make_shared<CalibrateFlags>();
+  eval::CalibrateOptions& o = flags->options;
+  CLI::App* c = model.add_subcommand(
+      "calibrate", "Find which layers recall, and how; write the model's retrieval profile");
+  c->add_option("--text", flags->texts, "Running text to hide needles in")
+      ->required()
+      ->type_name("FILE...");
+  c->add_option("-o,--output", flags->output, "The profile; default: MODEL.profile.json")
+      ->type_name("FILE");
+  c->add_option("--samples", o.samples, "Documents with a needle, each asked for")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--tokens", o.tokens, "Tokens in a document")
+      ->check(CLI::Range(256, 1 << 20))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--held-out", o.held_out, "Documents with four needles, for the check; 0: none")
+      ->check(CLI::Range(0, 1000))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--continuation", o.continuation,
+                "Tokens of running text whose loss is compared, four times; 0: none")
+      ->check(CLI::Range(0, 1 << 16))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_option("--keep", o.keep, "Share of the accuracy with all layers that must stay")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->type_name("SHARE");
+  c->add_option("--keep-text", o.keep_text,
+                "Share of what memory gains on running text that must stay")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->type_name("SHARE");
+  c->add_option("--slack", o.slack, "Nats per token of the answer that a smaller setting may cost")
+      ->check(CLI::Range(0.0, 10.0))
+      ->capture_default_str()
+      ->type_name("NATS");
+  c->add_option("--seed", o.seed, "The same seed hides the same needles")->capture_default_str();
+  c->add_option("--work-dir", o.work_dir, "Where the temporary archive is made")->type_name("DIR");
+  add_json_flag(*c, flags->json);
+  flags->model.add(*c);
+  add_examples(*c,
+               "  eidetic model calibrate --model model.gguf --text books/*.txt\n"
+               "  eidetic model calibrate --model model.gguf --text books/*.txt --device cuda \\\n"
+               "      --samples 32 -o model.gguf.profile.json --json");
+  c->callback([flags, &action] { action = [flags] { return run_calibrate(*flags); }; });
+}
+
+}  // namespace eidetic::cli
