@@ -25,7 +25,7 @@ constexpr uintmax_t kMostBytes = 1u << 20;
 
 Status Damaged(const std::string& path, const std::string& what) {
   return Status(Code::kCorruption, "the retrieval profile '" + path + "' " + what,
-                "mend it as docs/formats/retrieval-profile.md says, or remove the file");
+                "run 'eidetic model calibrate' again, or remove the file");
 }
 
 Result<json> ReadJson(const std::string& path) {
@@ -33,7 +33,7 @@ Result<json> ReadJson(const std::string& path) {
   const uintmax_t bytes = std::filesystem::file_size(path, failed);
   if (failed) {
     return Status(Code::kNotFound, "there is no retrieval profile '" + path + "'",
-                  "check the path, or leave the profile out");
+                  "make one with 'eidetic model calibrate'");
   }
   if (bytes > kMostBytes) return Damaged(path, "has " + std::to_string(bytes) + " bytes");
   std::ifstream file(path, std::ios::binary);
@@ -75,7 +75,7 @@ Result<std::vector<int>> SpanLayersIn(const json& content, const model::ModelCon
       return Status(Code::kInvalidArgument,
                     "the retrieval profile '" + path + "' names span layer " +
                         std::to_string(layer) + ", which is no attention layer of this model",
-                    "name attention layers of this model, or remove the file");
+                    "run 'eidetic model calibrate' with this model");
     }
     if (!layers.empty() && layers.back() >= layer) {
       return Damaged(path, "names its span layers out of order");
@@ -125,7 +125,7 @@ Result<RetrievalProfile> ReadProfile(const std::string& path, const std::string&
     return Status(Code::kUnsupported,
                   "the retrieval profile '" + path + "' has version " + std::to_string(version) +
                       ", this build reads " + std::to_string(kProfileVersion),
-                  "use a newer eidetic, or remove the file");
+                  "use a newer eidetic, or run 'eidetic model calibrate' again");
   }
   const auto its = content.find("fingerprint");
   if (its == content.end() || !its->is_string()) return Damaged(path, "names no fingerprint");
@@ -134,7 +134,7 @@ Result<RetrievalProfile> ReadProfile(const std::string& path, const std::string&
                   "the retrieval profile '" + path + "' is of the model " +
                       its->get<std::string>().substr(0, 12) + "..., this model is " +
                       fingerprint.substr(0, 12) + "...",
-                  "use the profile of this model, or remove the file");
+                  "run 'eidetic model calibrate' with this model, or remove the file");
   }
   RetrievalProfile profile;
   EID_ASSIGN_OR_RETURN(profile.span_layers, SpanLayersIn(content, config, path));

@@ -167,8 +167,8 @@ typedef struct eid_engine_options {
   const char* cache_dir;  /* where hashes of model files are remembered; NULL: the user's cache
                            * folder; "": nowhere, the file is hashed at each start */
   int threads;            /* 0: one per core */
-  /* The model's retrieval profile (docs/formats/retrieval-profile.md). NULL: MODEL_PATH.profile.json
-   * when there is one, else every attention layer recalls; "none": not even that file. */
+  /* The retrieval profile that `eidetic model calibrate` wrote. NULL: MODEL_PATH.profile.json when
+   * there is one, else every attention layer recalls; "none": not even that file. */
   const char* profile_path;
 } eid_engine_options;
 
