@@ -1,7 +1,7 @@
-// How a model recalls: which layers get a span, how large it is, how candidates are found. Found by
-// `eidetic model calibrate`, kept in a file of its own beside the model's (docs/formats/
-// retrieval-profile.md), changeable without reading anything again. It is not part of the
-// fingerprint: it decides what is recalled, never what was stored.
+// How a model recalls: which layers get a span, how large it is, how candidates are found. Kept in
+// a file of its own beside the model's (docs/formats/retrieval-profile.md), changeable without
+// reading anything again. It is not part of the fingerprint: it decides what is recalled, never
+// what was stored.
 #ifndef EIDETIC_SDK_RETRIEVAL_PROFILE_H_
 #define EIDETIC_SDK_RETRIEVAL_PROFILE_H_
 
@@ -35,8 +35,7 @@ std::string ProfilePathOf(const std::string& model_path);
 
 // Reads a profile and checks every field. kNotFound; kCorruption when it is no profile or a field
 // is out of range; kUnsupported for a newer version; kFingerprintMismatch when it is of another
-// model
-// (`fingerprint` empty: not compared); kInvalidArgument when a layer is no attention layer.
+// model (`fingerprint` empty: not compared); kInvalidArgument when a layer is no attention layer.
 memory::Result<RetrievalProfile> ReadProfile(const std::string& path,
                                              const std::string& fingerprint,
                                              const model::ModelConfig& config);

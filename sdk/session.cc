@@ -480,6 +480,38 @@ std::string Session::Serialize() const {
   return EncodeSessionRecord(record);
 }
 
+// Nothing in it is taken on trust (rule 6), but for the model's state, which checks itself.
+Status Session::CheckRecord(const SessionRecord& record) const {
+  const auto damaged = [this](const std::string& what) {
+    return Status(Code::kCorruption, "the record of session '" + options_.name + "': " + what,
+                  "restore the archive from a backup");
+  };
+  const Status options = record.options.Validate(engine_->model().config());
+  if (!options.ok()) return damaged(options.message());
+  if (record.options.HasSpan() && record.options.span_layers.empty()) {
+    return damaged("it names no span layers");
+  }
+  const auto vocabulary = static_cast<size_t>(engine_->tokenizer().vocabulary());
+  for (size_t i = 0; i < record.tokens.size(); ++i) {
+    if (record.tokens[i] >= 0 && static_cast<size_t>(record.tokens[i]) < vocabulary) continue;
+    return damaged("token " + std::to_string(i) + " has id " + std::to_string(record.tokens[i]) +
+                   ", the vocabulary has " + std::to_string(vocabulary));
+  }
+  const size_t logits = record.tokens.empty() ? 0 : engine_->model().config().vocabulary;
+  if (record.logits.size() != logits) {
+    return damaged("it has " + std::to_string(record.logits.size()) + " logits, not " +
+                   std::to_string(logits));
+  }
+  const Result<memory::LineageRecord> lineage = archive_->store().Lineage(record.lineage);
+  if (!lineage.ok()) return damaged(lineage.status().message());
+  if (lineage->owner != "session/" + options_.name ||
+      !(lineage->layout == engine_->LayoutOf(record.options.span_layers, record.options.codec))) {
+    return damaged("its lineage " + std::to_string(record.lineage) + " belongs to " +
+                   lineage->owner + ", or has another layout");
+  }
+  return Status();
+}
+
 Status Session::Restore(const std::string& bytes) {
   EID_ASSIGN_OR_RETURN(SessionRecord record, DecodeSessionRecord(bytes, options_.name));
   if (record.fingerprint != engine_->fingerprint()) {
@@ -489,6 +521,7 @@ Status Session::Restore(const std::string& bytes) {
                       engine_->fingerprint().substr(0, 12) + "...",
                   "open it with the model that made it");
   }
+  EID_RETURN_IF_ERROR(CheckRecord(record));
   options_ = record.options;
   tokens_ = std::move(record.tokens);
   logits_ = std::move(record.logits);

@@ -68,6 +68,8 @@ struct GenerateResult {
   std::string text;
 };
 
+struct SessionRecord;
+
 // Belongs to one thread at a time. After an error in the middle of a forward pass the session
 // refuses everything but being freed; what was saved is untouched.
 class Session {
@@ -118,7 +120,8 @@ class Session {
   Session(std::shared_ptr<const Engine> engine, SessionOptions options,
           std::shared_ptr<memory::Archive> archive);
   memory::Status Begin();
-  memory::Status Restore(const std::string& record);
+  memory::Status Restore(const std::string& bytes);
+  memory::Status CheckRecord(const SessionRecord& record) const;
   std::string Serialize() const;
   memory::Status OpenOwnMemory(memory::LineageId saved_lineage);
   memory::Status OpenLineage(const memory::Layout& layout, memory::LineageId saved_lineage);

@@ -3,6 +3,7 @@
 
 #include <random>
 
+#include "memory/hash.h"
 #include "sdk/chat_tokens.h"
 #include "sdk/passages.h"
 #include "sdk/session_record.h"
@@ -46,6 +47,23 @@ TEST(SessionRecord, ComesBackAsItWentIn) {
   EXPECT_EQ(out->recall_random, in.recall_random);
   EXPECT_FALSE(out->turn_open);
   EXPECT_EQ(out->model_state, in.model_state);
+}
+
+// docs/formats/session.md describes these bytes: whoever changes them changes it, and the version.
+TEST(SessionRecord, HasTheBytesOfVersionOne) {
+  const std::string bytes = EncodeSessionRecord(Sample());
+  EXPECT_EQ(bytes.substr(0, 13),
+            "\xac\x6b"
+            "collections");
+  EXPECT_NE(bytes.find("\x67options\xab\x70"
+                       "candidate_blocks\x18\x80"
+                       "ecodec\x64int8"),
+            std::string::npos);
+  EXPECT_NE(bytes.find("\x66tokens\x4c" + std::string("\x01\0\0\0\x02\0\0\0\xff\xbf\0\0", 12)),
+            std::string::npos);
+  EXPECT_NE(bytes.find("recall_random\x1b\xfe\xdc\xba\x98\x76\x54\x32\x10"), std::string::npos);
+  EXPECT_EQ(memory::Sha256Hex(bytes),
+            "694e6182382b5783d8ec1d2fd5c43552f14e777e944f8c802f48098fea2ebd46");
 }
 
 TEST(SessionRecord, TruncatedAtAnyByteIsAnErrorThatNamesTheSession) {

@@ -10,6 +10,7 @@
 #include <map>
 
 #include "sdk/document_reader.h"
+#include "sdk/session_record.h"
 #include "tests/sdk/sdk_fixture.h"
 
 extern char** environ;
@@ -275,6 +276,48 @@ TEST_F(SessionTest, WhatWasNotSavedIsAbsentAfterReopening) {
     EXPECT_LE(end, text.size());
   }
   EXPECT_TRUE(Must(archive->Verify({})).clean());
+}
+
+TEST_F(SessionTest, ARecordThatContradictsItselfIsRefusedByName) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  {
+    SessionOptions options = SmallWindow();
+    options.name = "talk";
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Append(Tokens(*engine, "Once upon a time"), false, {}));
+    MustOk(session->Save());
+    options.name = "other";
+    auto other = Must(Session::Create(engine, options, archive));
+    MustOk(other->Save());
+  }
+  const SessionRecord saved =
+      Must(DecodeSessionRecord(Must(archive->SessionRecord("talk")), "talk"));
+  const SessionRecord other =
+      Must(DecodeSessionRecord(Must(archive->SessionRecord("other")), "other"));
+  const auto refuse = [&](const char* told, auto change) {
+    SessionRecord record = saved;
+    change(&record);
+    MustOk(archive->CommitSession("talk", nullptr, EncodeSessionRecord(record)));
+    const memory::Status status = Session::Open(engine, archive, "talk").status();
+    EXPECT_EQ(status.code(), Code::kCorruption) << told;
+    EXPECT_NE(status.message().find("'talk'"), std::string::npos) << status.message();
+    EXPECT_NE(status.message().find(told), std::string::npos) << status.message();
+  };
+  refuse("segment is 0", [](SessionRecord* record) { record->options.segment = 0; });
+  refuse("window is -1", [](SessionRecord* record) { record->options.window = -1; });
+  refuse("a span layer is 0", [](SessionRecord* record) { record->options.span_layers = {0}; });
+  refuse("span layers", [](SessionRecord* record) { record->options.span_layers.clear(); });
+  refuse("token 1 has id 49152", [](SessionRecord* record) { record->tokens[1] = 49152; });
+  refuse("logits", [](SessionRecord* record) { record->logits.pop_back(); });
+  refuse("lineage 99", [](SessionRecord* record) { record->lineage = 99; });
+  refuse("belongs to session/other",
+         [&](SessionRecord* record) { record->lineage = other.lineage; });
+  refuse("another layout",
+         [](SessionRecord* record) { record->options.codec = kernels::Codec::kFp16; });
+  refuse("at token", [](SessionRecord* record) { record->tokens.pop_back(); });
+  MustOk(archive->CommitSession("talk", nullptr, EncodeSessionRecord(saved)));
+  Must(Session::Open(engine, archive, "talk"));
 }
 
 TEST_F(SessionTest, FreshSessionAnswersFromAnIngestedDocument) {
