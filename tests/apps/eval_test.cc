@@ -120,7 +120,7 @@ TEST_F(Eval, SourcesRefusesBooksOfOneName) {
 // a session must recall with the profile that was written.
 TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
   const std::string profile = Path("profile.json");
-  const json report = RunJson({"model", "calibrate", "--text", EIDETIC_TEST_TEXT, "--samples", "2",
+  const json report = RunJson({"model", "calibrate", "--text", EIDETIC_TEST_TEXT, "--samples", "1",
                                "--tokens", "512", "--held-out", "1", "--continuation", "48",
                                "--model", HybridModel(), "-o", profile, "--json"});
   EXPECT_EQ(report.at("focus_layer"), 18) << report;
