@@ -40,6 +40,12 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
   } else {
     options.span_layers = profile.span_layers;
   }
+  // What the profile says is for sessions that can recall by words.
+  const memory::RecallPolicy usual =
+      options.mode == sdk::SessionMode::kStream ? profile.policy : memory::RecallPolicy::kAttention;
+  EID_ASSIGN_OR_RETURN(options.policy, sdk::PolicyOption(given.policy, usual));
+  options.words = profile.words;
+  options.words.places = Size(given.word_places, profile.words.places);
   options.seed = given.seed;
   if (given.name != nullptr) options.name = given.name;
   return options;
@@ -129,6 +135,7 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
     eid_append_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_append_options", &given));
     const std::string_view text = sdk::View(given.text, given.text_length);
+    const std::string_view words = sdk::View(given.words, given.words_length);
     const bool use_span = given.use_span != 0;
     if (given.tokens != nullptr && given.text != nullptr) {
       return Status(Code::kInvalidArgument, "both text and tokens are set", "set one of them");
@@ -140,15 +147,15 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
     if (given.tokens != nullptr) {
       return session->session->Append(
           std::vector<int32_t>(given.tokens, given.tokens + given.token_count), use_span,
-          AppendCallback(given));
+          AppendCallback(given), words);
     }
     if (given.role != nullptr) {
       return session->session->AppendMessage(given.role, std::string(text), use_span,
-                                             AppendCallback(given));
+                                             AppendCallback(given), words);
     }
     return session->session->Append(
         session->session->engine().tokenizer().Encode(text, /*special=*/false), use_span,
-        AppendCallback(given));
+        AppendCallback(given), words.empty() ? text : words);
   });
 }
 

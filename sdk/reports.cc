@@ -38,6 +38,11 @@ json ProfileJson(const RetrievalProfile& profile) {
           {"candidate_blocks", profile.candidate_blocks},
           {"representative_tokens", profile.representative_tokens},
           {"query_offset", profile.query_offset},
+          {"words",
+           {{"policy", RecallPolicyName(profile.policy)},
+            {"places", profile.words.places},
+            {"place_threshold", profile.words.place_threshold},
+            {"attention_threshold", profile.words.attention_threshold}}},
           {"calibrated", profile.calibrated},
           {"path", profile.path},
           {"hash", profile.Hash()}};

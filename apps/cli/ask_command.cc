@@ -28,9 +28,9 @@ void print_sources(const std::vector<Passage>& sources) {
   for (std::size_t i = 0; i < sources.size(); ++i) {
     const Passage& p = sources[i];
     std::cout << "[" << i + 1 << "] " << (p.source.empty() ? "this session" : p.source) << " bytes "
-              << p.byte_begin << "-" << p.byte_end << ", " << fixed(100 * p.attention, 1)
-              << " % of attention, " << fixed(100 * p.focus, 1) << " % in layer " << p.focus_layer
-              << "\n";
+              << p.byte_begin << "-" << p.byte_end << ", by " << reason_of(p) << ", "
+              << fixed(100 * p.attention, 1) << " % of attention, " << fixed(100 * p.focus, 1)
+              << " % in layer " << p.focus_layer << "\n";
     if (!p.text.empty()) {
       std::cout << "    " << styled(one_line(p.text, 300), Style::kDim) << "\n";
     }
@@ -97,6 +97,7 @@ void add_ask_command(CLI::App& app, Action& action) {
   add_examples(*c,
                "  eidetic ask \"Where does Irene Adler live?\" --from books\n"
                "  eidetic ask \"Who wrote the letter?\" --from books --from notes --sources 3\n"
+               "  eidetic ask \"Where does Irene Adler live?\" --policy both\n"
                "  eidetic ask \"Who wrote the letter?\" --json | jq .answer");
   c->callback([flags, &action] { action = [flags] { return run_ask(*flags); }; });
 }
