@@ -138,31 +138,43 @@ eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(passages, "passages"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_search_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_search_options", &given));
+    EID_ASSIGN_OR_RETURN(const memory::RecallPolicy policy,
+                         sdk::PolicyOption(given.policy, memory::RecallPolicy::kAttention));
+    if (policy != memory::RecallPolicy::kWords) {
+      EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    }
     EID_RETURN_IF_ERROR(sdk::RequireText(given.collection, "collection"));
     EID_RETURN_IF_ERROR(sdk::RequireText(given.query, "query"));
     if (given.limit < 0) {
       return Status(Code::kInvalidArgument, "limit is " + std::to_string(given.limit),
                     "use 1 or more, or 0 for the default");
     }
+    const auto limit = static_cast<size_t>(OrDefault(given.limit, kDefaultPassages));
+    const std::string_view text = sdk::View(given.query, given.query_length);
+    if (policy == memory::RecallPolicy::kWords) {
+      EID_ASSIGN_OR_RETURN(
+          std::vector<sdk::Passage> found,
+          sdk::PassagesByWords(archive->archive.get(), given.collection, text, limit));
+      *passages = sdk::NewPassages(std::move(found));
+      return Status();
+    }
     sdk::SessionOptions fresh;
+    fresh.policy = policy;
     fresh.forget_own_past = true;
     const sdk::RetrievalProfile& profile = engine->engine->profile();
     fresh.span_layers = profile.span_layers;
     fresh.span_blocks = profile.span_blocks;
     fresh.candidate_blocks = profile.candidate_blocks;
     fresh.query_offset = profile.query_offset;
+    fresh.words = profile.words;
     EID_ASSIGN_OR_RETURN(auto session, sdk::Session::Create(engine->engine, fresh, nullptr));
     EID_RETURN_IF_ERROR(session->Attach(archive->archive, given.collection));
-    const std::vector<int32_t> query = engine->engine->tokenizer().Encode(
-        sdk::View(given.query, given.query_length), /*special=*/false);
-    EID_RETURN_IF_ERROR(session->Append(query, /*use_span=*/true, {}));
-    EID_ASSIGN_OR_RETURN(
-        std::vector<sdk::Passage> found,
-        session->Sources(static_cast<size_t>(OrDefault(given.limit, kDefaultPassages)),
-                         sdk::PassageOrder::kByScore));
+    const std::vector<int32_t> query = engine->engine->tokenizer().Encode(text, /*special=*/false);
+    EID_RETURN_IF_ERROR(session->Append(query, /*use_span=*/true, {}, text));
+    EID_ASSIGN_OR_RETURN(std::vector<sdk::Passage> found,
+                         session->Sources(limit, sdk::PassageOrder::kByScore));
     *passages = sdk::NewPassages(std::move(found));
     return Status();
   });

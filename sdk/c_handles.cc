@@ -110,11 +110,29 @@ eid_passages* NewPassages(std::vector<Passage> passages) {
     }
     view.layers = layers.data();
     view.layer_count = layers.size();
+    if (passage.by_attention) view.reasons |= EID_BY_ATTENTION;
+    if (passage.by_words) view.reasons |= EID_BY_WORDS;
+    view.word_score = passage.word_score;
     owned->views.push_back(view);
   }
   owned->count = owned->views.size();
   owned->items = owned->views.data();
   return owned.release();
+}
+
+Result<memory::RecallPolicy> PolicyOption(eid_recall_policy policy, memory::RecallPolicy fallback) {
+  switch (policy) {
+    case EID_RECALL_DEFAULT:
+      return fallback;
+    case EID_RECALL_ATTENTION:
+      return memory::RecallPolicy::kAttention;
+    case EID_RECALL_WORDS:
+      return memory::RecallPolicy::kWords;
+    case EID_RECALL_BOTH:
+      return memory::RecallPolicy::kBoth;
+  }
+  return Status(Code::kInvalidArgument, "policy is " + std::to_string(policy),
+                "use one of the values of eid_recall_policy");
 }
 
 Result<kernels::Codec> CodecOption(const char* name) {

@@ -125,6 +125,8 @@ memory::Status RequireHandle(const void* handle, const char* name);
 eid_string* NewString(std::string text);
 eid_passages* NewPassages(std::vector<Passage> passages);
 
+memory::Result<memory::RecallPolicy> PolicyOption(eid_recall_policy policy,
+                                                  memory::RecallPolicy fallback);
 memory::Result<kernels::Codec> CodecOption(const char* name);
 
 }  // namespace eidetic::sdk

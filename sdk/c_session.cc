@@ -40,6 +40,12 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
   } else {
     options.span_layers = profile.span_layers;
   }
+  // What the profile says is for sessions that can recall by words.
+  const memory::RecallPolicy usual =
+      options.mode == sdk::SessionMode::kStream ? profile.policy : memory::RecallPolicy::kAttention;
+  EID_ASSIGN_OR_RETURN(options.policy, sdk::PolicyOption(given.policy, usual));
+  options.words = profile.words;
+  options.words.places = Size(given.word_places, profile.words.places);
   options.seed = given.seed;
   if (given.name != nullptr) options.name = given.name;
   return options;
@@ -138,6 +144,7 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
     eid_append_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_append_options", &given));
     const std::string_view text = sdk::View(given.text, given.text_length);
+    const std::string_view words = sdk::View(given.words, given.words_length);
     const bool use_span = given.use_span != 0;
     if (given.tokens != nullptr && given.text != nullptr) {
       return Status(Code::kInvalidArgument, "both text and tokens are set", "set one of them");
@@ -155,13 +162,13 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
     if (given.tokens != nullptr) {
       std::vector<float> losses;
       status = use->Append(std::vector<int32_t>(given.tokens, given.tokens + given.token_count),
-                           use_span, progress, given.losses != nullptr ? &losses : nullptr);
+                           use_span, progress, words, given.losses != nullptr ? &losses : nullptr);
       std::copy(losses.begin(), losses.end(), given.losses);
     } else if (given.role != nullptr) {
-      status = use->AppendMessage(given.role, std::string(text), use_span, progress);
+      status = use->AppendMessage(given.role, std::string(text), use_span, progress, words);
     } else {
       status = use->Append(use->engine().tokenizer().Encode(text, /*special=*/false), use_span,
-                           progress);
+                           progress, words.empty() ? text : words);
     }
     EID_RETURN_IF_ERROR(use.CheckNotFreed());
     return status;

@@ -66,6 +66,9 @@ std::vector<Run> RunsOf(const RecallRecord& record) {
     passage.byte_end = block.text_end;
     passage.blocks += 1;
     passage.score += use.retrieval;
+    passage.by_attention |= use.by_attention;
+    passage.by_words |= use.by_words;
+    passage.word_score = std::max(passage.word_score, use.word_score);
     for (const auto& [layer, of_layer] : use.layers) {
       LayerUse& sum = runs.back().layers[layer];
       sum.read_attention += of_layer.read_attention;
@@ -155,6 +158,9 @@ Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
     }
   }
   std::stable_sort(runs.begin(), runs.end(), [order](const Run& a, const Run& b) {
+    if (a.passage.word_score != b.passage.word_score) {
+      return a.passage.word_score > b.passage.word_score;
+    }
     return order == PassageOrder::kByFocus ? a.passage.focus > b.passage.focus
                                            : a.passage.score > b.passage.score;
   });
@@ -163,6 +169,31 @@ Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
   for (Run& run : runs) {
     EID_RETURN_IF_ERROR(Describe(sources[run.source], run.lineage, &run.passage));
     passages.push_back(std::move(run.passage));
+  }
+  return passages;
+}
+
+Result<std::vector<Passage>> PassagesByWords(memory::Archive* archive,
+                                             const std::string& collection, std::string_view words,
+                                             size_t limit) {
+  EID_ASSIGN_OR_RETURN(const std::vector<memory::WordPlace> places,
+                       archive->SearchWords(collection, words, limit));
+  PassageSource source;
+  source.collection = collection;
+  source.archive = archive;
+  std::vector<Passage> passages;
+  for (const memory::WordPlace& place : places) {
+    const memory::IndexedBlock& last = place.blocks.back();
+    Passage passage;
+    passage.byte_begin = place.byte_begin;
+    passage.byte_end = place.byte_end;
+    passage.token_begin = place.blocks.front().position;
+    passage.token_end = last.position + static_cast<uint64_t>(last.tokens);
+    passage.blocks = static_cast<uint32_t>(place.blocks.size());
+    passage.by_words = true;
+    passage.word_score = place.score;
+    EID_RETURN_IF_ERROR(Describe(source, last.lineage, &passage));
+    passages.push_back(std::move(passage));
   }
   return passages;
 }

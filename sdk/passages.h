@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "memory/archive.h"
@@ -29,10 +30,13 @@ struct Passage {
   uint64_t token_begin = 0;
   uint64_t token_end = 0;
   uint32_t blocks = 0;
-  double attention = 0;  // mean share over span layers, heads and tokens of the answer
-  double focus = 0;      // the same in the focus layer alone
-  int focus_layer = -1;  // model layer; -1: nothing was attended to
-  double score = 0;      // mean retrieval mass over selections
+  double attention = 0;       // mean share over span layers, heads and tokens of the answer
+  double focus = 0;           // the same in the focus layer alone
+  int focus_layer = -1;       // model layer; -1: nothing was attended to
+  double score = 0;           // mean retrieval mass over selections
+  bool by_attention = false;  // why it was in the span: one or both
+  bool by_words = false;
+  double word_score = 0;  // BM25 of the best place in it that words pinned
   double presence = 0;  // share of one layer's selections that held a block of it; the best layer's
   std::vector<LayerShare> layers;  // in order of the layer; those that selected a block of it
 };
@@ -48,7 +52,8 @@ struct PassageSource {
   std::function<std::string(uint64_t token_begin, uint64_t token_end)> text;
 };
 
-// All passages of a record, best first, at most `limit` (0: all). Attention is that of the answer's
+// All passages of a record, best first, at most `limit` (0: all): those that words pinned by their
+// scores, then those of attention alone by the order asked for. Attention is that of the answer's
 // one-token steps; when there were none, that of reading. The focus layer is the one that looks
 // things up, while others spread their attention over whatever resembles the text: `focus_layer`
 // when it served (the retrieval profile knows it), else the one whose attention was the most
@@ -57,6 +62,11 @@ memory::Result<std::vector<Passage>> PassagesOf(const RecallRecord& record,
                                                 const std::vector<PassageSource>& sources,
                                                 size_t limit, PassageOrder order,
                                                 int focus_layer = -1);
+
+// The best places of a collection by words alone, at most `limit`, best first. No model is asked.
+memory::Result<std::vector<Passage>> PassagesByWords(memory::Archive* archive,
+                                                     const std::string& collection,
+                                                     std::string_view words, size_t limit);
 
 }  // namespace eidetic::sdk
 

@@ -39,6 +39,11 @@ json ProfileJson(const RetrievalProfile& profile) {
           {"representative_tokens", profile.representative_tokens},
           {"query_offset", profile.query_offset},
           {"focus_layer", profile.focus_layer},
+          {"words",
+           {{"policy", RecallPolicyName(profile.policy)},
+            {"places", profile.words.places},
+            {"place_threshold", profile.words.place_threshold},
+            {"attention_threshold", profile.words.attention_threshold}}},
           {"calibrated", profile.calibrated},
           {"path", profile.path},
           {"hash", profile.Hash()}};

@@ -5,6 +5,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 
 #include "memory/hash.h"
 #include "model/atomic_file.h"
@@ -96,6 +97,34 @@ Result<int> FocusLayerIn(const json& content, const std::vector<int>& span_layer
   return layer;
 }
 
+// The optional part on words beside attention; what it leaves out stays as it is.
+Status WordsIn(const json& content, const std::string& path, RetrievalProfile* profile) {
+  const auto found = content.find("words");
+  if (found == content.end()) return Status();
+  if (!found->is_object()) return Damaged(path, "has 'words' that are no object");
+  if (const auto policy = found->find("policy"); policy != found->end()) {
+    if (!policy->is_string() ||
+        !memory::ParseRecallPolicy(policy->get<std::string>(), &profile->policy)) {
+      return Damaged(path, "has a policy of words that is none of attention, words, both");
+    }
+  }
+  if (found->contains("places")) {
+    EID_ASSIGN_OR_RETURN(profile->words.places, IntegerIn(*found, "places", 1, 1024, path));
+  }
+  for (auto& [key, value] :
+       {std::pair<const char*, double*>("place_threshold", &profile->words.place_threshold),
+        {"attention_threshold", &profile->words.attention_threshold}}) {
+    const auto threshold = found->find(key);
+    if (threshold == found->end()) continue;
+    const double given = threshold->is_number() ? threshold->get<double>() : -1;
+    if (!(given >= 0 && given <= 1)) {
+      return Damaged(path, std::string("has no number from 0 to 1 as '") + key + "'");
+    }
+    *value = given;
+  }
+  return Status();
+}
+
 }  // namespace
 
 std::string RetrievalProfile::Hash() const {
@@ -104,6 +133,9 @@ std::string RetrievalProfile::Hash() const {
   for (int number : {span_blocks, candidate_blocks, representative_tokens, query_offset}) {
     settings += "/" + std::to_string(number);
   }
+  settings += std::string(" ") + RecallPolicyName(policy) + "/" + std::to_string(words.places) +
+              "/" + std::to_string(words.place_threshold) + "/" +
+              std::to_string(words.attention_threshold);
   return memory::Sha256Hex(settings);
 }
 
@@ -149,6 +181,7 @@ Result<RetrievalProfile> ReadProfile(const std::string& path, const std::string&
                        IntegerIn(content, "representative_tokens", 8, 8, path));
   EID_ASSIGN_OR_RETURN(profile.query_offset, IntegerIn(content, "query_offset", 0, 1 << 24, path));
   EID_ASSIGN_OR_RETURN(profile.focus_layer, FocusLayerIn(content, profile.span_layers, path));
+  EID_RETURN_IF_ERROR(WordsIn(content, path, &profile));
   profile.calibrated = true;
   profile.path = path;
   return profile;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "memory/span_choice.h"
 #include "memory/status.h"
 #include "model/config.h"
 
@@ -20,8 +21,10 @@ struct RetrievalProfile {
   int representative_tokens = 8;  // consecutive keys behind one mean
   int query_offset = 1024;        // rotary distance of scoring queries, tokens
   int focus_layer = -1;           // the span layer that looks things up; -1: not known
-  bool calibrated = false;        // read from a file, not assumed
-  std::string path;               // of that file
+  memory::RecallPolicy policy = memory::RecallPolicy::kAttention;  // who chooses the span
+  memory::WordShare words;                                         // when words have a say
+  bool calibrated = false;                                         // read from a file, not assumed
+  std::string path;                                                // of that file
 
   // Hex SHA-256 over version and settings: equal profiles recall alike.
   std::string Hash() const;

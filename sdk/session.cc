@@ -79,6 +79,18 @@ Status SessionOptions::Validate(const model::ModelConfig& config) const {
     return OutOfRange("candidate_blocks", candidate_blocks, "0 or at least span_blocks");
   }
   if (query_offset < 0) return OutOfRange("query_offset", query_offset, "at least 0");
+  if (words.places < 0) return OutOfRange("word_places", words.places, "at least 0");
+  for (const double threshold : {words.place_threshold, words.attention_threshold}) {
+    if (threshold >= 0 && threshold <= 1) continue;
+    return Status(Code::kInvalidArgument, "a threshold of the words' share is " +
+                                              std::to_string(threshold) + ", must be 0 to 1");
+  }
+  if (policy != memory::RecallPolicy::kAttention && mode != SessionMode::kStream) {
+    return Status(Code::kInvalidArgument,
+                  std::string("recall by '") + RecallPolicyName(policy) + "' in mode '" +
+                      SessionModeName(mode) + "'",
+                  "words are searched in mode 'stream' alone");
+  }
   const std::vector<int> attention = config.AttentionLayers();
   for (int layer : span_layers) {
     if (!std::binary_search(attention.begin(), attention.end(), layer)) {
@@ -166,6 +178,7 @@ Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
       options_.mode == SessionMode::kRandom ? RecallChoice::kRandom : RecallChoice::kAttention,
       options_.seed);
   recall_->SetRefresh([this] { return RefreshSources(); });
+  recall_->SetPolicy(options_.policy, options_.words);
 
   const bool keeps_past = options_.HasSpan() && !options_.forget_own_past;
   const bool in_ram = archive_ == nullptr || archive_->read_only();
@@ -284,6 +297,58 @@ Status Session::RefreshSources() {
   recall_->SetSources(std::move(sources));
   // Only now may the old ones go.
   for (size_t i = 0; i < newest.size(); ++i) attachments_[i].index = std::move(newest[i]);
+  return DropRemovedPins();
+}
+
+Status Session::DropRemovedPins() {
+  std::vector<memory::PinnedBlock> kept;
+  for (const memory::PinnedBlock& pin : recall_->pinned()) {
+    if (pin.source >= FirstAttachment()) {
+      const Attachment& attached =
+          attachments_[static_cast<size_t>(pin.source - FirstAttachment())];
+      EID_ASSIGN_OR_RETURN(const std::optional<memory::DocumentRecord> document,
+                           attached.archive->DocumentOfLineage(pin.block.lineage));
+      if (!document) continue;
+    }
+    kept.push_back(pin);
+  }
+  recall_->SetPinned(std::move(kept));
+  return Status();
+}
+
+std::string Session::TextOf(uint64_t token_begin, uint64_t token_end) const {
+  std::string text;
+  for (uint64_t i = token_begin; i < token_end; ++i) {
+    text += engine_->tokenizer().TokenBytes(tokens_[i]);
+  }
+  return text;
+}
+
+Status Session::PinPlacesOf(std::string_view words) {
+  if (options_.policy == memory::RecallPolicy::kAttention) return Status();
+  const auto limit = static_cast<size_t>(options_.words.places);
+  std::vector<memory::FoundPlace> found;
+  for (size_t i = 0; i < past_.size(); ++i) {
+    EID_ASSIGN_OR_RETURN(
+        std::vector<memory::FoundPlace> places,
+        past_[i].words.Search(
+            *past_[i].index, [this](uint64_t begin, uint64_t end) { return TextOf(begin, end); },
+            words, limit));
+    for (memory::FoundPlace& place : places) {
+      place.source = static_cast<int>(i);
+      found.push_back(std::move(place));
+    }
+  }
+  for (size_t i = 0; i < attachments_.size(); ++i) {
+    EID_ASSIGN_OR_RETURN(
+        std::vector<memory::WordPlace> places,
+        attachments_[i].archive->SearchWords(attachments_[i].collection, words, limit));
+    for (memory::WordPlace& place : places) {
+      found.push_back(
+          {FirstAttachment() + static_cast<int>(i), std::move(place.blocks), place.score});
+    }
+  }
+  recall_->SetPinned(memory::PinPlaces(std::move(found), options_.words));
   return Status();
 }
 
@@ -318,8 +383,11 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   }
   const auto& sources = recall_->sources();
   const bool anything_to_recall =
-      std::any_of(sources.begin(), sources.end(),
-                  [](const memory::RetrievalSource& source) { return source.index->size() > 0; });
+      options_.policy == memory::RecallPolicy::kWords
+          ? !recall_->pinned().empty()
+          : std::any_of(sources.begin(), sources.end(), [](const memory::RetrievalSource& source) {
+              return source.index->size() > 0;
+            });
   model::ForwardOptions forward;
   if (use_span && options_.HasSpan() && anything_to_recall) forward.span = recall_.get();
   forward.sink = sink_.get();
@@ -335,22 +403,39 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   forward_seconds_ += SecondsSince(start);
 }
 
+Status Session::CheckTokens(const std::vector<int32_t>& tokens) const {
+  if (tokens.empty()) {
+    return Status(Code::kInvalidArgument, "there are no tokens to read",
+                  "pass a text with at least one token");
+  }
+  const int vocabulary = engine_->tokenizer().vocabulary();
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && tokens[i] < vocabulary) continue;
+    return Status(Code::kInvalidArgument,
+                  "token " + std::to_string(i) + " has id " + std::to_string(tokens[i]) +
+                      ", the vocabulary has 0.." + std::to_string(vocabulary - 1));
+  }
+  return Status();
+}
+
 Status Session::Append(const std::vector<int32_t>& tokens, bool use_span,
                        const std::function<bool(const AppendProgress&)>& progress,
-                       std::vector<float>* losses) {
+                       std::string_view words, std::vector<float>* losses) {
   return BehindWall([&]() -> Status {
     EID_RETURN_IF_ERROR(CheckUsable());
-    if (tokens.empty()) {
-      return Status(Code::kInvalidArgument, "there are no tokens to read",
-                    "pass a text with at least one token");
+    EID_RETURN_IF_ERROR(CheckTokens(tokens));
+    if (use_span) {
+      const std::string said = words.empty() ? engine_->tokenizer().Decode(tokens) : "";
+      EID_RETURN_IF_ERROR(PinPlacesOf(words.empty() ? std::string_view(said) : words));
     }
-    const int vocabulary = engine_->tokenizer().vocabulary();
-    for (size_t i = 0; i < tokens.size(); ++i) {
-      if (tokens[i] >= 0 && tokens[i] < vocabulary) continue;
-      return Status(Code::kInvalidArgument,
-                    "token " + std::to_string(i) + " has id " + std::to_string(tokens[i]) +
-                        ", the vocabulary has 0.." + std::to_string(vocabulary - 1));
-    }
+    return AppendTokens(tokens, use_span, progress, losses);
+  });
+}
+
+Status Session::AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
+                             const std::function<bool(const AppendProgress&)>& progress,
+                             std::vector<float>* losses) {
+  return BehindWall([&]() -> Status {
     EID_RETURN_IF_ERROR(RefreshSources());
     if (use_span && !record_open_) {
       recall_->ClearRecord();
@@ -373,14 +458,15 @@ Status Session::Append(const std::vector<int32_t>& tokens, bool use_span,
 }
 
 Status Session::AppendMessage(const std::string& role, const std::string& text, bool use_span,
-                              const std::function<bool(const AppendProgress&)>& progress) {
+                              const std::function<bool(const AppendProgress&)>& progress,
+                              std::string_view words) {
   std::vector<int32_t> tokens;
   Status rendered = BehindWall([&]() -> Status {
     tokens = MessageTokens(engine_->tokenizer(), role, text, tokens_.empty(), turn_open_);
     return Status();
   });
   EID_RETURN_IF_ERROR(rendered);
-  EID_RETURN_IF_ERROR(Append(tokens, use_span, progress));
+  EID_RETURN_IF_ERROR(Append(tokens, use_span, progress, words.empty() ? text : words));
   turn_open_ = false;
   return Status();
 }
@@ -391,7 +477,7 @@ Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
     const Clock::time_point start = Clock::now();
     if (options.assistant_turn) {
       EID_RETURN_IF_ERROR(
-          Append(AssistantHeaderTokens(engine_->tokenizer()), !options.memory_off, {}));
+          AppendTokens(AssistantHeaderTokens(engine_->tokenizer()), !options.memory_off, {}));
     }
     if (logits_.empty()) {
       return Status(Code::kInvalidArgument, "the session has read nothing to go on from",
@@ -470,6 +556,16 @@ std::string Session::Serialize() const {
   for (const Attachment& attached : attachments_) {
     if (attached.archive == archive_) record.collections.push_back(attached.collection);
   }
+  for (const memory::PinnedBlock& pin : recall_->pinned()) {
+    SessionRecord::Pin saved{"", pin.block.lineage, pin.block.position, pin.score};
+    if (pin.source >= FirstAttachment()) {
+      const Attachment& attached =
+          attachments_[static_cast<size_t>(pin.source - FirstAttachment())];
+      if (attached.archive != archive_) continue;
+      saved.collection = attached.collection;
+    }
+    record.pins.push_back(std::move(saved));
+  }
   record.tokens = tokens_;
   record.logits = logits_;
   record.sampler = sampler_.Serialize();
@@ -546,6 +642,32 @@ Status Session::Restore(const std::string& bytes) {
   for (const std::string& collection : record.collections) {
     EID_RETURN_IF_ERROR(Attach(archive_, collection));
   }
+  return RestorePins(record);
+}
+
+// What was pinned is not searched again: the collections may have grown since.
+Status Session::RestorePins(const SessionRecord& record) {
+  std::vector<memory::PinnedBlock> pinned;
+  for (const SessionRecord::Pin& pin : record.pins) {
+    const auto attached =
+        std::find_if(attachments_.begin(), attachments_.end(),
+                     [&](const Attachment& one) { return one.collection == pin.collection; });
+    const bool own = pin.collection.empty();
+    if (own ? past_.empty() : attached == attachments_.end()) continue;
+    memory::BlockHeader header;
+    std::vector<uint16_t> representatives;
+    const Status status =
+        archive_->store().ReadBlock(pin.lineage, pin.position, &header, &representatives);
+    if (status.code() == Code::kNotFound) continue;  // removed meanwhile (rule 4)
+    EID_RETURN_IF_ERROR(status);
+    const int source =
+        own ? 0 : FirstAttachment() + static_cast<int>(attached - attachments_.begin());
+    pinned.push_back({source,
+                      {header.id, pin.lineage, header.position,
+                       static_cast<int>(header.tokens.size()), header.text_begin, header.text_end},
+                      pin.score});
+  }
+  recall_->SetPinned(std::move(pinned));
   return Status();
 }
 
@@ -580,16 +702,19 @@ std::string Session::InfoJson() const {
   const RecallRecord& record = recall_->record();
   int64_t memory_blocks = 0;
   for (const OwnPast& past : past_) memory_blocks += past.index->size();
-  nlohmann::json info = {
-      {"name", options_.name},
-      {"mode", SessionModeName(options_.mode)},
-      {"position", tokens_.size()},
-      {"window_begin", state_->window_begin()},
-      {"state_bytes", state_->bytes()},
-      {"memory_blocks", memory_blocks},
-      {"collections", nlohmann::json::array()},
-      {"last_answer", {{"selections", record.selections}, {"recall_seconds", record.seconds}}},
-      {"forward_seconds", forward_seconds_}};
+  nlohmann::json info = {{"name", options_.name},
+                         {"mode", SessionModeName(options_.mode)},
+                         {"policy", RecallPolicyName(options_.policy)},
+                         {"position", tokens_.size()},
+                         {"window_begin", state_->window_begin()},
+                         {"state_bytes", state_->bytes()},
+                         {"memory_blocks", memory_blocks},
+                         {"collections", nlohmann::json::array()},
+                         {"last_answer",
+                          {{"selections", record.selections},
+                           {"recall_seconds", record.seconds},
+                           {"pinned_blocks", recall_->pinned().size()}}},
+                         {"forward_seconds", forward_seconds_}};
   for (const Attachment& attached : attachments_) {
     info["collections"].push_back({{"name", attached.collection},
                                    {"blocks", attached.index->size()},

@@ -16,9 +16,12 @@
 #include "model/sampler.h"
 #include "sdk/engine.h"
 #include "sdk/memory_bridge.h"
+#include "sdk/own_words.h"
 #include "sdk/passages.h"
 
 namespace eidetic::sdk {
+
+struct SessionRecord;
 
 enum class SessionMode { kStream = 0, kWindow = 1, kFull = 2, kRandom = 3 };
 const char* SessionModeName(SessionMode mode);
@@ -34,6 +37,8 @@ struct SessionOptions {
   kernels::Codec codec = kernels::Codec::kInt8;
   bool forget_own_past = false;
   std::vector<int> span_layers;  // empty: all attention layers
+  memory::RecallPolicy policy = memory::RecallPolicy::kAttention;
+  memory::WordShare words;  // when the policy gives words a say
   uint64_t seed = 0;
   std::string name;  // needed when there is an archive
 
@@ -86,15 +91,18 @@ class Session {
   ~Session();
 
   memory::Status Attach(std::shared_ptr<memory::Archive> archive, const std::string& collection);
-  // Reads tokens in segments. With `use_span` they may recall; a new answer's record begins.
-  // `losses` (may be null) gets one number for each token that was read: its negative
-  // log-likelihood, in nats, given all before it; NaN for the first token of a session.
+  // Reads tokens in segments. With `use_span` they may recall; a new answer's record begins, and
+  // where the policy asks for it, the places that speak of `words` (empty: of the tokens' text) are
+  // pinned until the next such call. `losses` (may be null) gets one number for each token that was
+  // read: its negative log-likelihood, in nats, given all before it; NaN for the first token of a
+  // session.
   memory::Status Append(const std::vector<int32_t>& tokens, bool use_span,
                         const std::function<bool(const AppendProgress&)>& progress,
-                        std::vector<float>* losses = nullptr);
+                        std::string_view words = {}, std::vector<float>* losses = nullptr);
   // `text` as one message of `role` by the chat template; follows on from what was said before.
   memory::Status AppendMessage(const std::string& role, const std::string& text, bool use_span,
-                               const std::function<bool(const AppendProgress&)>& progress);
+                               const std::function<bool(const AppendProgress&)>& progress,
+                               std::string_view words = {});
   memory::Result<GenerateResult> Generate(const GenerateOptions& options);
   memory::Status Save();
 
@@ -109,6 +117,7 @@ class Session {
   struct OwnPast {
     std::unique_ptr<memory::RepresentativeIndex> index;
     const memory::BlockStore* store = nullptr;
+    OwnWords words{};
   };
   // A collection that can be recalled from.
   struct Attachment {
@@ -128,6 +137,18 @@ class Session {
   memory::Status ReadSavedPast(memory::LineageId saved_lineage);
   void MakeSink();
   memory::Status RefreshSources();
+  // Lets go of pinned blocks whose documents were removed or replaced (rule 4).
+  memory::Status DropRemovedPins();
+  memory::Status PinPlacesOf(std::string_view words);
+  memory::Status RestorePins(const SessionRecord& record);
+  memory::Status CheckTokens(const std::vector<int32_t>& tokens) const;
+  // Tokens that were checked.
+  memory::Status AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
+                              const std::function<bool(const AppendProgress&)>& progress,
+                              std::vector<float>* losses = nullptr);
+  // Attachments follow the own past among Recall's sources.
+  int FirstAttachment() const { return static_cast<int>(past_.size()); }
+  std::string TextOf(uint64_t token_begin, uint64_t token_end) const;
   void TakeLosses(const std::vector<int32_t>& segment, const std::vector<float>& logits,
                   std::vector<float>* losses);
   void Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,

@@ -54,6 +54,10 @@ json OptionsToJson(const SessionOptions& options) {
           {"codec", kernels::CodecName(options.codec)},
           {"forget_own_past", options.forget_own_past},
           {"span_layers", options.span_layers},
+          {"policy", RecallPolicyName(options.policy)},
+          {"word_places", options.words.places},
+          {"place_threshold", options.words.place_threshold},
+          {"attention_threshold", options.words.attention_threshold},
           {"seed", options.seed}};
 }
 
@@ -73,6 +77,13 @@ SessionOptions OptionsFromJson(const json& from, const std::string& name) {
   }
   options.forget_own_past = from.at("forget_own_past").get<bool>();
   options.span_layers = from.at("span_layers").get<std::vector<int>>();
+  if (!memory::ParseRecallPolicy(from.value("policy", "attention"), &options.policy)) {
+    throw std::out_of_range("policy");
+  }
+  options.words.places = from.value("word_places", options.words.places);
+  options.words.place_threshold = from.value("place_threshold", options.words.place_threshold);
+  options.words.attention_threshold =
+      from.value("attention_threshold", options.words.attention_threshold);
   options.seed = from.at("seed").get<uint64_t>();
   options.name = name;
   return options;
@@ -81,11 +92,16 @@ SessionOptions OptionsFromJson(const json& from, const std::string& name) {
 }  // namespace
 
 std::string EncodeSessionRecord(const SessionRecord& record) {
+  json pins = json::array();
+  for (const SessionRecord::Pin& pin : record.pins) {
+    pins.push_back({pin.collection, pin.lineage, pin.position, pin.score});
+  }
   const json encoded = {{"version", kVersion},
                         {"fingerprint", record.fingerprint},
                         {"options", OptionsToJson(record.options)},
                         {"lineage", record.lineage},
                         {"collections", record.collections},
+                        {"pins", std::move(pins)},
                         {"tokens", Binary(record.tokens)},
                         {"logits", Binary(record.logits)},
                         {"sampler", Binary(record.sampler)},
@@ -113,6 +129,10 @@ Result<SessionRecord> DecodeSessionRecord(const std::string& bytes, const std::s
     record.options = OptionsFromJson(encoded.at("options"), name);
     record.lineage = encoded.at("lineage").get<memory::LineageId>();
     record.collections = encoded.at("collections").get<std::vector<std::string>>();
+    for (const json& pin : encoded.value("pins", json::array())) {
+      record.pins.push_back({pin.at(0).get<std::string>(), pin.at(1).get<uint64_t>(),
+                             pin.at(2).get<uint64_t>(), pin.at(3).get<double>()});
+    }
     record.tokens = Numbers<int32_t>(encoded, "tokens");
     record.logits = Numbers<float>(encoded, "logits");
     record.sampler = Bytes(encoded, "sampler");

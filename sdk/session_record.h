@@ -13,10 +13,18 @@
 namespace eidetic::sdk {
 
 struct SessionRecord {
+  // A block that words pinned (memory/span_choice.h).
+  struct Pin {
+    std::string collection;  // empty: the session's own past
+    memory::LineageId lineage = 0;
+    uint64_t position = 0;
+    double score = 0;
+  };
   std::string fingerprint;
   SessionOptions options;
   memory::LineageId lineage = 0;
   std::vector<std::string> collections;  // attached, of the same archive
+  std::vector<Pin> pins;
   std::vector<int32_t> tokens;
   std::vector<float> logits;  // after the last token; empty before the first
   std::string sampler;

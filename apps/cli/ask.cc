@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
+#include <chrono>
 #include <initializer_list>
 #include <string_view>
 
@@ -14,6 +15,12 @@ std::string ask_preface() {
 }
 
 namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
 
 constexpr const char* kWhite = " \t\r\n";
 
@@ -73,18 +80,24 @@ AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& req
   Session session(engine, request.session);
   for (const std::string& collection : request.collections) session.attach(archive, collection);
   GenerateOptions generate = request.generate;
+  const auto begin = Clock::now();
   if (request.chat) {
-    session.append(request.question, {.use_span = true, .role = "user"}, progress);
+    session.append(request.context + request.question,
+                   {.use_span = true, .role = "user", .words = request.question}, progress);
     generate.assistant_turn = true;
   } else {
     const bool own = request.prompt.empty();
-    session.append(ask_preface(), {.use_span = false});
-    session.append(own ? ask_prompt(request.question) : request.prompt, {.use_span = true},
-                   progress);
+    session.append(ask_preface() + request.context, {.use_span = false});
+    session.append(own ? ask_prompt(request.question) : request.prompt,
+                   {.use_span = true, .words = request.question}, progress);
     if (generate.stop.empty()) generate.stop = ask_stop();
   }
   AskReply reply;
-  reply.answer = session.generate(generate, on_text);
+  reply.answer = session.generate(generate, [&](std::string_view piece) {
+    if (reply.first_text_seconds == 0) reply.first_text_seconds = seconds_since(begin);
+    return !on_text || on_text(piece);
+  });
+  reply.seconds = seconds_since(begin);
   if (request.sources > 0) reply.sources = session.sources(request.sources);
   return reply;
 }

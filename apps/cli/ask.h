@@ -11,7 +11,8 @@ namespace eidetic::cli {
 
 struct AskRequest {
   std::string question;
-  std::string prompt{};  // when not empty: read as it is, instead of ask_prompt(question)
+  std::string context{};  // when not empty: text that is read before the question, not recalled
+  std::string prompt{};   // when not empty: read as it is, instead of ask_prompt(question)
   std::vector<std::string> collections{};
   bool chat = false;  // by the model's chat template instead of plain continuation
   SessionOptions session;
@@ -22,6 +23,8 @@ struct AskRequest {
 struct AskReply {
   Answer answer;
   std::vector<Passage> sources;
+  double first_text_seconds = 0;  // from the first token read to the first text of the answer
+  double seconds = 0;             // to the last
 };
 
 // What is read before anything is recalled: it tells the model that a text comes whose details

@@ -29,8 +29,9 @@ void print_sources(const std::vector<Passage>& sources, bool name_collections) {
     const Passage& p = sources[i];
     const std::string name = p.source.empty() ? "this session" : p.source;
     print_passage(i + 1, p, (name_collections ? p.collection + ": " : "") + name,
-                  fixed(100 * p.attention, 1) + " % of attention, " + fixed(100 * p.focus, 1) +
-                      " % in layer " + std::to_string(p.focus_layer));
+                  std::string("by ") + reason_of(p) + ", " + fixed(100 * p.attention, 1) +
+                      " % of attention, " + fixed(100 * p.focus, 1) + " % in layer " +
+                      std::to_string(p.focus_layer));
   }
 }
 
@@ -94,6 +95,7 @@ void add_ask_command(CLI::App& app, Action& action) {
   add_examples(*c,
                "  eidetic ask \"Where does Irene Adler live?\" --from books\n"
                "  eidetic ask \"Who wrote the letter?\" --from books --from notes --sources 3\n"
+               "  eidetic ask \"Where does Irene Adler live?\" --policy both\n"
                "  eidetic ask \"Who wrote the letter?\" --json | jq .answer");
   c->callback([flags, &action] { action = [flags] { return run_ask(*flags); }; });
 }

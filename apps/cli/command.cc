@@ -101,6 +101,11 @@ void SpanFlags::add(CLI::App& command) {
       ->check(CLI::IsMember({"int8", "fp16"}))
       ->type_name("NAME")
       ->group("Attention");
+  add_policy_flag(command, policy,
+                  "What is recalled: what attention chooses, the places that hold words of the "
+                  "question, or both; default: the profile's, else attention");
+  option("--word-places", word_places,
+         "Most places that words pin, of up to 5 blocks each; 0: the profile's, else 3; -1: none");
 }
 
 SessionOptions SpanFlags::session_options(eid_attention_mode mode) const {
@@ -114,6 +119,8 @@ SessionOptions SpanFlags::session_options(eid_attention_mode mode) const {
   options.query_offset = query_offset;
   options.codec = codec;
   options.span_layers = span_layers;
+  options.policy = policy_of(policy);
+  options.word_places = word_places;
   return options;
 }
 
@@ -212,6 +219,25 @@ void print_passage(std::size_t number, const Passage& passage, const std::string
                       Style::kDim);
 }
 
+void add_policy_flag(CLI::App& command, std::string& policy, const std::string& text) {
+  command.add_option("--policy", policy, text)
+      ->check(CLI::IsMember({"attention", "words", "both"}))
+      ->type_name("NAME")
+      ->group("Attention");
+}
+
+eid_recall_policy policy_of(const std::string& name) {
+  if (name == "attention") return EID_RECALL_ATTENTION;
+  if (name == "words") return EID_RECALL_WORDS;
+  return name == "both" ? EID_RECALL_BOTH : EID_RECALL_DEFAULT;
+}
+
+const char* reason_of(const Passage& passage) {
+  const bool by_words = (passage.reasons & EID_BY_WORDS) != 0;
+  if ((passage.reasons & EID_BY_ATTENTION) == 0) return by_words ? "words" : "none";
+  return by_words ? "both" : "attention";
+}
+
 nlohmann::json to_json(const Passage& passage) {
   nlohmann::json layers = nlohmann::json::array();
   for (const eid_layer_share& share : passage.layers) {
@@ -232,6 +258,8 @@ nlohmann::json to_json(const Passage& passage) {
           {"presence", passage.presence},
           {"score", passage.score},
           {"layers", std::move(layers)},
+          {"why", reason_of(passage)},
+          {"word_score", passage.word_score},
           {"text", passage.text}};
 }
 

@@ -55,11 +55,14 @@ struct ArchiveFlag {
 // What an archive that was opened to read lost with its log; empty when nothing.
 std::string log_damage(const Archive& archive);
 
-// --window, --sinks, --segment, --span-blocks, --candidates, --query-offset, --span-layers, --codec
+// --window, --sinks, --segment, --span-blocks, --candidates, --query-offset, --span-layers,
+// --codec,
+// --policy, --word-places
 struct SpanFlags {
   int window = 0, sinks = 0, segment = 0, span_blocks = 0, candidates = 0, query_offset = 0;
   std::vector<std::int32_t> span_layers;
-  std::string codec;
+  std::string codec, policy;
+  int word_places = 0;
 
   void add(CLI::App& command);
   SessionOptions session_options(eid_attention_mode mode) const;
@@ -99,6 +102,13 @@ const char* stop_reason_name(eid_stop_reason reason);
 // The collections to ask: `names`, or the archive's only one when none is named.
 std::vector<std::string> collections_to_ask(const Archive& archive,
                                             const std::vector<std::string>& names);
+
+// --policy attention|words|both
+void add_policy_flag(CLI::App& command, std::string& policy, const std::string& text);
+// EID_RECALL_DEFAULT for an empty name.
+eid_recall_policy policy_of(const std::string& name);
+// "words", "attention" or "both": why a passage was in the span.
+const char* reason_of(const Passage& passage);
 
 // "[1] name bytes 10-20, figures" and, under it, how the passage begins.
 void print_passage(std::size_t number, const Passage& passage, const std::string& name,

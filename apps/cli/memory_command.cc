@@ -2,6 +2,9 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
+#include <iterator>
+#include <optional>
+#include <tuple>
 
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
@@ -18,9 +21,9 @@ struct MemoryFlags {
   ArchiveFlag archive;
   ModelFlags model;
   std::vector<std::string> collections;
-  std::string collection, query;
+  std::string collection, query, policy;
   int limit = 8;
-  bool json = false;
+  bool words = false, json = false;
 };
 
 std::uint64_t count_of(const json& object, const char* key) {
@@ -112,19 +115,37 @@ int run_list(const MemoryFlags& flags) {
   return kExitOk;
 }
 
+// Words alone need no model.
+std::vector<Passage> search_all(Archive& archive, const std::vector<std::string>& collections,
+                                const MemoryFlags& flags, eid_recall_policy policy) {
+  std::optional<Engine> engine;
+  if (policy != EID_RECALL_WORDS) engine.emplace(flags.model.load());
+  std::vector<Passage> passages;
+  for (const std::string& name : collections) {
+    auto found = engine ? archive.search(*engine, name, flags.query, flags.limit, policy)
+                        : archive.search_words(name, flags.query, flags.limit);
+    std::move(found.begin(), found.end(), std::back_inserter(passages));
+  }
+  return passages;
+}
+
+// By what it was found, and how well.
+std::string found_by(const Passage& passage) {
+  std::string text = std::string("by ") + reason_of(passage);
+  if (passage.reasons & EID_BY_WORDS) text += ", words " + fixed(passage.word_score, 1);
+  if (passage.reasons & EID_BY_ATTENTION) text += ", score " + fixed(100 * passage.score, 1) + " %";
+  return text;
+}
+
 int run_search(const MemoryFlags& flags) {
   check_text(flags.query, "the query");
   Archive archive = flags.archive.open_to_read();
   const std::vector<std::string> names = collections_to_ask(archive, flags.collections);
-  const Engine engine = flags.model.load();
-  std::vector<Passage> passages;
-  for (const std::string& name : names) {
-    for (Passage& p : archive.search(engine, name, flags.query, flags.limit)) {
-      passages.push_back(std::move(p));
-    }
-  }
-  std::stable_sort(passages.begin(), passages.end(),
-                   [](const Passage& a, const Passage& b) { return a.score > b.score; });
+  const eid_recall_policy policy = flags.words ? EID_RECALL_WORDS : policy_of(flags.policy);
+  std::vector<Passage> passages = search_all(archive, names, flags, policy);
+  std::stable_sort(passages.begin(), passages.end(), [](const Passage& a, const Passage& b) {
+    return std::tie(a.word_score, a.score) > std::tie(b.word_score, b.score);
+  });
   if (passages.size() > static_cast<std::size_t>(flags.limit)) passages.resize(flags.limit);
   if (flags.json) {
     json items = json::array();
@@ -134,8 +155,7 @@ int run_search(const MemoryFlags& flags) {
   }
   for (std::size_t i = 0; i < passages.size(); ++i) {
     const Passage& p = passages[i];
-    print_passage(i + 1, p, p.collection + ": " + p.source,
-                  "score " + fixed(100 * p.score, 1) + " %");
+    print_passage(i + 1, p, p.collection + ": " + p.source, found_by(p));
   }
   if (passages.empty()) std::cout << "nothing was found\n";
   return kExitOk;
@@ -230,9 +250,15 @@ void add_memory_commands(CLI::App& app, Action& action) {
       ->check(CLI::Range(1, 1000))
       ->capture_default_str()
       ->type_name("N");
+  CLI::Option* words =
+      c->add_flag("--words", search->words,
+                  "Search by words alone; no model is loaded: the same as --policy words");
+  add_policy_flag(*c, search->policy, "By what to search; default: attention");
+  words->excludes("--policy");
   search->model.add(*c);
   add_command(c, action, search, run_search,
-              "  eidetic memory search \"the red-headed league\" --from books --limit 3");
+              "  eidetic memory search \"the red-headed league\" --from books --limit 3\n"
+              "  eidetic memory search \"the red-headed league\" --words");
 
   auto verify = std::make_shared<MemoryFlags>();
   add_command(memory->add_subcommand("verify", "Read every record and check it"), action, verify,

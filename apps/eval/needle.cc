@@ -27,6 +27,7 @@ SessionOptions session_options(const NeedleOptions& options, const std::string& 
   SessionOptions result = options.session;
   result.mode = apps::parse_mode(mode);
   result.seed = options.seed + index;
+  if (result.mode != EID_ATTENTION_STREAM) result.policy = EID_RECALL_ATTENTION;
   // The baselines keep no memory: their speed is that of the plain model.
   result.forget_own_past = result.mode == EID_ATTENTION_WINDOW || result.mode == EID_ATTENTION_FULL;
   return result;

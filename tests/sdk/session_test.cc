@@ -449,8 +449,8 @@ TEST_F(SessionTest, LossesAreThoseOfTheLogitsBeforeEachToken) {
   options.segment = 32;  // several segments: their edges count too
   auto session = Must(Session::Create(engine, options, nullptr));
   std::vector<float> losses;
-  MustOk(session->Append({tokens.begin(), tokens.begin() + 40}, false, {}, &losses));
-  MustOk(session->Append({tokens.begin() + 40, tokens.begin() + 100}, false, {}, &losses));
+  MustOk(session->Append({tokens.begin(), tokens.begin() + 40}, false, {}, {}, &losses));
+  MustOk(session->Append({tokens.begin() + 40, tokens.begin() + 100}, false, {}, {}, &losses));
   ASSERT_EQ(losses.size(), 100u);
   EXPECT_TRUE(std::isnan(losses[0]));
 

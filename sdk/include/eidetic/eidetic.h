@@ -118,19 +118,27 @@ typedef struct eid_passage {
   uint64_t byte_end;
   uint64_t token_begin; /* token range in the document's or session's stream */
   uint64_t token_end;
-  uint32_t blocks;  /* memory blocks in this passage */
-  double attention; /* sources: share of the answer's attention to the whole context, 0..1, the
-                     * mean over span layers, heads and answer tokens */
-  double focus;     /* sources: the same in `focus_layer` alone */
-  int focus_layer;  /* the model layer that looks things up: the retrieval profile's, else the one
-                     * whose attention was the most concentrated on few passages; -1: nothing was
-                     * attended to */
-  double score;     /* search: share of the retrieval mass, 0..1 */
-  double presence;  /* share of the span choices that held a block of this passage, 0..1, in the
-                     * span layer that held it most often */
+  uint32_t blocks;   /* memory blocks in this passage */
+  double attention;  /* sources: share of the answer's attention to the whole context, 0..1, the
+                      * mean over span layers, heads and answer tokens */
+  double focus;      /* sources: the same in `focus_layer` alone */
+  int focus_layer;   /* the model layer that looks things up: the retrieval profile's, else the one
+                      * whose attention was the most concentrated on few passages; -1: nothing was
+                      * attended to */
+  double score;      /* search: share of the retrieval mass, 0..1 */
+  double presence;   /* share of the span choices that held a block of this passage, 0..1, in the
+                      * span layer that held it most often */
+  uint32_t reasons;  /* why it was in the span, or found: bits of eid_recall_reason */
+  double word_score; /* how well its best place fits the words of the question (BM25), comparable
+                      * within one answer; 0 when words did not find it */
   const eid_layer_share* layers; /* in order of the layer; those that chose a block of it */
   size_t layer_count;
 } eid_passage;
+
+typedef enum eid_recall_reason {
+  EID_BY_ATTENTION = 1, /* the model's attention chose it */
+  EID_BY_WORDS = 2      /* it holds words of the question */
+} eid_recall_reason;
 
 typedef struct eid_passages {
   size_t count;
@@ -276,15 +284,25 @@ EID_API eid_status eid_archive_list(const eid_archive* archive, const char* coll
 EID_API eid_status eid_archive_stats(const eid_archive* archive, eid_string** json,
                                      eid_error* error);
 
+/* Who says which blocks of memory are recalled. */
+typedef enum eid_recall_policy {
+  EID_RECALL_DEFAULT = 0,   /* sessions: the profile's, else attention; search: attention */
+  EID_RECALL_ATTENTION = 1, /* the model's attention */
+  EID_RECALL_WORDS = 2,     /* the words of the question alone */
+  EID_RECALL_BOTH = 3       /* attention, and beside it the best places by words */
+} eid_recall_policy;
+
 typedef struct eid_search_options {
   size_t struct_size;
   const char* collection;
   const char* query;
   size_t query_length; /* or EID_NUL_TERMINATED */
   int limit;           /* passages; 0: 8 */
+  eid_recall_policy policy;
 } eid_search_options;
 
-/* The passages that the model's own attention would recall for the query. */
+/* The passages that would be recalled for the query. With EID_RECALL_WORDS `engine` may be NULL:
+ * the best places by words, each a block with its neighbours, by word_score. */
 EID_API eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
                                       const eid_search_options* options, eid_passages** passages,
                                       eid_error* error);
@@ -328,6 +346,12 @@ typedef struct eid_session_options {
   /* Where the session and its memory are kept. NULL: in RAM, gone when it is freed. */
   eid_archive* archive;
   const char* name; /* required with an archive; unique among its sessions */
+  /* Words beside attention (mode `stream` alone): the places of memory that speak of what is
+   * appended with `use_span` are pinned into the span, from the own past too, until the next such
+   * call; nothing of them is read again. */
+  eid_recall_policy policy;
+  int word_places; /* most places that are pinned, of up to 5 blocks each; 0: the profile's, else 3;
+                    * negative: none */
 } eid_session_options;
 
 EID_API eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
@@ -354,6 +378,9 @@ typedef struct eid_append_options {
   int use_span;     /* non-zero: these tokens may recall memory; zero: read with the span off */
   eid_progress_callback progress;
   void* user;
+  const char* words;   /* text whose words are searched, when the session's policy asks for that;
+                        * NULL: the appended text */
+  size_t words_length; /* or EID_NUL_TERMINATED */
   /* Not NULL: the negative log-likelihood of each token that was read, in nats, given all before
    * it; NaN for the first token of a session. Room for `token_count` numbers; needs `tokens`. */
   float* losses;
@@ -403,8 +430,8 @@ EID_API eid_status eid_session_generate(eid_session* session, const eid_generate
                                         eid_generate_result* result, eid_string** text,
                                         eid_error* error);
 
-/* The passages that were in the span during the last answer, by focus (rule 5). `limit` 0: all
- * of them. */
+/* The passages that were in the span during the last answer (rule 5): those that words pinned by
+ * word_score, then the others by focus. `limit` 0: all of them. */
 EID_API eid_status eid_session_sources(const eid_session* session, size_t limit,
                                        eid_passages** passages, eid_error* error);
 

@@ -69,11 +69,13 @@ struct Passage {
   std::uint64_t byte_begin = 0, byte_end = 0;
   std::uint64_t token_begin = 0, token_end = 0;
   std::uint32_t blocks = 0;
-  double attention = 0;  // sources(): share of the answer's attention, 0..1, mean over layers
-  double focus = 0;      // sources(): the same in the layer that looked something up
-  int focus_layer = -1;  // that model layer; -1: nothing was attended to
-  double score = 0;      // search(): share of the retrieval mass, 0..1
-  double presence = 0;   // share of the choices of one span layer that held it, 0..1
+  double attention = 0;       // sources(): share of the answer's attention, 0..1, mean over layers
+  double focus = 0;           // sources(): the same in the layer that looked something up
+  int focus_layer = -1;       // that model layer; -1: nothing was attended to
+  double score = 0;           // search(): share of the retrieval mass, 0..1
+  double presence = 0;        // share of the choices of one span layer that held it, 0..1
+  std::uint32_t reasons = 0;  // bits of eid_recall_reason: why it was in the span, or found
+  double word_score = 0;      // BM25 of its best place, comparable within one answer
   std::vector<eid_layer_share> layers{};  // what each span layer paid, in order of the layer
 };
 
@@ -145,6 +147,8 @@ inline std::vector<Passage> take(eid_passages* passages) {
                       p.focus_layer,
                       p.score,
                       p.presence,
+                      p.reasons,
+                      p.word_score,
                       {p.layers, p.layers + p.layer_count}});
   }
   return result;
@@ -361,17 +365,16 @@ class Archive {
     });
   }
 
-  // The passages that the model's own attention would recall for the query; `limit` 0: 8.
+  // The passages that would be recalled for the query; `limit` 0: 8.
   std::vector<Passage> search(const Engine& engine, const std::string& collection,
-                              std::string_view query, int limit = 0) {
-    auto o = detail::sized<eid_search_options>();
-    o.collection = detail::text_or_null(collection);
-    o.query = query.data() ? query.data() : "";
-    o.query_length = query.size();
-    o.limit = limit;
-    return detail::take(detail::made_by<eid_passages>([&](eid_passages** out, eid_error* error) {
-      return eid_archive_search(handle_.get(), engine.get(), &o, out, error);
-    }));
+                              std::string_view query, int limit = 0,
+                              eid_recall_policy policy = EID_RECALL_DEFAULT) {
+    return search(engine.get(), collection, query, limit, policy);
+  }
+  // The best places by words alone, by word_score; no model is needed. `limit` 0: 8.
+  std::vector<Passage> search_words(const std::string& collection, std::string_view query,
+                                    int limit = 0) {
+    return search(nullptr, collection, query, limit, EID_RECALL_WORDS);
   }
 
   // Reads every record and checks it. Damage does not throw: it is what the report is about.
@@ -391,6 +394,19 @@ class Archive {
   eid_archive* get() const noexcept { return handle_.get(); }
 
  private:
+  std::vector<Passage> search(eid_engine* engine, const std::string& collection,
+                              std::string_view query, int limit, eid_recall_policy policy) {
+    auto o = detail::sized<eid_search_options>();
+    o.collection = detail::text_or_null(collection);
+    o.query = query.data() ? query.data() : "";
+    o.query_length = query.size();
+    o.limit = limit;
+    o.policy = policy;
+    return detail::take(detail::made_by<eid_passages>([&](eid_passages** out, eid_error* error) {
+      return eid_archive_search(handle_.get(), engine, &o, out, error);
+    }));
+  }
+
   detail::Handle<eid_archive, eid_archive_free> handle_;
 };
 
@@ -407,11 +423,14 @@ struct SessionOptions {
   bool forget_own_past = false;
   std::vector<std::int32_t> span_layers{};  // empty: the profile's, else all attention layers
   std::uint64_t seed = 0;
+  eid_recall_policy policy = EID_RECALL_DEFAULT;  // whether words have a say beside attention
+  int word_places = 0;                            // negative: none
 };
 
 struct AppendOptions {
-  bool use_span = false;  // these tokens may recall memory
-  std::string role{};     // "user", "system", "assistant"; empty: plain text
+  bool use_span = false;     // these tokens may recall memory
+  std::string role{};        // "user", "system", "assistant"; empty: plain text
+  std::string_view words{};  // searched where the policy asks for it; empty: the appended text
 };
 
 struct GenerateOptions {
@@ -567,6 +586,8 @@ class Session {
     o.span_layers = options.span_layers.empty() ? nullptr : options.span_layers.data();
     o.span_layer_count = options.span_layers.size();
     o.seed = options.seed;
+    o.policy = options.policy;
+    o.word_places = options.word_places;
     o.archive = archive;
     o.name = detail::text_or_null(name);
     handle_.reset(detail::made_by<eid_session>([&](eid_session** out, eid_error* error) {
@@ -578,6 +599,8 @@ class Session {
     detail::Callback<Progress> callback(progress);
     o.role = detail::text_or_null(options.role);
     o.use_span = options.use_span;
+    o.words = options.words.data();
+    o.words_length = options.words.size();
     o.progress = detail::trampoline(progress);
     o.user = callback.user();
     auto error = detail::sized<eid_error>();
