@@ -16,7 +16,7 @@ static_assert(std::endian::native == std::endian::little);
 
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kVersion = 2, kOldestVersion = 1;
 
 template <typename T>
 json Binary(const std::vector<T>& values) {
@@ -118,10 +118,11 @@ Result<SessionRecord> DecodeSessionRecord(const std::string& bytes, const std::s
   try {
     const json encoded = json::from_cbor(bytes);
     const int version = encoded.at("version").get<int>();
-    if (version != kVersion) {
+    if (version < kOldestVersion || version > kVersion) {
       return Status(Code::kUnsupported,
                     "session '" + name + "' is stored in version " + std::to_string(version) +
-                        ", this program reads version " + std::to_string(kVersion),
+                        ", this program reads versions " + std::to_string(kOldestVersion) + " to " +
+                        std::to_string(kVersion),
                     "use a newer eidetic");
     }
     SessionRecord record;
@@ -129,6 +130,7 @@ Result<SessionRecord> DecodeSessionRecord(const std::string& bytes, const std::s
     record.options = OptionsFromJson(encoded.at("options"), name);
     record.lineage = encoded.at("lineage").get<memory::LineageId>();
     record.collections = encoded.at("collections").get<std::vector<std::string>>();
+    // Version 1 knew no words: attention alone chose, and nothing was pinned.
     for (const json& pin : encoded.value("pins", json::array())) {
       record.pins.push_back({pin.at(0).get<std::string>(), pin.at(1).get<uint64_t>(),
                              pin.at(2).get<uint64_t>(), pin.at(3).get<double>()});

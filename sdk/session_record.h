@@ -1,4 +1,4 @@
-// A saved session as bytes: docs/formats/session.md. Version 1.
+// A saved session as bytes: docs/formats/session.md. Version 2; reads 1 too.
 #ifndef EIDETIC_SDK_SESSION_RECORD_H_
 #define EIDETIC_SDK_SESSION_RECORD_H_
 

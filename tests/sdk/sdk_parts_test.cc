@@ -1,6 +1,8 @@
 // Parts of the SDK that need no weights.
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+
 #include <random>
 
 #include "memory/hash.h"
@@ -21,6 +23,7 @@ SessionRecord Sample() {
   record.options.name = "talk";
   record.lineage = 9;
   record.collections = {"books", "notes"};
+  record.pins = {{"books", 7, 64, 2.5}};
   record.tokens = {1, 2, 49151};
   record.logits = {0.5f, -1e30f, 3.25f};
   record.sampler = std::string("\0\x01\xff", 3);
@@ -40,6 +43,10 @@ TEST(SessionRecord, ComesBackAsItWentIn) {
   EXPECT_EQ(out->options.name, "talk");
   EXPECT_EQ(out->lineage, 9u);
   EXPECT_EQ(out->collections, in.collections);
+  ASSERT_EQ(out->pins.size(), 1u);
+  EXPECT_EQ(out->pins[0].collection, "books");
+  EXPECT_EQ(out->pins[0].position, 64u);
+  EXPECT_EQ(out->pins[0].score, 2.5);
   EXPECT_EQ(out->tokens, in.tokens);
   EXPECT_EQ(out->logits, in.logits);
   EXPECT_EQ(out->sampler, in.sampler);
@@ -50,20 +57,45 @@ TEST(SessionRecord, ComesBackAsItWentIn) {
 }
 
 // docs/formats/session.md describes these bytes: whoever changes them changes it, and the version.
-TEST(SessionRecord, HasTheBytesOfVersionOne) {
+TEST(SessionRecord, HasTheBytesOfVersionTwo) {
   const std::string bytes = EncodeSessionRecord(Sample());
   EXPECT_EQ(bytes.substr(0, 13),
-            "\xac\x6b"
+            "\xad\x6b"
             "collections");
-  EXPECT_NE(bytes.find("\x67options\xab\x70"
-                       "candidate_blocks\x18\x80"
-                       "ecodec\x64int8"),
+  EXPECT_NE(bytes.find(std::string("\x67options\xaf\x73"
+                                   "attention_threshold\xfa\0\0\0\0\x70"
+                                   "candidate_blocks\x18\x80"
+                                   "ecodec\x64int8",
+                                   62)),
+            std::string::npos);
+  EXPECT_NE(bytes.find("\x64pins\x81\x84\x65"
+                       "books\x07\x18\x40\xfa\x40\x20"),
             std::string::npos);
   EXPECT_NE(bytes.find("\x66tokens\x4c" + std::string("\x01\0\0\0\x02\0\0\0\xff\xbf\0\0", 12)),
             std::string::npos);
   EXPECT_NE(bytes.find("recall_random\x1b\xfe\xdc\xba\x98\x76\x54\x32\x10"), std::string::npos);
   EXPECT_EQ(memory::Sha256Hex(bytes),
-            "694e6182382b5783d8ec1d2fd5c43552f14e777e944f8c802f48098fea2ebd46");
+            "b55895e9777c6c6ce96344b551b584dbaddb5019f985d967d5f14fa9c5cce1ca");
+}
+
+TEST(SessionRecord, OfVersionOneIsReadAsRecalledByAttentionAlone) {
+  nlohmann::json old = nlohmann::json::from_cbor(EncodeSessionRecord(Sample()));
+  old["version"] = 1;
+  old.erase("pins");
+  for (const char* key : {"policy", "word_places", "place_threshold", "attention_threshold"}) {
+    old["options"].erase(key);
+  }
+  std::string bytes;
+  nlohmann::json::to_cbor(old, bytes);
+  const auto out = DecodeSessionRecord(bytes, "talk");
+  ASSERT_TRUE(out.ok()) << out.status().message();
+  EXPECT_EQ(out->options.policy, memory::RecallPolicy::kAttention);
+  EXPECT_TRUE(out->pins.empty());
+  EXPECT_EQ(out->tokens, Sample().tokens);
+  old["version"] = 3;
+  bytes.clear();
+  nlohmann::json::to_cbor(old, bytes);
+  EXPECT_EQ(DecodeSessionRecord(bytes, "talk").status().code(), Code::kUnsupported);
 }
 
 TEST(SessionRecord, TruncatedAtAnyByteIsAnErrorThatNamesTheSession) {
