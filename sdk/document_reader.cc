@@ -202,7 +202,8 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
       result.document = present->id;
       result.tokens = present->tokens;
       result.blocks = present->committed_blocks;
-      // A word index that was lost or damaged is made again; it is a cache: its trouble is no error.
+      // A word index that was lost or damaged is made again; it is a cache: its trouble is no
+      // error.
       static_cast<void>(archive->UpdateWords(options.collection).ok());
       return result;
     }
