@@ -77,7 +77,11 @@ std::string ask_stop() {
 
 AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& request,
              const OnText& on_text, const Progress& progress) {
-  Session session(engine, request.session);
+  SessionOptions options = request.session;
+  // Words find what a question is about where a small model's attention does not, and cost
+  // attention nothing: docs/decisions/061.
+  if (options.policy == EID_RECALL_DEFAULT) options.policy = EID_RECALL_BOTH;
+  Session session(engine, options);
   for (const std::string& collection : request.collections) session.attach(archive, collection);
   GenerateOptions generate = request.generate;
   const auto begin = Clock::now();

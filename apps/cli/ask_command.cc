@@ -95,7 +95,7 @@ void add_ask_command(CLI::App& app, Action& action) {
   add_examples(*c,
                "  eidetic ask \"Where does Irene Adler live?\" --from books\n"
                "  eidetic ask \"Who wrote the letter?\" --from books --from notes --sources 3\n"
-               "  eidetic ask \"Where does Irene Adler live?\" --policy both\n"
+               "  eidetic ask \"Where does Irene Adler live?\" --policy words\n"
                "  eidetic ask \"Who wrote the letter?\" --json | jq .answer");
   c->callback([flags, &action] { action = [flags] { return run_ask(*flags); }; });
 }
