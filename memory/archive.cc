@@ -94,13 +94,15 @@ Status CompareCollections(const CollectionRecord& there, const CollectionRecord&
 
 Status CheckName(const char* kind, std::string_view name, size_t max_bytes) {
   if (name.empty() || name.size() > max_bytes) {
-    return Status(Code::kInvalidArgument, std::string("the name of a ") + kind + " has " +
-                                              std::to_string(name.size()) + " bytes, must be 1.." +
-                                              std::to_string(max_bytes));
+    return Status(Code::kInvalidArgument,
+                  std::string("the name of a ") + kind + " has " + std::to_string(name.size()) +
+                      " bytes, must be 1.." + std::to_string(max_bytes),
+                  "choose a name of that length");
   }
   if (name.find('\0') != std::string_view::npos) {
     return Status(Code::kInvalidArgument,
-                  std::string("the name of a ") + kind + " holds a NUL byte");
+                  std::string("the name of a ") + kind + " holds a NUL byte",
+                  "take it out: names end at the first NUL");
   }
   return {};
 }
@@ -241,7 +243,8 @@ Status CollectionRecord::Validate() const {
   EID_RETURN_IF_ERROR(layout.Validate());
   const auto refuse = [](const char* what, int value, const std::string& range) {
     return Status(Code::kInvalidArgument,
-                  std::string(what) + " is " + std::to_string(value) + ", must be " + range);
+                  std::string(what) + " is " + std::to_string(value) + ", must be " + range,
+                  "correct it, or leave it open for the default");
   };
   if (window < 1 || window > format::kMaxReadTokens) {
     return refuse("the window", window, "1 to " + std::to_string(format::kMaxReadTokens));

@@ -88,7 +88,8 @@ class RocksRecordStore : public RecordStore {
         damage_(std::move(damage)) {}
 
   ~RocksRecordStore() override {
-    if (!options_.read_only) {
+    // RocksDB writes by path: not into what may be another archive there.
+    if (!options_.read_only && lock_->IsInPlace()) {
       // Empties the log: what is left on disk is tables alone. A failure loses nothing, since what
       // was acknowledged is in the log.
       static_cast<void>(db_->Flush(rocksdb::FlushOptions(), database_.handles).ok());
@@ -99,6 +100,7 @@ class RocksRecordStore : public RecordStore {
     if (options_.read_only) return ReadOnlyWrite()(options_.path);
     std::lock_guard lock(write_mutex_);
     if (!write_error_.ok()) return write_error_;
+    if (const Status there = CheckInPlace(); !there.ok()) return write_error_ = there;
     rocksdb::WriteBatch changes(batch.bytes() + 64 * batch.changes().size());
     rocksdb::Status status;
     for (const RecordBatch::Change& change : batch.changes()) {
@@ -128,7 +130,10 @@ class RocksRecordStore : public RecordStore {
           FromRocks(status, "writing " + std::to_string(batch.bytes()) + " bytes", options_.path);
       return write_error_;
     }
-    if (durable) Acknowledge();
+    if (!durable) return {};
+    // What went to files without a name is not durable.
+    if (const Status there = CheckInPlace(); !there.ok()) return write_error_ = there;
+    Acknowledge();
     return {};
   }
 
@@ -211,6 +216,13 @@ class RocksRecordStore : public RecordStore {
  private:
   rocksdb::ColumnFamilyHandle* Handle(Family family) const {
     return database_.handles[static_cast<size_t>(family)];
+  }
+
+  Status CheckInPlace() const {
+    if (lock_->IsInPlace()) return {};
+    return Status(Code::kIoError,
+                  "the archive at " + options_.path + " was removed or exchanged while it was open",
+                  "put it back and open it again, or make it anew");
   }
 
   // Marks the log behind a batch that is durable: damage before the mark is then never taken for
@@ -331,6 +343,22 @@ bool IsDatabase(const fs::path& folder) {
   return fs::exists(folder / kDatabaseFolder / "CURRENT", error);
 }
 
+// The making of a database ends with CURRENT, and only then come tables and logs: without it they
+// are a damaged one's, and a new one in their place would delete them.
+Status RefuseRemains(const RocksOptions& options) {
+  std::error_code absent;
+  for (fs::directory_iterator at(DatabaseFolder(options.path), absent), end; at != end;
+       at.increment(absent)) {
+    const std::string kind = at->path().extension().string();
+    if (kind != ".sst" && kind != ".blob" && kind != ".log") continue;
+    return Status(Code::kCorruption,
+                  "the archive at " + options.path + " has lost the file " + kDatabaseFolder +
+                      "/CURRENT, without which the others cannot be read",
+                  "restore the archive from a backup");
+  }
+  return {};
+}
+
 // The folder is there, has nothing of others in it, or the reason why it cannot be used.
 Status PrepareFolder(const RocksOptions& options) {
   const fs::path folder = options.path;
@@ -338,8 +366,10 @@ Status PrepareFolder(const RocksOptions& options) {
   if (IsDatabase(folder)) return {};
   const bool exists = fs::exists(folder, error);
   if (exists && !fs::is_directory(folder, error)) {
-    return Status(Code::kInvalidArgument, options.path + " is a file, not an archive's folder");
+    return Status(Code::kInvalidArgument, options.path + " is a file, not an archive's folder",
+                  "give the path of an archive, or of a folder that is empty or does not exist");
   }
+  EID_RETURN_IF_ERROR(RefuseRemains(options));
   if (exists) {
     fs::directory_iterator at(folder, error);
     if (error) {
@@ -385,6 +415,13 @@ Result<Database> OpenDatabase(const RocksOptions& options, rocksdb::WALRecoveryM
           ? rocksdb::DB::OpenForReadOnly(wanted, folder, descriptors, &database.handles, &opened)
           : rocksdb::DB::Open(wanted, folder, descriptors, &database.handles, &opened);
   database.db.reset(opened);
+  // RocksDB's own list, by path: our lock is on a folder that was exchanged since.
+  if (status.ToString().find("lock hold by current process") != std::string::npos) {
+    return Status(Code::kLocked,
+                  "an archive that was at " + options.path +
+                      " before is still open to be written in this process",
+                  "free that archive and its sessions first");
+  }
   EID_RETURN_IF_ERROR(FromRocks(status, "opening the database", options.path));
   return database;
 }
@@ -424,7 +461,8 @@ Result<Database> OpenWhatIsThere(const RocksOptions& options,
 
 Result<std::unique_ptr<RecordStore>> OpenRocksRecordStore(const RocksOptions& options) {
   if (options.path.empty()) {
-    return Status(Code::kInvalidArgument, "the path of the archive is empty");
+    return Status(Code::kInvalidArgument, "the path of the archive is empty",
+                  "give the path of an archive");
   }
   EID_RETURN_IF_ERROR(PrepareFolder(options));
   std::unique_ptr<WriterLock> lock;

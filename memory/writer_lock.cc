@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -18,16 +19,19 @@ std::string ProgramName() {
   return error ? "unknown program" : program.filename().string();
 }
 
-std::string DescribeThisProcess() {
+std::string ThisProcess() {
   char host[256] = "unknown host";
   if (gethostname(host, sizeof host - 1) != 0) std::strcpy(host, "unknown host");
+  return "pid " + std::to_string(getpid()) + " on host " + host + " ";
+}
+
+std::string DescribeThisProcess() {
   std::time_t now = std::time(nullptr);
   std::tm utc{};
   gmtime_r(&now, &utc);
   char since[32];
   std::strftime(since, sizeof since, "%Y-%m-%dT%H:%M:%SZ", &utc);
-  return "pid " + std::to_string(getpid()) + " on host " + host + " (" + ProgramName() +
-         ") since " + since;
+  return ThisProcess() + "(" + ProgramName() + ") since " + since;
 }
 
 std::string ReadHolder(int descriptor) {
@@ -48,13 +52,18 @@ Status SystemError(const std::string& doing, const std::string& file, int error)
 Result<std::unique_ptr<WriterLock>> WriterLock::Acquire(const std::string& file) {
   const int descriptor = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (descriptor < 0) return SystemError("cannot open the lock file", file, errno);
-  auto lock = std::unique_ptr<WriterLock>(new WriterLock(descriptor));
+  auto lock = std::unique_ptr<WriterLock>(new WriterLock(file, descriptor));
   if (flock(descriptor, LOCK_EX | LOCK_NB) != 0) {
     if (errno != EWOULDBLOCK) return SystemError("cannot lock", file, errno);
-    return Status(Code::kLocked,
-                  "the archive at " + std::filesystem::path(file).parent_path().string() +
-                      " is being written by " + ReadHolder(descriptor),
-                  "wait until that process has finished, stop it, or open the archive read-only");
+    const std::string holder = ReadHolder(descriptor);
+    const bool own = holder.starts_with(ThisProcess());
+    return Status(
+        Code::kLocked,
+        "the archive at " + std::filesystem::path(file).parent_path().string() +
+            " is being written by " + holder + (own ? ", which is this very process" : ""),
+        own ? "use the archive that is open, or free it and its sessions first; to read, open it "
+              "read-only"
+            : "wait until that process has finished, stop it, or open the archive read-only");
   }
   // For the message of others only: the lock itself is the kernel's, so a full disk is no obstacle.
   const std::string holder = DescribeThisProcess() + "\n";
@@ -63,6 +72,13 @@ Result<std::unique_ptr<WriterLock>> WriterLock::Acquire(const std::string& file)
     static_cast<void>(written);
   }
   return lock;
+}
+
+bool WriterLock::IsInPlace() const {
+  struct stat held {
+  }, there{};
+  return fstat(descriptor_, &held) == 0 && stat(file_.c_str(), &there) == 0 &&
+         held.st_dev == there.st_dev && held.st_ino == there.st_ino;
 }
 
 WriterLock::~WriterLock() {

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <string>
+#include <utility>
 
 #include "memory/status.h"
 
@@ -17,11 +18,14 @@ class WriterLock {
   // process itself: the message says who, where and since when.
   static Result<std::unique_ptr<WriterLock>> Acquire(const std::string& file);
   ~WriterLock();
+  // Whether the file is still the one under its path: not when the folder was removed or exchanged.
+  bool IsInPlace() const;
   WriterLock(const WriterLock&) = delete;
   WriterLock& operator=(const WriterLock&) = delete;
 
  private:
-  explicit WriterLock(int descriptor) : descriptor_(descriptor) {}
+  WriterLock(std::string file, int descriptor) : file_(std::move(file)), descriptor_(descriptor) {}
+  std::string file_;
   int descriptor_;
 };
 

@@ -76,9 +76,11 @@ c10::Device OpenDevice(const std::string& name) {
 }
 
 void SetComputeThreads(int threads) {
-  if (threads < 0) {
+  constexpr int kMostThreads = 1024;
+  if (threads < 0 || threads > kMostThreads) {
     throw Error(ErrorCode::kInvalidArgument,
-                "threads is " + std::to_string(threads) + "; it must be 0 or more",
+                "threads is " + std::to_string(threads) + "; it must be 0 to " +
+                    std::to_string(kMostThreads),
                 "Pass 0 for one thread per core.");
   }
   if (threads == 0) threads = static_cast<int>(std::thread::hardware_concurrency());

@@ -17,21 +17,7 @@ constexpr char kStateVersion = 1;
   throw Error(ErrorCode::kInvalidArgument,
               std::string("sampling option ") + name + " is " + std::to_string(value) +
                   ", not within " + range,
-              {});
-}
-
-// Written so that NaN fails each of them.
-void CheckOptions(const SamplingOptions& options) {
-  const auto finite = [](float value) { return std::isfinite(value); };
-  if (!finite(options.temperature) || !(options.temperature >= 0)) {
-    FailOption("temperature", options.temperature, "0 and above");
-  }
-  if (options.top_k < 0) FailOption("top_k", options.top_k, "0 and above");
-  if (!(options.top_p >= 0 && options.top_p <= 1)) FailOption("top_p", options.top_p, "0 to 1");
-  if (!(options.min_p >= 0 && options.min_p <= 1)) FailOption("min_p", options.min_p, "0 to 1");
-  if (!finite(options.repetition_penalty) || !(options.repetition_penalty > 0)) {
-    FailOption("repetition_penalty", options.repetition_penalty, "above 0");
-  }
+              "correct it, or leave it 0 to turn it off");
 }
 
 struct Candidate {
@@ -150,13 +136,27 @@ uint64_t Xoshiro256StarStar(uint64_t* s) {
 
 }  // namespace
 
+// Written so that NaN fails each of them.
+void CheckSamplingOptions(const SamplingOptions& options) {
+  const auto finite = [](float value) { return std::isfinite(value); };
+  if (!finite(options.temperature) || !(options.temperature >= 0)) {
+    FailOption("temperature", options.temperature, "0 and above");
+  }
+  if (options.top_k < 0) FailOption("top_k", options.top_k, "0 and above");
+  if (!(options.top_p >= 0 && options.top_p <= 1)) FailOption("top_p", options.top_p, "0 to 1");
+  if (!(options.min_p >= 0 && options.min_p <= 1)) FailOption("min_p", options.min_p, "0 to 1");
+  if (!finite(options.repetition_penalty) || !(options.repetition_penalty > 0)) {
+    FailOption("repetition_penalty", options.repetition_penalty, "above 0");
+  }
+}
+
 Sampler::Sampler(uint64_t seed) {
   for (uint64_t& word : state_) word = SplitMix64(&seed);
 }
 
 int32_t Sampler::Sample(const std::vector<float>& logits, const std::vector<int32_t>& recent,
                         const SamplingOptions& options) {
-  CheckOptions(options);
+  CheckSamplingOptions(options);
   std::vector<Candidate> candidates = Penalised(logits, recent, options.repetition_penalty);
   if (options.temperature == 0) {
     return std::min_element(candidates.begin(), candidates.end(), Before)->token;
@@ -184,14 +184,15 @@ void Sampler::Restore(const std::string& state) {
                 "a sampler's state has " + std::to_string(state.size()) + " bytes" +
                     (state.empty() ? "" : " and version " + std::to_string(state[0])) + ", not " +
                     std::to_string(expected) + " bytes of version " + std::to_string(kStateVersion),
-                {});
+                "restore the archive from a backup");
   }
   uint64_t words[4] = {};
   for (size_t i = 0; i < 32; ++i) {
     words[i / 8] |= static_cast<uint64_t>(static_cast<uint8_t>(state[1 + i])) << (i % 8 * 8);
   }
   if ((words[0] | words[1] | words[2] | words[3]) == 0) {  // from there only zeros would follow
-    throw Error(ErrorCode::kCorruption, "a sampler's state is all zeros", {});
+    throw Error(ErrorCode::kCorruption, "a sampler's state is all zeros",
+                "restore the archive from a backup");
   }
   std::copy(words, words + 4, state_);
 }

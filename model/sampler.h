@@ -17,6 +17,9 @@ struct SamplingOptions {
   float repetition_penalty = 1;  // > 0; divides positive and multiplies negative logits
 };
 
+// Throws kInvalidArgument for an option out of range.
+void CheckSamplingOptions(const SamplingOptions& options);
+
 // Not thread-safe. The same seed and logits give the same draws on every machine (rule 9).
 class Sampler {
  public:

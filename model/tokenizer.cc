@@ -195,7 +195,7 @@ class BpeTokenizer final : public Tokenizer {
       throw Error(ErrorCode::kInvalidArgument,
                   "token " + std::to_string(token) + " is not within the vocabulary of " +
                       std::to_string(tables_.bytes.size()),
-                  {});
+                  "pass tokens of this model's own tokenizer");
     }
   }
 

@@ -73,9 +73,10 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_ingest_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_ingest_options", &given));
-    EID_RETURN_IF_ERROR(sdk::RequireText(given.collection, "collection"));
-    EID_RETURN_IF_ERROR(sdk::RequireText(given.source, "source"));
+    EID_RETURN_IF_ERROR(sdk::RequireName(given.collection, "collection"));
+    EID_RETURN_IF_ERROR(sdk::RequireName(given.source, "source"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(given.text, "text"));
+    EID_RETURN_IF_ERROR(sdk::RequireLength(given.text, given.text_length, "text"));
     sdk::IngestOptions wanted;
     wanted.collection = given.collection;
     wanted.source = given.source;
@@ -147,6 +148,7 @@ eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
     }
     EID_RETURN_IF_ERROR(sdk::RequireText(given.collection, "collection"));
     EID_RETURN_IF_ERROR(sdk::RequireText(given.query, "query"));
+    EID_RETURN_IF_ERROR(sdk::RequireLength(given.query, given.query_length, "query"));
     if (given.limit < 0) {
       return Status(Code::kInvalidArgument, "limit is " + std::to_string(given.limit),
                     "use 1 or more, or 0 for the default");

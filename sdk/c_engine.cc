@@ -72,6 +72,7 @@ eid_status eid_engine_tokenize(const eid_engine* engine, const char* text, size_
     EID_RETURN_IF_ERROR(sdk::RequireHandle(count, "count"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     if (capacity > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(tokens, "tokens"));
+    if (length > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(text, "text"));
     const std::vector<int32_t> ids =
         engine->engine->tokenizer().Encode(sdk::View(text, length), special != 0);
     std::copy_n(ids.begin(), std::min(capacity, ids.size()), tokens);

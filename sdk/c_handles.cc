@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <utility>
 
+#include "model/utf8.h"
+
 namespace eidetic::sdk {
 
 using memory::Code;
@@ -27,6 +29,26 @@ struct OwnedPassages : eid_passages {
   std::vector<eid_passage> views;
 };
 
+// An error that does not know better says what helps against its kind.
+std::string RemedyOf(const Status& status) {
+  if (!status.remedy().empty()) return status.remedy();
+  switch (status.code()) {
+    case Code::kCorruption:
+      return "run `eidetic memory verify` to see what is damaged; ingest the named documents "
+             "again, or restore the archive from a backup";
+    case Code::kIoError:
+      return "check that the file or folder is there, its permissions, and the disk";
+    case Code::kNoSpace:
+      return "free space and run again";
+    case Code::kOutOfMemory:
+      return "close other programs, or use a smaller window or cache budget";
+    case Code::kInternal:
+      return "please report this with what led to it";
+    default:
+      return {};
+  }
+}
+
 void CopyTruncated(const std::string& text, char* to, size_t capacity) {
   size_t length = std::min(text.size(), capacity - 1);
   // Never half a UTF-8 character at the end.
@@ -49,7 +71,7 @@ eid_status Report(const Status& status, eid_error* error) {
   if (error->struct_size != 0 && error->struct_size < kKnownSizes<eid_error>.front()) return code;
   error->status = code;
   CopyTruncated(status.message(), error->message, sizeof(error->message));
-  CopyTruncated(status.remedy(), error->remedy, sizeof(error->remedy));
+  CopyTruncated(RemedyOf(status), error->remedy, sizeof(error->remedy));
   return code;
 }
 
@@ -72,9 +94,30 @@ Status RequireText(const char* text, const char* name) {
                 std::string(name) + (text == nullptr ? " is NULL" : " is empty"), "set it");
 }
 
+Status RequireName(const char* text, const char* name) {
+  EID_RETURN_IF_ERROR(RequireText(text, name));
+  const size_t bad = model::FindInvalidUtf8(text);
+  if (bad == std::string_view::npos) return Status();
+  return Status(Code::kInvalidArgument,
+                std::string(name) + " is not UTF-8: the sequence at byte " + std::to_string(bad) +
+                    " is invalid",
+                "give it a name in UTF-8");
+}
+
+Status RequireLength(const char* text, size_t length, const char* name) {
+  if (text == nullptr && length != 0 && length != EID_NUL_TERMINATED) {
+    return Status(Code::kInvalidArgument,
+                  std::string(name) + " is NULL, with a length of " + std::to_string(length),
+                  "set both, or neither");
+  }
+  if (text == nullptr || *text == '\0' || length != 0) return Status();
+  return Status(Code::kInvalidArgument, std::string(name) + " is set, and " + name + "_length is 0",
+                std::string("set ") + name + "_length to its bytes, or to EID_NUL_TERMINATED");
+}
+
 Status RequireHandle(const void* handle, const char* name) {
   if (handle != nullptr) return Status();
-  return Status(Code::kInvalidArgument, std::string(name) + " is NULL");
+  return Status(Code::kInvalidArgument, std::string(name) + " is NULL", "pass one");
 }
 
 eid_string* NewString(std::string text) {

@@ -120,6 +120,10 @@ inline std::string_view View(const char* data, size_t length) {
 }
 // Refuses a null or empty argument, naming it.
 memory::Status RequireText(const char* text, const char* name);
+// The same for the name of something to be kept, which must be UTF-8.
+memory::Status RequireName(const char* text, const char* name);
+// Refuses text that was given without its length.
+memory::Status RequireLength(const char* text, size_t length, const char* name);
 memory::Status RequireHandle(const void* handle, const char* name);
 
 eid_string* NewString(std::string text);

@@ -35,6 +35,12 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
       Size(given.query_offset, profile.calibrated ? profile.query_offset : options.window);
   EID_ASSIGN_OR_RETURN(options.codec, sdk::CodecOption(given.codec));
   options.forget_own_past = given.forget_own_past != 0;
+  if (given.span_layers == nullptr && given.span_layer_count > 0) {
+    return Status(
+        Code::kInvalidArgument,
+        "span_layers is NULL, with a span_layer_count of " + std::to_string(given.span_layer_count),
+        "set both, or neither for the profile's layers");
+  }
   if (given.span_layers != nullptr) {
     options.span_layers.assign(given.span_layers, given.span_layers + given.span_layer_count);
   } else {
@@ -47,6 +53,7 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
   options.words = profile.words;
   options.words.places = Size(given.word_places, profile.words.places);
   options.seed = given.seed;
+  if (given.archive != nullptr) EID_RETURN_IF_ERROR(sdk::RequireName(given.name, "name"));
   if (given.name != nullptr) options.name = given.name;
   return options;
 }
@@ -143,7 +150,9 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
     EID_RETURN_IF_ERROR(use.status());
     eid_append_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_append_options", &given));
+    EID_RETURN_IF_ERROR(sdk::RequireLength(given.text, given.text_length, "text"));
     const std::string_view text = sdk::View(given.text, given.text_length);
+    EID_RETURN_IF_ERROR(sdk::RequireLength(given.words, given.words_length, "words"));
     const std::string_view words = sdk::View(given.words, given.words_length);
     const bool use_span = given.use_span != 0;
     if (given.tokens != nullptr && given.text != nullptr) {

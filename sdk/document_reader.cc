@@ -48,9 +48,10 @@ Result<std::vector<int32_t>> SinkTokens(const model::Tokenizer& tokenizer, int s
 
 Status CheckOptions(const IngestOptions& options) {
   if (options.commit_seconds >= 0) return Status();  // NaN is refused too
-  return Status(Code::kInvalidArgument, "commit_seconds is " +
-                                            std::to_string(options.commit_seconds) +
-                                            ", must be 0 (after every segment) or more");
+  return Status(Code::kInvalidArgument,
+                "commit_seconds is " + std::to_string(options.commit_seconds) +
+                    ", must be 0 (after every segment) or more",
+                "correct it, or leave it 0 for the default");
 }
 
 // The collection to read into, made when it is not there.

@@ -29,6 +29,16 @@ Code CodeOf(model::ErrorCode code) {
   return Code::kInternal;
 }
 
+constexpr char kMemoryRemedy[] = "close other programs, or use a smaller window or cache budget";
+
+// LibTorch's allocators, of the CPU and of CUDA, tell it in words only.
+bool IsOutOfMemory(const std::string& message) {
+  for (const char* words : {"not enough memory", "can't allocate memory", "out of memory"}) {
+    if (message.find(words) != std::string::npos) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 Status StatusOfCurrentException() {
@@ -39,11 +49,13 @@ Status StatusOfCurrentException() {
   } catch (const model::Error& error) {
     return Status(CodeOf(error.code()), error.what(), error.remedy());
   } catch (const std::bad_alloc&) {
-    return Status(Code::kOutOfMemory, "out of memory",
-                  "close other programs, or use a smaller window or cache budget");
+    return Status(Code::kOutOfMemory, "out of memory", kMemoryRemedy);
   } catch (const std::exception& error) {
     // LibTorch's messages end in a stack trace; the first line says what happened.
-    std::string message = error.what();
+    const std::string message = error.what();
+    if (IsOutOfMemory(message)) {
+      return Status(Code::kOutOfMemory, message.substr(0, message.find('\n')), kMemoryRemedy);
+    }
     return Status(Code::kInternal, message.substr(0, message.find('\n')),
                   "please report this with the command that led to it");
   } catch (...) {

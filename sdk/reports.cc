@@ -13,6 +13,21 @@ using nlohmann::json;
 
 namespace {
 
+// Names that an archive was given by another library, or that come from a model file, need not be
+// UTF-8.
+std::string Text(const json& report) {
+  return report.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+}  // namespace
+
+json PoolJson(const memory::PoolStats& pool) {
+  return {
+      {"hits", pool.hits}, {"misses", pool.misses}, {"bytes", pool.bytes}, {"budget", pool.budget}};
+}
+
+namespace {
+
 json ConfigJson(const model::ModelConfig& config) {
   json out = {
       {"architecture", config.architecture},  {"name", config.name},
@@ -68,7 +83,7 @@ std::string EngineJson(const Engine& engine) {
   out["weight_bytes"] = engine.model().weight_bytes();
   out["device"] = engine.model().device();
   out["retrieval_profile"] = ProfileJson(engine.profile());
-  return out.dump();
+  return Text(out);
 }
 
 std::string ModelFileJson(const std::string& path) {
@@ -101,7 +116,7 @@ std::string ModelFileJson(const std::string& path) {
     out["retrieval_profile"] = {{"path", ProfilePathOf(path)},
                                 {"error", profile.status().message()}};
   }
-  return out.dump();
+  return Text(out);
 }
 
 Result<std::string> ListJson(const memory::Archive& archive, const std::string& collection) {
@@ -136,41 +151,47 @@ Result<std::string> ListJson(const memory::Archive& archive, const std::string& 
     EID_ASSIGN_OR_RETURN(std::vector<std::string> sessions, archive.Sessions());
     for (const std::string& name : sessions) out["sessions"].push_back({{"name", name}});
   }
-  return out.dump();
+  return Text(out);
 }
 
 Result<std::string> StatsJson(const memory::Archive& archive) {
-  uint64_t document_count = 0, blocks = 0, tokens = 0, text_bytes = 0;
+  uint64_t documents = 0, incomplete = 0, blocks = 0, tokens = 0, text_bytes = 0;
   EID_ASSIGN_OR_RETURN(std::vector<memory::CollectionRecord> collections, archive.Collections());
   for (const memory::CollectionRecord& record : collections) {
-    EID_ASSIGN_OR_RETURN(std::vector<memory::DocumentRecord> documents,
+    EID_ASSIGN_OR_RETURN(std::vector<memory::DocumentRecord> members,
                          archive.Documents(record.name));
-    document_count += documents.size();
-    for (const memory::DocumentRecord& document : documents) {
+    for (const memory::DocumentRecord& document : members) {
+      ++(document.complete ? documents : incomplete);
       blocks += document.committed_blocks;
       tokens += document.committed_tokens;
       text_bytes += document.bytes;
     }
   }
+  uint64_t session_blocks = 0, session_tokens = 0;
+  EID_ASSIGN_OR_RETURN(std::vector<memory::LineageRecord> lineages, archive.store().Lineages());
+  for (const memory::LineageRecord& lineage : lineages) {
+    if (!lineage.owner.starts_with("session/")) continue;
+    session_blocks += lineage.committed_blocks;
+    session_tokens += lineage.committed_tokens;
+  }
   EID_ASSIGN_OR_RETURN(uint64_t size, archive.SizeOnDisk());
   EID_ASSIGN_OR_RETURN(std::vector<std::string> sessions, archive.Sessions());
-  const memory::PoolStats pool = archive.store().pool_stats();
-  json out = {{"path", archive.path()},
-              {"bytes_on_disk", size},
-              {"collections", collections.size()},
-              {"documents", document_count},
-              {"sessions", sessions.size()},
-              {"blocks", blocks},
-              {"tokens", tokens},
-              {"text_bytes", text_bytes},
-              {"bytes_per_token",
-               tokens == 0 ? 0.0 : static_cast<double>(size) / static_cast<double>(tokens)},
-              {"pool",
-               {{"hits", pool.hits},
-                {"misses", pool.misses},
-                {"bytes", pool.bytes},
-                {"budget", pool.budget}}}};
-  return out.dump();
+  const uint64_t all = tokens + session_tokens;
+  json out = {
+      {"path", archive.path()},
+      {"bytes_on_disk", size},
+      {"collections", collections.size()},
+      {"documents", documents},
+      {"incomplete", incomplete},
+      {"blocks", blocks},
+      {"tokens", tokens},
+      {"text_bytes", text_bytes},
+      {"sessions", sessions.size()},
+      {"session_blocks", session_blocks},
+      {"session_tokens", session_tokens},
+      {"bytes_per_token", all == 0 ? 0.0 : static_cast<double>(size) / static_cast<double>(all)},
+      {"pool", PoolJson(archive.store().pool_stats())}};
+  return Text(out);
 }
 
 std::string VerifyJson(const memory::VerifyReport& report) {
@@ -188,7 +209,7 @@ std::string VerifyJson(const memory::VerifyReport& report) {
                                   {"documents", digest.documents},
                                   {"blocks", digest.blocks}});
   }
-  return out.dump();
+  return Text(out);
 }
 
 }  // namespace eidetic::sdk

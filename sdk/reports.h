@@ -1,7 +1,8 @@
-// What the C interface tells as JSON. The fields are listed in docs/cli.md.
+// What the C interface tells as JSON. The fields are listed in docs/reports.md.
 #ifndef EIDETIC_SDK_REPORTS_H_
 #define EIDETIC_SDK_REPORTS_H_
 
+#include <nlohmann/json.hpp>
 #include <string>
 
 #include "memory/archive.h"
@@ -9,6 +10,7 @@
 
 namespace eidetic::sdk {
 
+nlohmann::json PoolJson(const memory::PoolStats& pool);
 std::string EngineJson(const Engine& engine);
 // Of a file's header and tables, without its weights. Throws model::Error.
 std::string ModelFileJson(const std::string& path);

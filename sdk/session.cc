@@ -9,6 +9,7 @@
 
 #include "sdk/chat_tokens.h"
 #include "sdk/error_wall.h"
+#include "sdk/reports.h"
 #include "sdk/session_record.h"
 
 namespace eidetic::sdk {
@@ -49,9 +50,19 @@ model::AttentionMode ModelMode(SessionMode mode) {
   return model::AttentionMode::kStream;
 }
 
-Status OutOfRange(const char* what, int value, const char* range) {
+// As retrieval profiles and the archive's readers have them.
+constexpr int kMostTokens = 1 << 24;
+constexpr int kMostSinks = 65536;
+constexpr int kMostSpanBlocks = 4096;
+constexpr int kMostCandidates = 1 << 20;
+constexpr int kMostWordPlaces = 1 << 20;
+
+Status CheckRange(const char* what, int value, int least, int most) {
+  if (value >= least && value <= most) return Status();
   return Status(Code::kInvalidArgument,
-                std::string(what) + " is " + std::to_string(value) + ", must be " + range);
+                std::string(what) + " is " + std::to_string(value) + ", must be " +
+                    std::to_string(least) + " to " + std::to_string(most),
+                "correct it, or leave it 0 for the default");
 }
 
 }  // namespace
@@ -71,19 +82,25 @@ const char* SessionModeName(SessionMode mode) {
 }
 
 Status SessionOptions::Validate(const model::ModelConfig& config) const {
-  if (window < 1) return OutOfRange("window", window, "at least 1");
-  if (sinks < 0) return OutOfRange("sinks", sinks, "at least 0");
-  if (segment < 1) return OutOfRange("segment", segment, "at least 1");
-  if (span_blocks < 1) return OutOfRange("span_blocks", span_blocks, "at least 1");
+  EID_RETURN_IF_ERROR(CheckRange("window", window, 1, kMostTokens));
+  EID_RETURN_IF_ERROR(CheckRange("sinks", sinks, 0, kMostSinks));
+  EID_RETURN_IF_ERROR(CheckRange("segment", segment, 1, kMostTokens));
+  EID_RETURN_IF_ERROR(CheckRange("span_blocks", span_blocks, 1, kMostSpanBlocks));
+  EID_RETURN_IF_ERROR(CheckRange("candidate_blocks", candidate_blocks, 0, kMostCandidates));
+  EID_RETURN_IF_ERROR(CheckRange("query_offset", query_offset, 0, kMostTokens));
   if (candidate_blocks != 0 && candidate_blocks < span_blocks) {
-    return OutOfRange("candidate_blocks", candidate_blocks, "0 or at least span_blocks");
+    return Status(Code::kInvalidArgument,
+                  "candidate_blocks is " + std::to_string(candidate_blocks) +
+                      ", fewer than the span_blocks, " + std::to_string(span_blocks),
+                  "raise candidate_blocks, or lower span_blocks");
   }
-  if (query_offset < 0) return OutOfRange("query_offset", query_offset, "at least 0");
-  if (words.places < 0) return OutOfRange("word_places", words.places, "at least 0");
+  EID_RETURN_IF_ERROR(CheckRange("word_places", words.places, 0, kMostWordPlaces));
   for (const double threshold : {words.place_threshold, words.attention_threshold}) {
     if (threshold >= 0 && threshold <= 1) continue;
-    return Status(Code::kInvalidArgument, "a threshold of the words' share is " +
-                                              std::to_string(threshold) + ", must be 0 to 1");
+    return Status(
+        Code::kInvalidArgument,
+        "a threshold of the words' share is " + std::to_string(threshold) + ", must be 0 to 1",
+        "correct it, or leave it 0 for the default");
   }
   if (policy != memory::RecallPolicy::kAttention && mode != SessionMode::kStream) {
     return Status(Code::kInvalidArgument,
@@ -93,9 +110,12 @@ Status SessionOptions::Validate(const model::ModelConfig& config) const {
   }
   const std::vector<int> attention = config.AttentionLayers();
   for (int layer : span_layers) {
-    if (!std::binary_search(attention.begin(), attention.end(), layer)) {
-      return OutOfRange("a span layer", layer, "one of the model's attention layers");
-    }
+    if (std::binary_search(attention.begin(), attention.end(), layer)) continue;
+    std::string known;
+    for (int one : attention) known += (known.empty() ? "" : ", ") + std::to_string(one);
+    return Status(Code::kInvalidArgument,
+                  "a span layer is " + std::to_string(layer) + ", which is no attention layer",
+                  "choose among the model's attention layers: " + known);
   }
   return Status();
 }
@@ -125,7 +145,10 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Engine> e
                           "' was opened read-only: no session can be begun in it",
                       "open it without read_only, or make a session without an archive");
       }
-      if (archive->SessionRecord(options.name).ok()) {
+      const Status there = archive->SessionRecord(options.name).status();
+      // A damaged one is not overwritten.
+      if (!there.ok() && there.code() != Code::kNotFound) return there;
+      if (there.ok()) {
         return Status(Code::kAlreadyExists,
                       "a session named '" + options.name + "' is in '" + archive->path() + "'",
                       "open it, or choose another name");
@@ -413,7 +436,8 @@ Status Session::CheckTokens(const std::vector<int32_t>& tokens) const {
     if (tokens[i] >= 0 && tokens[i] < vocabulary) continue;
     return Status(Code::kInvalidArgument,
                   "token " + std::to_string(i) + " has id " + std::to_string(tokens[i]) +
-                      ", the vocabulary has 0.." + std::to_string(vocabulary - 1));
+                      ", the vocabulary has 0.." + std::to_string(vocabulary - 1),
+                  "pass tokens of this model's own tokenizer");
   }
   return Status();
 }
@@ -449,8 +473,10 @@ Status Session::AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
               use_span, /*answering=*/false, losses);
       begin = end;
       if (progress && !progress({begin, tokens.size(), SecondsSince(start)})) {
-        return Status(Code::kCancelled, "reading was stopped after " + std::to_string(begin) +
-                                            " of " + std::to_string(tokens.size()) + " tokens");
+        return Status(Code::kCancelled,
+                      "reading was stopped after " + std::to_string(begin) + " of " +
+                          std::to_string(tokens.size()) + " tokens",
+                      "the session holds what was read; append the rest to go on");
       }
     }
     return Status();
@@ -466,15 +492,17 @@ Status Session::AppendMessage(const std::string& role, const std::string& text, 
     return Status();
   });
   EID_RETURN_IF_ERROR(rendered);
-  EID_RETURN_IF_ERROR(Append(tokens, use_span, progress, words.empty() ? text : words));
-  turn_open_ = false;
-  return Status();
+  const size_t before = tokens_.size();
+  const Status read = Append(tokens, use_span, progress, words.empty() ? text : words);
+  if (tokens_.size() > before) turn_open_ = false;  // also when it was stopped further on
+  return read;
 }
 
 Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
   return BehindWall([&]() -> Result<GenerateResult> {
     EID_RETURN_IF_ERROR(CheckUsable());
     const Clock::time_point start = Clock::now();
+    model::CheckSamplingOptions(options.sampling);  // before anything is read
     if (options.assistant_turn) {
       EID_RETURN_IF_ERROR(
           AppendTokens(AssistantHeaderTokens(engine_->tokenizer()), !options.memory_off, {}));
@@ -702,32 +730,42 @@ std::string Session::InfoJson() const {
   const RecallRecord& record = recall_->record();
   int64_t memory_blocks = 0;
   for (const OwnPast& past : past_) memory_blocks += past.index->size();
-  nlohmann::json info = {{"name", options_.name},
-                         {"mode", SessionModeName(options_.mode)},
-                         {"policy", RecallPolicyName(options_.policy)},
-                         {"position", tokens_.size()},
-                         {"window_begin", state_->window_begin()},
-                         {"state_bytes", state_->bytes()},
-                         {"memory_blocks", memory_blocks},
-                         {"collections", nlohmann::json::array()},
-                         {"last_answer",
-                          {{"selections", record.selections},
-                           {"recall_seconds", record.seconds},
-                           {"pinned_blocks", recall_->pinned().size()}}},
-                         {"forward_seconds", forward_seconds_}};
+  nlohmann::json info = {
+      {"name", options_.name},
+      {"mode", SessionModeName(options_.mode)},
+      {"policy", RecallPolicyName(options_.policy)},
+      {"options",
+       {{"window", options_.window},
+        {"sinks", options_.sinks},
+        {"segment", options_.segment},
+        {"span_blocks", options_.span_blocks},
+        {"candidate_blocks", options_.candidate_blocks},
+        {"query_offset", options_.query_offset},
+        {"codec", kernels::CodecName(options_.codec)},
+        {"forget_own_past", options_.forget_own_past},
+        {"span_layers", options_.span_layers},
+        {"word_places", options_.words.places},
+        {"seed", options_.seed}}},
+      {"archive", archive_ != nullptr ? nlohmann::json(archive_->path()) : nlohmann::json()},
+      {"position", tokens_.size()},
+      {"window_begin", state_->window_begin()},
+      {"state_bytes", state_->bytes()},
+      {"memory_blocks", memory_blocks},
+      {"collections", nlohmann::json::array()},
+      {"last_answer",
+       {{"selections", record.selections},
+        {"recall_seconds", record.seconds},
+        {"pinned_blocks", recall_->pinned().size()}}},
+      {"forward_seconds", forward_seconds_}};
   for (const Attachment& attached : attachments_) {
     info["collections"].push_back({{"name", attached.collection},
+                                   {"archive", attached.archive->path()},
                                    {"blocks", attached.index->size()},
-                                   {"index_bytes", attached.index->bytes()}});
+                                   {"index_bytes", attached.index->bytes()},
+                                   {"pool", PoolJson(attached.archive->store().pool_stats())}});
   }
-  if (store_ != nullptr) {
-    const memory::PoolStats pool = store_->pool_stats();
-    info["pool"] = {{"hits", pool.hits},
-                    {"misses", pool.misses},
-                    {"bytes", pool.bytes},
-                    {"budget", pool.budget}};
-  }
-  return info.dump();
+  if (store_ != nullptr) info["pool"] = PoolJson(store_->pool_stats());
+  return info.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 }  // namespace eidetic::sdk

@@ -150,6 +150,25 @@ TEST(ArchiveFolder, AReadOnlyArchiveRefusesEveryWrite) {
   EXPECT_TRUE(report.clean());
 }
 
+TEST(ArchiveFolder, OneThatLostItsCurrentFileIsNotMadeAnew) {
+  TemporaryFolder folder;
+  const std::string path = folder / "archive";
+  {
+    EID_ASSERT_RESULT(auto archive, OpenAt(path));
+    EID_ASSERT_OK(Ingest(archive.get(), "a", 64));
+  }
+  fs::rename(path + "/db/CURRENT", folder / "CURRENT");
+  for (const bool read_only : {false, true}) {
+    const Status status = OpenAt(path, /*create=*/true, read_only).status();
+    EXPECT_EQ(status.code(), Code::kCorruption);
+    EXPECT_NE(status.message().find("CURRENT"), std::string::npos) << status.message();
+  }
+  fs::rename(folder / "CURRENT", path + "/db/CURRENT");
+  EID_ASSERT_RESULT(auto archive, OpenAt(path));
+  EID_ASSERT_RESULT(const VerifyReport report, archive->Verify(nullptr));
+  EXPECT_TRUE(report.clean());
+}
+
 // --- decay ---
 
 // Every table whose bytes hold `needle`.

@@ -1,12 +1,15 @@
 // Parts of the SDK that need no weights.
+#include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 
 #include <nlohmann/json.hpp>
 
 #include <random>
+#include <stdexcept>
 
 #include "memory/hash.h"
 #include "sdk/chat_tokens.h"
+#include "sdk/error_wall.h"
 #include "sdk/passages.h"
 #include "sdk/session_record.h"
 
@@ -120,6 +123,19 @@ TEST(SessionRecord, RandomDamageNeverCrashes) {
     if (!DecodeSessionRecord(damaged, "talk").ok()) ++refused;
   }
   EXPECT_GT(refused, 0);  // the rest changed a value; the archive's checksum guards these
+}
+
+TEST(ErrorWall, TellsMemoryThatRanOutFromADefect) {
+  const memory::Status huge = BehindWall([]() -> memory::Status {
+    at::empty({int64_t{1} << 46}, at::kFloat);  // more than an address space
+    return memory::Status();
+  });
+  EXPECT_EQ(huge.code(), Code::kOutOfMemory) << huge.message();
+  EXPECT_EQ(huge.message().find('\n'), std::string::npos);
+  const memory::Status defect =
+      BehindWall([]() -> memory::Status { throw std::logic_error("a defect\nwith a trace"); });
+  EXPECT_EQ(defect.code(), Code::kInternal);
+  EXPECT_EQ(defect.message(), "a defect");
 }
 
 TEST(StopTextFilter, HoldsBackWhatMayBecomeTheStopText) {

@@ -8,7 +8,9 @@
 #include <cmath>
 #include <cstring>
 #include <map>
+#include <nlohmann/json.hpp>
 
+#include "memory/format.h"
 #include "sdk/document_reader.h"
 #include "sdk/session_record.h"
 #include "tests/sdk/sdk_fixture.h"
@@ -318,6 +320,56 @@ TEST_F(SessionTest, ARecordThatContradictsItselfIsRefusedByName) {
   refuse("at token", [](SessionRecord* record) { record->tokens.pop_back(); });
   MustOk(archive->CommitSession("talk", nullptr, EncodeSessionRecord(saved)));
   Must(Session::Open(engine, archive, "talk"));
+}
+
+TEST_F(SessionTest, ADamagedSessionIsNotOverwrittenByANewOneOfItsName) {
+  const auto engine = HybridEngine();
+  SessionOptions options = SmallWindow();
+  options.name = "talk";
+  auto archive = OpenArchive();
+  {
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Append(Tokens(*engine, "Once upon a time"), false, {}));
+    MustOk(session->Save());
+  }
+  memory::RecordStore& records = archive->store().records();
+  const std::string key = memory::format::BlobKey(memory::format::SessionPrefix("talk"), 1);
+  std::string value = Must(records.Get(memory::Family::kSessions, key));
+  value[100] = static_cast<char>(value[100] ^ 1);
+  memory::RecordBatch batch;
+  batch.Put(memory::Family::kSessions, key, value);
+  MustOk(records.Write(batch, true));
+  for (const memory::Status& status : {Session::Create(engine, options, archive).status(),
+                                       Session::Open(engine, archive, "talk").status()}) {
+    EXPECT_EQ(status.code(), Code::kCorruption);
+    EXPECT_NE(status.message().find("session talk"), std::string::npos) << status.message();
+  }
+}
+
+TEST_F(SessionTest, AStoppedMessageClosesTheTurnBeforeItOnce) {
+  const auto engine = HybridEngine();
+  SessionOptions options = SmallWindow();
+  options.segment = 4;
+  std::vector<size_t> lengths;
+  for (const bool stop : {false, true}) {
+    auto session = Must(Session::Create(engine, options, nullptr));
+    MustOk(session->AppendMessage("user", "Say a word.", false, {}));
+    GenerateOptions answer;
+    answer.max_tokens = 1;
+    answer.assistant_turn = true;
+    Must(session->Generate(answer));
+    const memory::Status read =
+        session->AppendMessage("user", "And one more word, please.", false,
+                               [stop](const AppendProgress&) { return !stop; });
+    EXPECT_EQ(read.code(), stop ? Code::kCancelled : Code::kOk);
+    const std::string before = session->InfoJson();
+    MustOk(session->AppendMessage("user", "Another.", false, {}));
+    const auto position = [](const std::string& info) {
+      return nlohmann::json::parse(info).at("position").get<size_t>();
+    };
+    lengths.push_back(position(session->InfoJson()) - position(before));
+  }
+  EXPECT_EQ(lengths[0], lengths[1]);
 }
 
 TEST_F(SessionTest, FreshSessionAnswersFromAnIngestedDocument) {

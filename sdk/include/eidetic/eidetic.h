@@ -363,7 +363,8 @@ EID_API eid_status eid_session_open(eid_engine* engine, eid_archive* archive, co
                                     eid_session** out, eid_error* error);
 EID_API void eid_session_free(eid_session* session);
 
-/* Makes a collection searchable for this session. Refused when its fingerprint differs. */
+/* Makes a collection searchable for this session. Refused when its fingerprint differs. A saved
+ * session remembers the collections of its own archive, not those of others. */
 EID_API eid_status eid_session_attach(eid_session* session, eid_archive* archive,
                                       const char* collection, eid_error* error);
 
