@@ -348,7 +348,6 @@ std::string Session::TextOf(uint64_t token_begin, uint64_t token_end) const {
 }
 
 Status Session::PinPlacesOf(std::string_view words) {
-  if (options_.policy == memory::RecallPolicy::kAttention) return Status();
   const auto limit = static_cast<size_t>(options_.words.places);
   std::vector<memory::FoundPlace> found;
   for (size_t i = 0; i < past_.size(); ++i) {
@@ -448,9 +447,9 @@ Status Session::Append(const std::vector<int32_t>& tokens, bool use_span,
   return BehindWall([&]() -> Status {
     EID_RETURN_IF_ERROR(CheckUsable());
     EID_RETURN_IF_ERROR(CheckTokens(tokens));
-    if (use_span) {
-      const std::string said = words.empty() ? engine_->tokenizer().Decode(tokens) : "";
-      EID_RETURN_IF_ERROR(PinPlacesOf(words.empty() ? std::string_view(said) : words));
+    if (use_span && options_.policy != memory::RecallPolicy::kAttention) {
+      EID_RETURN_IF_ERROR(
+          PinPlacesOf(words.empty() ? engine_->tokenizer().Decode(tokens) : std::string(words)));
     }
     return AppendTokens(tokens, use_span, progress, losses);
   });

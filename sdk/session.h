@@ -142,7 +142,7 @@ class Session {
   memory::Status PinPlacesOf(std::string_view words);
   memory::Status RestorePins(const SessionRecord& record);
   memory::Status CheckTokens(const std::vector<int32_t>& tokens) const;
-  // Tokens that were checked.
+  // Append of checked tokens, without a search by words.
   memory::Status AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
                               const std::function<bool(const AppendProgress&)>& progress,
                               std::vector<float>* losses = nullptr);

@@ -102,6 +102,7 @@ AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& req
     return !on_text || on_text(piece);
   });
   reply.seconds = seconds_since(begin);
+  if (reply.first_text_seconds == 0) reply.first_text_seconds = reply.seconds;
   if (request.sources > 0) reply.sources = session.sources(request.sources);
   return reply;
 }

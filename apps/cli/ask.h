@@ -23,7 +23,7 @@ struct AskRequest {
 struct AskReply {
   Answer answer;
   std::vector<Passage> sources;
-  double first_text_seconds = 0;  // from the first token read to the first text of the answer
+  double first_text_seconds = 0;  // from the first token read to the first text, or to an empty end
   double seconds = 0;             // to the last
 };
 

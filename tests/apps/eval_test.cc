@@ -141,6 +141,48 @@ TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
   EXPECT_EQ(found.at("cells")[0].at("hits"), 1) << found;
 }
 
+TEST_F(Eval, QuestionsAreAskedByEveryPolicyAndARunThatWasStoppedGoesOn) {
+  const std::string questions = Write("questions.json", R"({"version": 1,
+    "books": [{"name": "Scandal", "file": "scandal.txt"}],
+    "questions": [
+      {"id": "s1", "book": "Scandal", "question": "How many steps lead up from the hall?",
+       "answers": ["seventeen"], "passages": ["seventeen steps"]},
+      {"id": "s2", "book": "Scandal", "question": "Who is always the woman to Sherlock Holmes?",
+       "answers": ["Irene Adler"], "passages": ["To Sherlock Holmes she is always"]},
+      {"id": "s3", "book": "Scandal", "question": "Where does Irene Adler live?",
+       "answers": ["Briony"], "passages": ["Is Briony Lodge, Serpentine Avenue"]}]})");
+  const std::string book = Write("scandal.txt", model::ReadFile(EIDETIC_TEST_TEXT));
+  const std::string folder = book.substr(0, book.find_last_of('/'));
+  const std::string results = Path("answers.jsonl");
+  const auto arguments = [&](const std::string& policies) {
+    return std::vector<std::string>{
+        "eval",      "questions",   "--questions",    questions,    "--books",         folder,
+        "--bytes",   "7000",        "--window",       "256",        "--answer-tokens", "4",
+        "--model",   HybridModel(), "--keep-archive", Path("kept"), "--policies",      policies,
+        "--results", results,       "--json"};
+  };
+  const json first = RunJson(arguments("words"));
+  EXPECT_EQ(first.at("asked").size(), 2u);  // the third is answered further on
+  const json& words = first.at("policies").at(0);
+  EXPECT_EQ(words.at("source_recall_at_3"), 1.0) << first;
+  EXPECT_GT(words.at("median_first_token_seconds"), 0);
+  const json all = RunJson(arguments("words,both,attention,prompt"));
+  ASSERT_EQ(all.at("policies").size(), 4u);
+  EXPECT_EQ(all.at("asked").size(), 8u);
+  for (const json& policy : all.at("policies")) {
+    EXPECT_EQ(policy.at("questions"), 2) << policy;
+    if (policy.at("policy") == "attention") continue;
+    EXPECT_EQ(policy.at("source_recall_at_3"), 1.0) << policy;
+  }
+  // The answers of the first run are its own, bit for bit.
+  EXPECT_EQ(all.at("asked").at(0), first.at("asked").at(0));
+  std::vector<std::string> other = arguments("words");
+  other[7] = "7500";
+  const Outcome refused = RunProgram(other);
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  EXPECT_NE(refused.err.find(results), std::string::npos) << refused.err;
+}
+
 TEST_F(Eval, BenchReportsEveryRatio) {
   const json report = RunJson({"bench",
                                "--text",

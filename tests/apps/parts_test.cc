@@ -14,6 +14,7 @@
 #include "apps/eval/haystack.h"
 #include "apps/eval/heat_map.h"
 #include "apps/eval/question_form.h"
+#include "apps/eval/questions.h"
 #include "tests/model/model_files.h"
 
 namespace eidetic {
@@ -36,6 +37,109 @@ TEST(AskPrompt, CuesAnyOtherQuestionAndGoesOnWithOtherText) {
   EXPECT_EQ(cli::answer_lead("What is it? Why?"), "");
   EXPECT_EQ(cli::ask_prompt("How old is Irene?"), "\nHow old is Irene?\nAnswer:");
   EXPECT_EQ(cli::ask_prompt("Irene lives in"), "\nIrene lives in");
+}
+
+// A question file on two books whose texts are given.
+eval::QuestionSet Questions(const std::string& moby, const std::string& emma) {
+  eval::QuestionSet set = eval::parse_questions(
+      R"({"version": 1,
+          "books": [{"name": "Moby Dick", "file": "moby.txt"}, {"name": "Emma", "file": "emma.txt"}],
+          "questions": [
+            {"id": "m1", "book": "Moby Dick", "question": "Who tells it?", "answers": ["Ishmael"],
+             "passages": ["Call me Ishmael", "I am Ishmael"]},
+            {"id": "e1", "book": "Emma", "question": "Is she rich?", "answers": ["rich"],
+             "passages": ["clever, and rich"]}]})",
+      "test.json");
+  set.books[0].text = moby;
+  set.books[1].text = emma;
+  return set;
+}
+
+TEST(Questions, PassagesAreLocatedOnce) {
+  eval::QuestionSet set = Questions("Call me Ishmael. I am Ishmael.", "handsome, clever, and rich");
+  eval::locate_passages(set);
+  ASSERT_EQ(set.questions[0].places.size(), 2u);
+  EXPECT_EQ(set.questions[0].places[1].begin, 17u);
+  EXPECT_EQ(set.questions[1].places[0].end, 26u);
+  for (const char* emma : {"handsome", "clever, and rich; clever, and rich"}) {
+    eval::QuestionSet wrong = Questions("Call me Ishmael. I am Ishmael.", emma);
+    try {
+      eval::locate_passages(wrong);
+      FAIL() << emma;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find("e1"), std::string::npos) << error.what();
+      EXPECT_NE(std::string(error.what()).find("emma.txt"), std::string::npos) << error.what();
+    }
+  }
+}
+
+TEST(Questions, ACutBookKeepsWhatItAnswers) {
+  eval::QuestionSet set =
+      Questions("Call me Ishmael. I am Ishmael.", "Emma Woodhouse, handsome, clever, and rich");
+  eval::locate_passages(set);
+  eval::cut_books(set, 20);
+  ASSERT_EQ(set.books.size(), 1u);
+  EXPECT_EQ(set.books[0].text, "Call me Ishmael. I");
+  ASSERT_EQ(set.questions.size(), 1u);
+  EXPECT_EQ(set.questions[0].places.size(), 1u);
+}
+
+TEST(Questions, ASourceIsRightWhereItOverlapsAPassageOfItsBook) {
+  eval::QuestionSet set = Questions("Call me Ishmael. I am Ishmael.", "handsome, clever, and rich");
+  eval::locate_passages(set);
+  const eval::Question& question = set.questions[0];
+  EXPECT_EQ(eval::rank_of(question, "Moby Dick", {{"Emma", 0, 9}, {"Moby Dick", 28, 99}}), 2);
+  EXPECT_EQ(eval::rank_of(question, "Moby Dick", {{"Moby Dick", 15, 17}, {"Emma", 0, 99}}), 0);
+  EXPECT_EQ(eval::rank_of(question, "Moby Dick", {}), 0);
+}
+
+TEST(Questions, AnAnswerIsRightWhenAnAcceptedOneBeginsAWord) {
+  EXPECT_TRUE(eval::is_right("It was an OX, I think", {"ox"}));
+  EXPECT_FALSE(eval::is_right("in a box", {"ox"}));
+  EXPECT_TRUE(eval::is_right("a box of an ox", {"ox"}));
+  EXPECT_TRUE(eval::is_right("thirty-nine", {"41", "nine"}));
+  EXPECT_FALSE(eval::is_right("", {"ox"}));
+}
+
+TEST(Questions, AFileThatIsNoneSaysWhatIsWrong) {
+  const auto message = [](const std::string& json) -> std::string {
+    try {
+      eval::parse_questions(json, "q.json");
+    } catch (const Error& error) {
+      return error.what();
+    }
+    return "accepted";
+  };
+  EXPECT_NE(message("[]").find("no JSON object"), std::string::npos);
+  EXPECT_NE(message(R"({"version": 2})").find("version 1"), std::string::npos);
+  const std::string books = R"({"version": 1, "books": [{"name": "A", "file": "a.txt"}], )";
+  EXPECT_NE(message(books + R"("questions": []})").find("'questions'"), std::string::npos);
+  const std::string question = books + R"("questions": [{"id": "x", "question": "?", "book": )";
+  EXPECT_NE(message(question + R"("B", "answers": ["a"], "passages": ["p"]}]})").find("book B"),
+            std::string::npos);
+  EXPECT_NE(message(question + R"("A", "answers": [], "passages": ["p"]}]})").find("'answers' in "),
+            std::string::npos);
+  EXPECT_NE(message(question + R"("A", "answers": ["a"]}]})").find("'passages' in question x"),
+            std::string::npos);
+  EXPECT_EQ(message(question + R"("A", "answers": ["a"], "passages": ["p"]}]})"), "accepted");
+}
+
+TEST(Questions, ScoresCountRanksAndAnswers) {
+  std::vector<eval::Asked> asked;
+  for (const int rank : {1, 3, 4, 0}) {
+    eval::Asked one{"q", "words", "said", rank, rank == 3, 0.1 * rank, 1};
+    EXPECT_EQ(eval::to_json(eval::asked_from_json(eval::to_json(one))), eval::to_json(one));
+    asked.push_back(one);
+  }
+  asked.push_back({"q", "both", "", 1, true, 9, 9});
+  const eval::PolicyScore score = eval::score_of("words", asked);
+  EXPECT_EQ(score.questions, 4);
+  EXPECT_EQ(score.at_1, 1);
+  EXPECT_EQ(score.at_3, 2);
+  EXPECT_EQ(score.at_5, 3);
+  EXPECT_EQ(score.right, 1);
+  EXPECT_DOUBLE_EQ(score.first_token_seconds, 0.3);
+  EXPECT_TRUE(eval::to_json(eval::score_of("none", asked)).at("right_answers").is_null());
 }
 
 TEST(Characters, FindTheFirstByteThatIsNotUtf8) {

@@ -465,6 +465,37 @@ static void an_archive_is_not_written_in_the_progress_of_its_verification(eid_en
   eid_archive_free(known.archive);
 }
 
+/* Older callers' structs end before the policy; newer values are refused. */
+static void a_policy_is_optional_and_checked(eid_engine* engine, const char* folder) {
+  eid_error error = {.struct_size = sizeof error};
+  eid_session* session = NULL;
+  const eid_session_options old = {.struct_size = offsetof(eid_session_options, policy)};
+  EXPECT(eid_session_create(engine, &old, &session, &error) == EID_OK);
+  eid_session_free(session);
+  const eid_session_options unknown = {.struct_size = sizeof unknown,
+                                       .policy = (eid_recall_policy)9};
+  EXPECT(eid_session_create(engine, &unknown, &session, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(session == NULL && strstr(error.message, "policy") != NULL);
+
+  char path[4096];
+  snprintf(path, sizeof path, "%s/archive", folder);
+  eid_archive* archive = NULL;
+  const eid_archive_options read = {.struct_size = sizeof read, .path = path, .read_only = 1};
+  EXPECT(eid_archive_open(&read, &archive, &error) == EID_OK);
+  eid_search_options search = {.struct_size = sizeof search,
+                               .collection = "stories",
+                               .query = "a word",
+                               .query_length = EID_NUL_TERMINATED,
+                               .policy = EID_RECALL_WORDS};
+  eid_passages* passages = NULL;
+  /* No model is needed; the collection is. */
+  EXPECT(eid_archive_search(archive, NULL, &search, &passages, &error) == EID_NOT_FOUND);
+  search.policy = EID_RECALL_DEFAULT;
+  EXPECT(eid_archive_search(archive, NULL, &search, &passages, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(passages == NULL && strstr(error.message, "engine") != NULL);
+  eid_archive_free(archive);
+}
+
 int main(int count, char** arguments) {
   if (count != 3) {
     fprintf(stderr, "usage: %s MODEL FOLDER\n", arguments[0]);
@@ -491,6 +522,7 @@ int main(int count, char** arguments) {
   a_session_freed_in_its_callback_stops(engine);
   handles_freed_in_a_callback_live_until_the_call_returns(arguments[1], arguments[2]);
   an_archive_is_not_written_in_the_progress_of_its_verification(engine, arguments[2]);
+  a_policy_is_optional_and_checked(engine, arguments[2]);
   eid_engine_free(engine);
   if (failures == 0) puts("the C interface behaves");
   return failures != 0;

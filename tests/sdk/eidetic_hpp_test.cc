@@ -159,6 +159,29 @@ TEST_F(Interface, ASessionOutlivesItsEngineAndItsArchive) {
   EXPECT_EQ(passage.text, text.substr(passage.byte_begin, passage.byte_end - passage.byte_begin));
 }
 
+TEST_F(Interface, WordsFindAPlaceWithoutAModelAndPinItWithOne) {
+  Archive archive = NewArchive();
+  const std::string text =
+      Prose(900) + " The password of the lighthouse is zanzibar. " + Prose(900);
+  archive.ingest(SharedEngine(), {.collection = "stories", .source = "story", .text = text});
+  const std::vector<Passage> found = archive.search_words("stories", "the lighthouse password");
+  ASSERT_FALSE(found.empty());
+  EXPECT_NE(found[0].text.find("zanzibar"), std::string::npos) << found[0].text;
+  EXPECT_EQ(found[0].reasons, EID_BY_WORDS);
+  EXPECT_EQ(found[0].text,
+            text.substr(found[0].byte_begin, found[0].byte_end - found[0].byte_begin));
+  Session session(SharedEngine(), {.policy = EID_RECALL_WORDS, .word_places = 1});
+  session.attach(archive, "stories");
+  session.append("Well?", {.use_span = true, .words = "the lighthouse password"});
+  session.generate({.max_tokens = 2});
+  const std::vector<Passage> sources = session.sources();
+  ASSERT_EQ(sources.size(), 1u);
+  EXPECT_EQ(sources[0].byte_begin, found[0].byte_begin);
+  EXPECT_EQ(sources[0].byte_end, found[0].byte_end);
+  EXPECT_EQ(sources[0].reasons, EID_BY_WORDS);
+  EXPECT_EQ(sources[0].word_score, found[0].word_score);
+}
+
 TEST_F(Interface, ASavedSessionGoesOnWithTheSameLogits) {
   const std::string text = Prose(3000);
   std::vector<float> expected;

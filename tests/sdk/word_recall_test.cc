@@ -19,8 +19,8 @@ constexpr char kQuestion[] = "Who kept the Skerryvore lighthouse?";
 class WordRecallTest : public SdkTest {
  protected:
   static std::string StoryWithFact() {
-    const std::string prose = Prose(5000);
-    const size_t at = prose.find(". ", 1500) + 1;
+    const std::string prose = Prose(3000);
+    const size_t at = prose.find(". ", 900) + 1;
     return prose.substr(0, at) + kFact + prose.substr(at);
   }
   static IngestResult Ingest(memory::Archive* archive, const std::string& source,

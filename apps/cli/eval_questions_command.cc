@@ -1,0 +1,304 @@
+#include "apps/cli/eval_questions_command.h"
+
+#include <CLI/CLI.hpp>
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <limits>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "apps/cli/ask.h"
+#include "apps/cli/exit_code.h"
+#include "apps/cli/interrupt.h"
+#include "apps/cli/terminal.h"
+#include "apps/cli/text_file.h"
+#include "apps/common/temporary_directory.h"
+#include "apps/eval/questions.h"
+
+namespace eidetic::cli {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kCollection = "books";
+// The ordinary way: the best passages by words are read again, in the prompt.
+constexpr const char* kPrompt = "prompt";
+constexpr int kDefaultPlaces = 3;
+
+struct QuestionsFlags {
+  std::string questions, books, results, work_dir, keep;
+  std::vector<std::string> policies = {"attention", "words", "both", kPrompt};
+  std::size_t bytes = std::numeric_limits<std::size_t>::max();
+  std::size_t limit = std::numeric_limits<std::size_t>::max();
+  int answer_tokens = 24;
+  bool chat = false, json = false;
+  ModelFlags model;
+  SpanFlags span;
+};
+
+// What an answer depends on, beside question and policy: answers under other settings are not
+// mixed.
+json settings_of(const QuestionsFlags& flags, const Engine& engine, const eval::QuestionSet& set) {
+  json books = json::array();
+  for (const eval::Book& book : set.books) books.push_back({book.name, book.text.size()});
+  const SessionOptions span = flags.span.session_options(EID_ATTENTION_STREAM);
+  const json model = parse_json(engine.info());
+  return {{"model", model.value("fingerprint", "")},
+          {"profile", model.value("retrieval_profile", json::object()).value("hash", "")},
+          {"books", books},
+          {"chat", flags.chat},
+          {"answer_tokens", flags.answer_tokens},
+          {"span",
+           {span.window, span.sinks, span.segment, span.span_blocks, span.candidate_blocks,
+            span.query_offset, span.word_places, span.span_layers, span.codec}}};
+}
+
+// The answers so far, one JSON object a line after one with the settings. A last line that a kill
+// cut short is left out.
+class Results {
+ public:
+  Results(std::string path, const json& settings) : path_(std::move(path)) {
+    if (path_.empty()) return;
+    std::ifstream in(path_, std::ios::binary);
+    std::string line, kept;
+    for (bool first = true; std::getline(in, line); first = false) {
+      const json one = json::parse(line, nullptr, /*allow_exceptions=*/false);
+      if (in.eof() || one.is_discarded()) break;
+      if (first) {
+        check_settings(one, settings);
+      } else {
+        asked_.push_back(eval::asked_from_json(one));
+      }
+      kept += line + "\n";
+    }
+    in.close();
+    if (kept.empty()) kept = compact({{"settings", settings}}) + "\n";
+    out_.open(path_, std::ios::binary | std::ios::trunc);
+    out_ << kept;
+    check_written();
+  }
+
+  const std::vector<eval::Asked>& all() const { return asked_; }
+  bool has(const std::string& id, const std::string& policy) const {
+    return std::any_of(asked_.begin(), asked_.end(), [&](const eval::Asked& one) {
+      return one.id == id && one.policy == policy;
+    });
+  }
+  void add(const eval::Asked& asked) {
+    asked_.push_back(asked);
+    if (path_.empty()) return;
+    out_ << compact(eval::to_json(asked)) << "\n";
+    check_written();
+  }
+
+ private:
+  void check_settings(const json& line, const json& settings) const {
+    if (line.is_object() && line.value("settings", json()) == settings) return;
+    throw Error(EID_INVALID_ARGUMENT,
+                "the answers in '" + path_ + "' were given under other settings",
+                "name another file with --results, or remove that one");
+  }
+  void check_written() {
+    if (out_.flush()) return;
+    throw Error(EID_IO_ERROR, "'" + path_ + "' could not be written",
+                "check the path and the disk");
+  }
+
+  std::string path_;
+  std::ofstream out_;
+  std::vector<eval::Asked> asked_;
+};
+
+eval::QuestionSet load_questions(const QuestionsFlags& flags) {
+  eval::QuestionSet set = eval::parse_questions(read_text_file(flags.questions), flags.questions);
+  for (eval::Book& book : set.books) {
+    book.text = read_text_file((std::filesystem::path(flags.books) / book.file).string());
+  }
+  eval::locate_passages(set);
+  eval::cut_books(set, flags.bytes);
+  if (set.questions.size() > flags.limit) set.questions.resize(flags.limit);
+  if (set.questions.empty()) {
+    throw Error(EID_INVALID_ARGUMENT, "no question is answered in the part of the books to read",
+                "read more of them: --bytes");
+  }
+  return set;
+}
+
+void ingest_books(const QuestionsFlags& flags, const Engine& engine, Archive& archive,
+                  const eval::QuestionSet& set) {
+  for (const eval::Book& book : set.books) {
+    ProgressMeter meter(book.name, "tokens");
+    IngestOptions options{.collection = kCollection, .source = book.name, .text = book.text};
+    options.codec = flags.span.codec;
+    options.window = flags.span.window;
+    options.sinks = std::max(0, flags.span.sinks);
+    options.segment = flags.span.segment;
+    archive.ingest(engine, options, progress_of(meter));
+  }
+}
+
+// The request by one policy, and for `prompt` the passages that it reads again.
+AskRequest request_of(const QuestionsFlags& flags, Archive& archive, const std::string& question,
+                      const std::string& policy, std::vector<Passage>* read_again) {
+  AskRequest request;
+  request.question = question;
+  request.chat = flags.chat;
+  request.session = flags.span.session_options(EID_ATTENTION_STREAM);
+  request.generate.max_tokens = flags.answer_tokens;
+  request.sources = std::numeric_limits<std::size_t>::max();
+  if (policy != kPrompt) {
+    request.collections = {kCollection};
+    request.session.policy = policy_of(policy);
+    return request;
+  }
+  const int places = flags.span.word_places > 0 ? flags.span.word_places : kDefaultPlaces;
+  *read_again = archive.search_words(kCollection, question, places);
+  for (const Passage& passage : *read_again) request.context += "\n" + passage.text;
+  if (flags.chat) request.context += "\n\n";
+  request.session.mode = EID_ATTENTION_FULL;
+  request.session.policy = EID_RECALL_ATTENTION;
+  return request;
+}
+
+eval::Asked ask_by(const QuestionsFlags& flags, const Engine& engine, Archive& archive,
+                   const eval::Question& question, const std::string& policy) {
+  const auto begin = std::chrono::steady_clock::now();
+  std::vector<Passage> passages;
+  const AskRequest request = request_of(flags, archive, question.question, policy, &passages);
+  const double searched =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  const AskReply reply = ask(engine, archive, request);
+  if (policy != kPrompt) passages = reply.sources;
+  std::vector<eval::Source> sources;
+  for (const Passage& p : passages) sources.push_back({p.source, p.byte_begin, p.byte_end});
+  eval::Asked asked;
+  asked.id = question.id;
+  asked.policy = policy;
+  asked.answer = reply.answer.text;
+  asked.rank = eval::rank_of(question, question.book, sources);
+  asked.right = eval::is_right(reply.answer.text, question.answers);
+  asked.first_token_seconds = searched + reply.first_text_seconds;
+  asked.seconds = searched + reply.seconds;
+  return asked;
+}
+
+void report(const QuestionsFlags& flags, const eval::QuestionSet& set, const json& settings,
+            const std::vector<eval::Asked>& answers) {
+  // Answers of an earlier run to questions that are not asked now do not count.
+  std::set<std::string> ids;
+  for (const eval::Question& question : set.questions) ids.insert(question.id);
+  std::vector<eval::Asked> asked = answers;
+  std::erase_if(asked, [&](const eval::Asked& one) { return !ids.contains(one.id); });
+  json scores = json::array();
+  Table table(
+      {"policy", "questions", "source at 1", "at 3", "at 5", "right answers", "first token, s"},
+      {false, true, true, true, true, true, true});
+  for (const std::string& policy : flags.policies) {
+    const eval::PolicyScore score = eval::score_of(policy, asked);
+    scores.push_back(eval::to_json(score));
+    const auto share = [&](int part) {
+      return score.questions > 0 ? fixed(static_cast<double>(part) / score.questions, 2) : "-";
+    };
+    table.add({policy, std::to_string(score.questions), share(score.at_1), share(score.at_3),
+               share(score.at_5), share(score.right), fixed(score.first_token_seconds, 3)});
+  }
+  if (!flags.json) {
+    std::cout << table.text();
+    return;
+  }
+  json items = json::array();
+  for (const eval::Asked& one : asked) items.push_back(eval::to_json(one));
+  print_json({{"settings", settings}, {"policies", scores}, {"asked", items}});
+}
+
+int run_questions(const QuestionsFlags& flags) {
+  const eval::QuestionSet set = load_questions(flags);
+  const Engine engine = flags.model.load();
+  const json settings = settings_of(flags, engine, set);
+  Results results(flags.results, settings);
+  std::optional<apps::TemporaryDirectory> directory;
+  std::string path = flags.keep;
+  if (path.empty()) path = directory.emplace(flags.work_dir) / "archive";
+  Archive archive({.path = path, .create = true});
+  ingest_books(flags, engine, archive, set);
+  // Keeps the index that all sessions share.
+  Session holder(engine, {.forget_own_past = true});
+  holder.attach(archive, kCollection);
+  ProgressMeter meter("eval questions", "answers");
+  eid_progress progress{};
+  progress.stage = "asking";
+  progress.total = set.questions.size() * flags.policies.size();
+  const auto begin = std::chrono::steady_clock::now();
+  for (const eval::Question& question : set.questions) {
+    for (const std::string& policy : flags.policies) {
+      stop_if_interrupted();
+      if (!results.has(question.id, policy)) {
+        results.add(ask_by(flags, engine, archive, question, policy));
+      }
+      ++progress.done;
+      progress.item = question.id.c_str();
+      progress.seconds =
+          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+      meter.update(progress);
+    }
+  }
+  meter.clear();
+  report(flags, set, settings, results.all());
+  return kExitOk;
+}
+
+}  // namespace
+
+void add_eval_questions_command(CLI::App& eval_app, Action& action) {
+  auto flags = std::make_shared<QuestionsFlags>();
+  CLI::App* c = eval_app.add_subcommand(
+      "questions", "Ask natural questions on books, by attention, by words, by both, by prompt");
+  c->add_option("--questions", flags->questions, "The question file, bench/data/questions.json")
+      ->required()
+      ->type_name("FILE");
+  c->add_option("--books", flags->books, "The folder of its books, from bench/data/books.tar.xz")
+      ->required()
+      ->type_name("DIR");
+  c->add_option("--policies", flags->policies,
+                "Ways to ask: attention, words, both; prompt: the best passages by words are read "
+                "again")
+      ->delimiter(',')
+      ->check(CLI::IsMember({"attention", "words", "both", kPrompt}))
+      ->type_name("NAME,...");
+  c->add_option("--bytes", flags->bytes, "Read only the first N bytes of each book; default: all")
+      ->check(CLI::Range(1000, 1 << 30))
+      ->type_name("N");
+  c->add_option("--limit", flags->limit, "Ask only the first N questions; default: all")
+      ->check(CLI::Range(1, 1 << 20))
+      ->type_name("N");
+  c->add_option("--answer-tokens", flags->answer_tokens, "Most tokens of an answer")
+      ->check(CLI::Range(1, 4096))
+      ->capture_default_str()
+      ->type_name("N");
+  c->add_flag("--chat", flags->chat, "Ask by the model's chat template");
+  c->add_option("--results", flags->results,
+                "Keep every answer in this file; a run that was stopped goes on after its last")
+      ->type_name("FILE");
+  c->add_option("--keep-archive", flags->keep, "Use this archive and keep it for the next run")
+      ->type_name("DIR");
+  c->add_option("--work-dir", flags->work_dir, "Where the temporary archive is made")
+      ->type_name("DIR");
+  add_json_flag(*c, flags->json);
+  flags->model.add(*c);
+  flags->span.add(*c);
+  c->remove_option(c->get_option("--policy"));
+  add_examples(
+      *c,
+      "  tar -xf bench/data/books.tar.xz -C /tmp\n"
+      "  eidetic eval questions --questions bench/data/questions.json --books /tmp/valid \\\n"
+      "      --device cuda --results answers.jsonl\n"
+      "  eidetic eval questions --questions bench/data/questions.json --books /tmp/valid \\\n"
+      "      --bytes 30000 --policies words,prompt --json");
+  c->callback([flags, &action] { action = [flags] { return run_questions(*flags); }; });
+}
+
+}  // namespace eidetic::cli
