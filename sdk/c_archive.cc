@@ -141,8 +141,9 @@ eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
     eid_search_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_search_options", &given));
-    EID_ASSIGN_OR_RETURN(const memory::RecallPolicy policy,
-                         sdk::PolicyOption(given.policy, memory::RecallPolicy::kAttention));
+    EID_ASSIGN_OR_RETURN(
+        const memory::RecallPolicy policy,
+        sdk::PolicyOption(sdk::NumberOf(given.policy), memory::RecallPolicy::kAttention));
     if (policy != memory::RecallPolicy::kWords) {
       EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     }

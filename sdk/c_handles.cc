@@ -163,7 +163,7 @@ eid_passages* NewPassages(std::vector<Passage> passages) {
   return owned.release();
 }
 
-Result<memory::RecallPolicy> PolicyOption(eid_recall_policy policy, memory::RecallPolicy fallback) {
+Result<memory::RecallPolicy> PolicyOption(int policy, memory::RecallPolicy fallback) {
   switch (policy) {
     case EID_RECALL_DEFAULT:
       return fallback;

@@ -74,6 +74,15 @@ eid_status Call(eid_error* error, Body&& body) {
                 error);
 }
 
+// A C caller's enum may hold any number; reading it as the C++ enum would be undefined.
+template <typename Enum>
+int NumberOf(const Enum& given) {
+  static_assert(sizeof(Enum) == sizeof(int));
+  int number;
+  std::memcpy(&number, &given, sizeof(number));
+  return number;
+}
+
 // The caller's options struct as this version knows it: none at all reads as zeros, an older,
 // smaller one ends in zeros.
 template <typename Struct>
@@ -129,8 +138,7 @@ memory::Status RequireHandle(const void* handle, const char* name);
 eid_string* NewString(std::string text);
 eid_passages* NewPassages(std::vector<Passage> passages);
 
-memory::Result<memory::RecallPolicy> PolicyOption(eid_recall_policy policy,
-                                                  memory::RecallPolicy fallback);
+memory::Result<memory::RecallPolicy> PolicyOption(int policy, memory::RecallPolicy fallback);
 memory::Result<kernels::Codec> CodecOption(const char* name);
 
 }  // namespace eidetic::sdk

@@ -21,11 +21,12 @@ int Size(int given, int fallback) {
 Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
                                              const sdk::RetrievalProfile& profile) {
   sdk::SessionOptions options;
-  if (given.mode < EID_ATTENTION_STREAM || given.mode > EID_ATTENTION_RANDOM) {
-    return Status(Code::kInvalidArgument, "mode is " + std::to_string(given.mode),
+  const int mode = sdk::NumberOf(given.mode);
+  if (mode < EID_ATTENTION_STREAM || mode > EID_ATTENTION_RANDOM) {
+    return Status(Code::kInvalidArgument, "mode is " + std::to_string(mode),
                   "use one of the values of eid_attention_mode");
   }
-  options.mode = static_cast<sdk::SessionMode>(given.mode);
+  options.mode = static_cast<sdk::SessionMode>(mode);
   options.window = Size(given.window, options.window);
   options.sinks = Size(given.sinks, options.sinks);
   options.segment = Size(given.segment, options.segment);
@@ -49,7 +50,7 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
   // What the profile says is for sessions that can recall by words.
   const memory::RecallPolicy usual =
       options.mode == sdk::SessionMode::kStream ? profile.policy : memory::RecallPolicy::kAttention;
-  EID_ASSIGN_OR_RETURN(options.policy, sdk::PolicyOption(given.policy, usual));
+  EID_ASSIGN_OR_RETURN(options.policy, sdk::PolicyOption(sdk::NumberOf(given.policy), usual));
   options.words = profile.words;
   options.words.places = Size(given.word_places, profile.words.places);
   options.seed = given.seed;

@@ -21,7 +21,7 @@ constexpr int kVersion = 2, kOldestVersion = 1;
 template <typename T>
 json Binary(const std::vector<T>& values) {
   std::vector<uint8_t> bytes(values.size() * sizeof(T));
-  std::memcpy(bytes.data(), values.data(), bytes.size());
+  if (!values.empty()) std::memcpy(bytes.data(), values.data(), bytes.size());
   return json::binary(std::move(bytes));
 }
 
@@ -34,7 +34,7 @@ std::vector<T> Numbers(const json& record, const char* field) {
   const std::vector<uint8_t>& bytes = record.at(field).get_binary();
   if (bytes.size() % sizeof(T) != 0) throw std::length_error(field);
   std::vector<T> values(bytes.size() / sizeof(T));
-  std::memcpy(values.data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(values.data(), bytes.data(), bytes.size());
   return values;
 }
 
