@@ -106,8 +106,9 @@ Result<std::unique_ptr<LineageWriter>> BlockStore::NewLineage(const Layout& layo
   LineageRecord record;
   EID_ASSIGN_OR_RETURN(record.id, impl_->lineages->Next());
   record.layout = layout;
-  record.owner = std::move(owner);
+  record.begin = begin;
   record.committed_tokens = begin;
+  record.owner = std::move(owner);
   return std::unique_ptr<LineageWriter>(new LineageWriter(this, std::move(record), kFlushBytes));
 }
 
@@ -166,21 +167,39 @@ Status BlockStore::RemoveLineage(LineageId lineage, RecordBatch* batch) const {
   return {};
 }
 
+Status BlockStore::TruncateLineage(LineageId lineage, uint64_t end, uint64_t blocks,
+                                   RecordBatch* batch) const {
+  EID_ASSIGN_OR_RETURN(LineageRecord record, Lineage(lineage));
+  if (end < record.begin || end > record.committed_tokens || blocks > record.committed_blocks) {
+    return Status(Code::kInvalidArgument, "lineage " + std::to_string(lineage) + " of " +
+                                              record.owner + " cannot be cut to " +
+                                              std::to_string(blocks) + " blocks up to position " +
+                                              std::to_string(end));
+  }
+  RemoveTail(record, end, batch);
+  record.committed_tokens = end;
+  record.committed_blocks = blocks;
+  const std::string key = format::LineageKey(lineage);
+  batch->Put(Family::kMeta, key, format::EncodeLineage(key, record));
+  return {};
+}
+
 void BlockStore::ForgetPooled(LineageId lineage) {
   impl_->pool.Forget(lineage);
 }
 
 Status BlockStore::ScanBlocks(
     LineageId lineage,
-    const std::function<Status(const BlockHeader&, const std::vector<uint16_t>&)>& visit) const {
+    const std::function<Status(const BlockHeader&, const std::vector<uint16_t>&)>& visit,
+    uint64_t end) const {
   EID_ASSIGN_OR_RETURN(const LineageRecord record, Lineage(lineage));
+  end = std::min(end, record.committed_tokens);
   BlockHeader header;
   std::vector<uint16_t> representatives;
-  uint64_t position = 0;
+  uint64_t position = record.begin;
   uint64_t blocks = 0;
   EID_RETURN_IF_ERROR(records_->Scan(
-      Family::kEmbeddings, format::EmbeddingKey(lineage, 0),
-      format::EmbeddingKey(lineage, record.committed_tokens),
+      Family::kEmbeddings, format::EmbeddingKey(lineage, 0), format::EmbeddingKey(lineage, end),
       [&](std::string_view key, std::string_view value) -> Status {
         EID_RETURN_IF_ERROR(
             Named(format::DecodeEmbedding(key, value, record.layout, &header, &representatives),
@@ -195,6 +214,7 @@ Status BlockStore::ScanBlocks(
         ++blocks;
         return visit(header, representatives);
       }));
+  if (end < record.committed_tokens && position >= end) return {};
   if (position == record.committed_tokens && blocks == record.committed_blocks) return {};
   // Nothing is missing when it was removed while we read.
   EID_RETURN_IF_ERROR(Lineage(lineage).status());

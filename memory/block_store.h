@@ -40,7 +40,8 @@ using PayloadPtr = std::shared_ptr<const Payload>;
 struct LineageRecord {
   LineageId id = 0;
   Layout layout;
-  uint64_t committed_tokens = 0;
+  uint64_t begin = 0;             // position of its first block: where a session left another one
+  uint64_t committed_tokens = 0;  // the position up to which it is committed; at least `begin`
   uint64_t committed_blocks = 0;
   std::string owner;  // "document/<id>" or "session/<name>": says who to ask, and what is an orphan
 };
@@ -98,8 +99,7 @@ class BlockStore {
   static Result<std::unique_ptr<BlockStore>> Open(std::shared_ptr<RecordStore> records,
                                                   uint64_t pool_bytes, bool read_only);
 
-  // A new, empty lineage: durable with the first Commit. With `begin`, that of its first block, it
-  // goes on where another one ends that this store cannot write: not to be committed.
+  // A new, empty lineage whose first block stands at `begin`: durable with the first Commit.
   Result<std::unique_ptr<LineageWriter>> NewLineage(const Layout& layout, std::string owner,
                                                     uint64_t begin = 0);
   // Goes on at the committed length.
@@ -111,13 +111,19 @@ class BlockStore {
   // when `batch` has been written, by ForgetPooled.
   Status RemoveLineage(LineageId lineage, RecordBatch* batch) const;
   void ForgetPooled(LineageId lineage);
+  // Adds to `batch` what shortens a lineage: it then has `blocks` blocks, up to position `end`,
+  // which is the edge of one. The caller knows that nobody writes it or sees what goes;
+  // ForgetPooled as above.
+  Status TruncateLineage(LineageId lineage, uint64_t end, uint64_t blocks,
+                         RecordBatch* batch) const;
 
-  // Calls `visit` for every committed block of a lineage, by position. Representatives are fp16
-  // [layers, kv_heads, count, head_dim]. Verified (rule 3).
+  // Calls `visit` for every committed block of a lineage that begins before `end`, by position.
+  // Representatives are fp16 [layers, kv_heads, count, head_dim]. Verified (rule 3).
   Status ScanBlocks(
       LineageId lineage,
       const std::function<Status(const BlockHeader& header,
-                                 const std::vector<uint16_t>& representatives)>& visit) const;
+                                 const std::vector<uint16_t>& representatives)>& visit,
+      uint64_t end = UINT64_MAX) const;
   // Payloads in the order of `keys`, from the pool or the store. The first damaged or missing one
   // is the error (names the block); kNotFound when its lineage was removed.
   Status ReadPayloads(const std::vector<PayloadKey>& keys, std::vector<PayloadPtr>* payloads) const;

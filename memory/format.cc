@@ -15,10 +15,10 @@ Status Refuse(std::string_view key, const std::string& what) {
                 "document again");
 }
 
-std::string Begin(size_t body_bytes) {
+std::string Begin(size_t body_bytes, uint8_t version = kRecordVersion) {
   std::string value;
   value.reserve(1 + body_bytes + kChecksumBytes);
-  value.push_back(static_cast<char>(kRecordVersion));
+  value.push_back(static_cast<char>(version));
   return value;
 }
 
@@ -41,14 +41,16 @@ Result<std::string_view> Unseal(std::string_view key, std::string_view value) {
   return sealed;
 }
 
-// The body: verified, without the version byte.
-Result<std::string_view> Body(std::string_view key, std::string_view value) {
+// The body: verified, without the version byte, which is at most `newest`.
+Result<std::string_view> Body(std::string_view key, std::string_view value,
+                              uint8_t newest = kRecordVersion, uint8_t* found = nullptr) {
   EID_ASSIGN_OR_RETURN(std::string_view sealed, Unseal(key, value));
   const auto version = static_cast<uint8_t>(sealed[0]);
-  if (version != kRecordVersion) {
+  if (version < kRecordVersion || version > newest) {
     return Refuse(key, "record version " + std::to_string(version) + ", this build reads " +
-                           std::to_string(kRecordVersion));
+                           std::to_string(newest));
   }
+  if (found != nullptr) *found = version;
   return sealed.substr(1);
 }
 
@@ -215,24 +217,28 @@ Result<DocumentRecord> DecodeDocument(std::string_view key, std::string_view val
 }
 
 std::string EncodeLineage(std::string_view key, const LineageRecord& record) {
-  std::string value = Begin(256);
+  std::string value = Begin(256, record.begin == 0 ? kRecordVersion : kLineageBeginVersion);
   ByteWriter writer(&value);
   writer.Little(record.id);
   WriteLayout(record.layout, &writer);
   writer.Little(record.committed_tokens);
   writer.Little(record.committed_blocks);
   writer.ShortString(record.owner);
+  if (record.begin != 0) writer.Little(record.begin);
   return Seal(key, std::move(value));
 }
 
 Result<LineageRecord> DecodeLineage(std::string_view key, std::string_view value) {
-  EID_ASSIGN_OR_RETURN(std::string_view body, Body(key, value));
+  uint8_t version = 0;
+  EID_ASSIGN_OR_RETURN(std::string_view body, Body(key, value, kLineageBeginVersion, &version));
   ByteReader reader(body);
   LineageRecord record;
   if (!reader.Little(&record.id) || !ReadLayout(&reader, &record.layout) ||
       !reader.Little(&record.committed_tokens) || !reader.Little(&record.committed_blocks) ||
-      !reader.ShortString(kMaxOwnerBytes, &record.owner) || !reader.done() ||
-      LineageKey(record.id) != key || record.committed_blocks > record.committed_tokens) {
+      !reader.ShortString(kMaxOwnerBytes, &record.owner) ||
+      (version == kLineageBeginVersion && (!reader.Little(&record.begin) || record.begin == 0)) ||
+      !reader.done() || LineageKey(record.id) != key || record.begin > record.committed_tokens ||
+      record.committed_blocks > record.committed_tokens - record.begin) {
     return Refuse(key, "this is no valid lineage record");
   }
   return record;

@@ -20,8 +20,9 @@
 
 namespace eidetic::memory::format {
 
-inline constexpr uint32_t kFormatVersion = 1;  // of the archive; a newer one is refused
-inline constexpr uint8_t kRecordVersion = 1;   // first byte of every value
+inline constexpr uint32_t kFormatVersion = 1;       // of the archive; a newer one is refused
+inline constexpr uint8_t kRecordVersion = 1;        // first byte of every value
+inline constexpr uint8_t kLineageBeginVersion = 2;  // of a lineage record that tells its begin
 inline constexpr std::string_view kMagic = "EIDETIC\n";
 inline constexpr size_t kChecksumBytes = 8;
 

@@ -66,7 +66,7 @@ Status LineageVerifier::ReadEmbeddings(const LineageSubject& subject, std::vecto
   const uint64_t end = lineage.committed_tokens;
   BlockHeader header;
   std::vector<uint16_t> representatives;
-  uint64_t position = 0;
+  uint64_t position = lineage.begin;
   const auto missing = [&](const std::string& what) {
     const Place place{position, 0, 0};
     log_->Damaged(Name(subject, place) + ", embeddings: " + what, subject.document);
@@ -125,6 +125,9 @@ Status LineageVerifier::ReadEmbeddings(const LineageSubject& subject, std::vecto
                       std::to_string(lineage.committed_blocks) + " up to " + std::to_string(end),
                   subject.document);
   }
+  EID_RETURN_IF_ERROR(CountStrays(Family::kEmbeddings, format::LineagePrefix(lineage.id),
+                                  format::EmbeddingKey(lineage.id, lineage.begin), std::nullopt,
+                                  subject.name));
   return CountStrays(Family::kEmbeddings, format::EmbeddingKey(lineage.id, end),
                      format::PrefixEnd(format::LineagePrefix(lineage.id)), end, subject.name);
 }

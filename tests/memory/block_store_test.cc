@@ -58,6 +58,41 @@ std::vector<PayloadKey> AllKeys(const Layout& layout, LineageId lineage, uint64_
   return keys;
 }
 
+TEST(BlockStore, ALineageMayBeginWhereAnotherWasLeftAndBeCutShort) {
+  auto records = std::make_shared<FaultRecordStore>();
+  auto store = OpenStore(records);
+  EID_ASSERT_RESULT(auto writer, store->NewLineage(SmallLayout(), "session/branch", 64));
+  EXPECT_EQ(writer->position(), 64u);
+  EXPECT_EQ(writer->Append(RandomBlock(SmallLayout(), 0, 32, 1)).code(), Code::kInvalidArgument);
+  AppendTo(writer.get(), 192);
+  EID_ASSERT_OK(writer->Commit());
+  const LineageId lineage = writer->lineage();
+  writer.reset();
+  EXPECT_EQ(Positions(*store, lineage), (std::vector<uint64_t>{64, 96, 128, 160}));
+  uint64_t seen = 0;
+  const auto count = [&](const BlockHeader&, const std::vector<uint16_t>&) -> Status {
+    ++seen;
+    return {};
+  };
+  EID_ASSERT_OK(store->ScanBlocks(lineage, count, 128));
+  EXPECT_EQ(seen, 2u);
+
+  RecordBatch batch;
+  EXPECT_EQ(store->TruncateLineage(lineage, 32, 0, &batch).code(), Code::kInvalidArgument);
+  EXPECT_EQ(store->TruncateLineage(lineage, 256, 4, &batch).code(), Code::kInvalidArgument);
+  EXPECT_TRUE(batch.changes().empty());
+  EID_ASSERT_OK(store->TruncateLineage(lineage, 128, 2, &batch));
+  EID_ASSERT_OK(records->Write(batch, true));
+  store = OpenStore(records);
+  EXPECT_EQ(Positions(*store, lineage), (std::vector<uint64_t>{64, 96}));
+  EXPECT_EQ(records->Keys(Family::kEmbeddings).size(), 2u);
+  EXPECT_EQ(records->Keys(Family::kBlocks).size(), 2 * 2 * SmallLayout().layers.size());
+  EID_ASSERT_RESULT(auto resumed, store->ResumeLineage(lineage));
+  AppendTo(resumed.get(), 160);
+  EID_ASSERT_OK(resumed->Commit());
+  EXPECT_EQ(Positions(*store, lineage), (std::vector<uint64_t>{64, 96, 128}));
+}
+
 TEST(BlockStore, GivesBackBlocksAsTheyWereAppended) {
   const Layout layout = SmallLayout();
   auto store = OpenStore(NewRamRecordStore());

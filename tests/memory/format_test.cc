@@ -81,6 +81,13 @@ std::vector<Sample> Samples() {
   samples.push_back({"lineage", lineage_key, format::EncodeLineage(lineage_key, lineage),
                      StatusOf(format::DecodeLineage)});
 
+  lineage.id = 5;
+  lineage.begin = 32;
+  lineage.owner = "session/friend";
+  const std::string begun_key = format::LineageKey(5);
+  samples.push_back({"lineage that begins later", begun_key,
+                     format::EncodeLineage(begun_key, lineage), StatusOf(format::DecodeLineage)});
+
   Block block = RandomBlock(layout, 32, 9, 1);
   block.header.id = 12;
   const std::string payload_key = format::PayloadRecordKey({4, 7, Part::kValues, 32});
@@ -274,13 +281,15 @@ TEST(Format, TheBytesOfVersionOneStayWhatTheyAre) {
   layout.head_dim = 2;
   const std::string value = format::EncodePayload(key, layout, 1, std::string("\x11\x22\x33\x44"));
   EXPECT_EQ(Sha256Hex(value), "a0c79fe7a0826b802975a3681f221b8235761bfe079b4a253745a39b2dacf794");
-  std::string all;
+  std::string all, later;
   for (const Sample& sample : Samples()) {
     // Blocks are random numbers of this library's; the rest is fixed.
     if (sample.name == "payload" || sample.name == "embedding") continue;
-    all += sample.key + sample.value;
+    const bool came_later = sample.name == "lineage that begins later";
+    (came_later ? later : all) += sample.key + sample.value;
   }
   EXPECT_EQ(Sha256Hex(all), "c67191d04bc7fc2ebf169f3610b136404c37ff2bcdbcfe3dddf2780b613f3c0d");
+  EXPECT_EQ(Sha256Hex(later), "c84b2a7ad8d8447647f37eacdbc200e1180f946939338833dda7a1c6658b9063");
 }
 
 }  // namespace
