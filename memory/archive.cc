@@ -1,5 +1,6 @@
 #include "memory/archive.h"
 
+#include <algorithm>
 #include <unordered_set>
 #include <utility>
 
@@ -13,6 +14,7 @@ namespace eidetic::memory {
 namespace {
 
 constexpr char kWordsFolder[] = "words";
+constexpr std::string_view kSessionOwnerPrefix = "session/";
 
 // Stops a scan after its first record.
 Status Enough() {
@@ -111,7 +113,7 @@ std::string DocumentOwner(DocumentId document) {
   return "document/" + std::to_string(document);
 }
 std::string SessionOwner(std::string_view name) {
-  return "session/" + std::string(name);
+  return std::string(kSessionOwnerPrefix).append(name);
 }
 
 Result<std::shared_ptr<Archive>> Archive::Open(const ArchiveOptions& options) {
@@ -137,6 +139,12 @@ Result<std::shared_ptr<Archive>> ArchiveImpl::Make(std::shared_ptr<RecordStore> 
   EID_RETURN_IF_ERROR(archive->EnsureFormat());
   EID_ASSIGN_OR_RETURN(archive->store_,
                        BlockStore::Open(archive->records_, options.pool_bytes, options.read_only));
+  archive->sessions_ = std::make_unique<SessionStore>(
+      archive->records_, archive->store_.get(), options.read_only,
+      [self = archive.get()] { return self->LockCatalog(); },
+      [self = archive.get()](const std::string& collection) {
+        return self->DocumentLineages(collection);
+      });
   if (!options.read_only) {
     EID_ASSIGN_OR_RETURN(archive->document_ids_,
                          IdCounter::Open(archive->records_.get(), format::Counter::kDocument, 1));
@@ -223,14 +231,21 @@ Status ArchiveImpl::SweepOrphans() {
         owners.insert(DocumentOwner(document));
         return {};
       }));
-  EID_ASSIGN_OR_RETURN(const std::vector<std::string> sessions, Sessions());
-  for (const std::string& session : sessions) owners.insert(SessionOwner(session));
+  EID_ASSIGN_OR_RETURN(const std::vector<std::string> saved, SavedSessions());
+  for (const std::string& session : saved) owners.insert(SessionOwner(session));
+  // Without all sessions' records nobody can say what they see.
+  Result<std::vector<LineageId>> seen = sessions_->SeenLineages();
+  if (!seen.ok() && seen.status().code() != Code::kCorruption) return seen.status();
 
   // A damaged record is verification's to report: it must not keep the rest from being read.
   Result<std::vector<LineageRecord>> lineages = store_->Lineages();
   if (lineages.ok()) {
     for (const LineageRecord& lineage : *lineages) {
       if (owners.contains(lineage.owner)) continue;
+      if (lineage.owner.starts_with(kSessionOwnerPrefix)) {
+        if (!seen.ok() || std::binary_search(seen->begin(), seen->end(), lineage.id)) continue;
+        SessionStore::RemoveTurns(lineage.id, &batch);
+      }
       EID_RETURN_IF_ERROR(store_->RemoveLineage(lineage.id, &batch));
     }
   } else if (lineages.status().code() != Code::kCorruption) {
@@ -369,7 +384,26 @@ Result<std::string> ArchiveImpl::SessionRecord(const std::string& name) const {
   return Of("session", name, record.status());
 }
 
+Result<std::vector<LineageId>> ArchiveImpl::DocumentLineages(const std::string& collection) const {
+  EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> documents,
+                       DocumentsAt(format::DocumentPrefix(collection)));
+  std::vector<LineageId> lineages;
+  for (const DocumentRecord& document : documents) {
+    if (document.complete) lineages.push_back(document.lineage);
+  }
+  std::sort(lineages.begin(), lineages.end());
+  return lineages;
+}
+
 Result<std::vector<std::string>> ArchiveImpl::Sessions() const {
+  EID_ASSIGN_OR_RETURN(std::vector<std::string> names, SavedSessions());
+  EID_ASSIGN_OR_RETURN(const std::vector<SessionHead> heads, sessions_->List());
+  for (const SessionHead& head : heads) names.push_back(head.name);
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+Result<std::vector<std::string>> ArchiveImpl::SavedSessions() const {
   std::vector<std::string> names;
   std::string begin = format::TagPrefix(format::SessionTag::kSession);
   const std::string end = format::PrefixEnd(begin);

@@ -13,6 +13,7 @@
 
 #include "memory/block_store.h"
 #include "memory/representative_index.h"
+#include "memory/session_store.h"
 
 namespace eidetic::memory {
 
@@ -167,10 +168,15 @@ class Archive {
   // lost or damaged since needs it, or the next search does it.
   virtual Status UpdateWords(const std::string& collection) = 0;
 
-  // Session records: opaque bytes by name, written together with the session's lineage.
+  // Sessions that are kept turn by turn.
+  virtual SessionStore& sessions() = 0;
+  virtual const SessionStore& sessions() const = 0;
+  // Session records, as sessions were saved before there were turns: opaque bytes by name, written
+  // together with the session's lineage.
   virtual Status CommitSession(const std::string& name, LineageWriter* lineage,
                                std::string record) = 0;
   virtual Result<std::string> SessionRecord(const std::string& name) const = 0;
+  // The names of all sessions, of either kind.
   virtual Result<std::vector<std::string>> Sessions() const = 0;
 
   // `progress` must neither throw, nor write documents or collections, nor verify

@@ -62,6 +62,8 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
                                              size_t limit) override;
   Status UpdateWords(const std::string& collection) override;
 
+  SessionStore& sessions() override { return *sessions_; }
+  const SessionStore& sessions() const override { return *sessions_; }
   Status CommitSession(const std::string& name, LineageWriter* lineage,
                        std::string record) override;
   Result<std::string> SessionRecord(const std::string& name) const override;
@@ -94,6 +96,9 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   // Removes what an interrupted process left behind: texts without a document, lineages without an
   // owner.
   Status SweepOrphans();
+  // Names of sessions that were saved as records.
+  Result<std::vector<std::string>> SavedSessions() const;
+  Result<std::vector<LineageId>> DocumentLineages(const std::string& collection) const;
 
   Result<DocumentRecord> Document(DocumentId document) const;
   // All documents whose keys begin with `prefix`.
@@ -130,6 +135,7 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   ArchiveOptions options_;
   std::unique_ptr<BlockStore> store_;
   std::unique_ptr<IdCounter> document_ids_;
+  std::unique_ptr<SessionStore> sessions_;
 
   // Exclusive: documents and collections come and go. Shared: verification, which must see them
   // all with everything of theirs.

@@ -71,6 +71,7 @@ class LineageWriter {
 
   LineageId lineage() const { return record_.id; }
   const Layout& layout() const { return record_.layout; }
+  uint64_t begin() const { return record_.begin; }
   uint64_t position() const { return position_; }  // appended so far
   uint64_t committed() const { return record_.committed_tokens; }
   // Of the whole lineage, also before this writer.

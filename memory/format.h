@@ -56,7 +56,13 @@ enum class MetaTag : char {
 // First byte of a key in `sessions`.
 enum class SessionTag : char {
   kReaderState = 'R',  // + document, chunk
-  kSession = 'S'       // + name, 0, chunk
+  kSession = 'S',      // + name, 0, chunk
+  // Sessions that are kept turn by turn (memory/session_format.h).
+  kContent = 'C',   // + lineage, turn
+  kHead = 'H',      // + name
+  kSnapshot = 'P',  // + lineage, turn, chunk
+  kTurn = 'T',      // + lineage, turn
+  kRows = 'W'       // + lineage, position
 };
 enum class Counter : uint8_t { kBlock = 1, kLineage = 2, kDocument = 3 };
 

@@ -12,6 +12,7 @@
 #include "memory/hash.h"
 #include "memory/verify_lineage.h"
 #include "memory/verify_log.h"
+#include "memory/verify_sessions.h"
 
 namespace eidetic::memory {
 namespace {
@@ -46,13 +47,14 @@ void HashNumber(uint64_t number, Sha256* hash) {
 class Verifier {
  public:
   Verifier(const RecordStore& records, const std::function<bool(const VerifyProgress&)>& progress)
-      : records_(records), log_(progress), lineages_(records, &log_) {}
+      : records_(records), log_(progress), lineages_(records, &log_), sessions_(records, &log_) {}
 
   Result<VerifyReport> Run() {
     if (const std::string lost = records_.LogDamage(); !lost.empty()) Damaged(lost);
     EID_RETURN_IF_ERROR(ReadMeta());
     CheckReferences();
     EID_RETURN_IF_ERROR(ReadSessions());
+    EID_RETURN_IF_ERROR(sessions_.Check(contents_.lineages));
     CheckOwners();
     LineageId past = 0;  // the first lineage that was not looked at
     DocumentId past_text = 0;
@@ -221,7 +223,8 @@ class Verifier {
 
   void CheckOwners() {
     for (const auto& [id, lineage] : contents_.lineages) {
-      if (DocumentOf(lineage) == nullptr && !contents_.sessions.contains(lineage.owner)) {
+      if (DocumentOf(lineage) == nullptr && !contents_.sessions.contains(lineage.owner) &&
+          !sessions_.Sees(id)) {
         Damaged("lineage " + std::to_string(id) + ": its owner " + lineage.owner + " is missing");
       }
     }
@@ -261,10 +264,17 @@ class Verifier {
     if (blob.next != blob.head.chunks + 1 || blob.bytes != blob.head.bytes) {
       Damaged(blob.name + ": " + std::to_string(blob.bytes) + " of " +
               std::to_string(blob.head.bytes) + " bytes are there");
+    } else if (blob.prefix[0] == static_cast<char>(format::SessionTag::kSnapshot)) {
+      sessions_.SawSnapshot(blob.prefix);
     }
   }
 
   Status ReadSessionRecord(std::string_view key, std::string_view value, Blob* blob) {
+    if (SessionVerifier::Knows(key)) {
+      EndBlob(*blob);
+      *blob = Blob();
+      return sessions_.Read(key, value);
+    }
     constexpr size_t kChunkBytes = sizeof(uint32_t);
     if (key.size() <= kChunkBytes) {
       return Status(Code::kCorruption, "the key " + format::Printable(key) + " is too short");
@@ -278,6 +288,8 @@ class Verifier {
         EID_ASSIGN_OR_RETURN(const std::string session, format::ParseSessionKey(key));
         blob->name = "session " + session;
         contents_.sessions.insert(SessionOwner(session));
+      } else if (key[0] == static_cast<char>(format::SessionTag::kSnapshot)) {
+        blob->name = "the state of a turn at " + format::Printable(prefix);
       } else {
         blob->name = "the reader's state at " + format::Printable(prefix);
         CheckReaderState(prefix);
@@ -310,6 +322,7 @@ class Verifier {
         records_.Scan(Family::kSessions, "", "", [&](std::string_view key, std::string_view value) {
           const Status record = ReadSessionRecord(key, value, &blob);
           if (!record.ok()) {
+            sessions_.SawDamage();
             Damaged((blob.name.empty() ? "sessions" : blob.name) + ": " + record.message());
             // One record's damage is told once: what follows is taken as it comes.
             blob.next = 0;
@@ -319,6 +332,7 @@ class Verifier {
         });
     EndBlob(blob);
     if (status.code() == Code::kCorruption) {
+      sessions_.SawDamage();
       Damaged((blob.name.empty() ? "sessions" : blob.name) + ": " + status.message());
       return {};
     }
@@ -403,6 +417,7 @@ class Verifier {
   VerifyLog log_;
   Contents contents_;
   LineageVerifier lineages_;
+  SessionVerifier sessions_;
   std::map<LineageId, std::string> digests_;
 };
 
