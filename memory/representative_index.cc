@@ -225,6 +225,12 @@ const IndexedBlock& RepresentativeIndex::block(int64_t ordinal) const {
   return blocks_[static_cast<size_t>(ordinal)];
 }
 
+std::vector<LineageId> RepresentativeIndex::lineages() const {
+  std::vector<LineageId> ids;
+  for (const auto& [lineage, blocks] : lineages_) ids.push_back(lineage);
+  return ids;
+}
+
 uint64_t RepresentativeIndex::bytes() const {
   uint64_t bytes = blocks_.size() * sizeof(IndexedBlock) + live_.size() * sizeof(int64_t);
   for (const std::unique_ptr<VectorIndex>& index : indexes_) bytes += index->bytes();

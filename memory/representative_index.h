@@ -53,6 +53,8 @@ class RepresentativeIndex {
   const IndexedBlock& block(int64_t ordinal) const;
   // The ordinals of all blocks that are here, ascending.
   const std::vector<int64_t>& live() const { return live_; }
+  // The lineages that have blocks here, ascending.
+  std::vector<LineageId> lineages() const;
   int64_t size() const { return static_cast<int64_t>(live_.size()); }
   uint64_t bytes() const;
   const Layout& layout() const { return layout_; }

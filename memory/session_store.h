@@ -142,8 +142,8 @@ struct SessionCatalog;
 // is rewound or removed: the caller sees to that.
 class SessionStore {
  public:
-  // `removal` gives a lock that is held while anything is removed. `documents` gives the lineages of
-  // a collection's complete documents, ascending.
+  // `removal` gives a lock that is held while anything is removed. `documents` gives the lineages
+  // of a collection's complete documents, ascending.
   using RemovalLock = std::function<Result<std::unique_lock<std::shared_mutex>>()>;
   using DocumentLineages =
       std::function<Result<std::vector<LineageId>>(const std::string& collection)>;
