@@ -60,6 +60,23 @@ class TorchHybridModel final : public HybridModel {
     return StreamState::Restore(bytes, config_, graph_, device_);
   }
 
+  std::unique_ptr<ModelState> RestoreState(const std::string& recurrent,
+                                           const std::vector<StateRows>& rows) const override {
+    const c10::InferenceMode inference;
+    const c10::OptionalDeviceGuard guard(device_);
+    return StreamState::Restore(recurrent, rows, config_, graph_, device_);
+  }
+
+  bool Logits(const ModelState& state, std::vector<float>* logits) const override {
+    const auto* stream = dynamic_cast<const StreamState*>(&state);
+    if (stream == nullptr || !stream->last().defined()) return false;
+    if (logits == nullptr) return true;
+    const c10::InferenceMode inference;
+    const c10::OptionalDeviceGuard guard(device_);
+    WriteLogits(stream->last(), WantLogits::kLast, logits);
+    return true;
+  }
+
   void Forward(const std::vector<int32_t>& tokens, ModelState* state, const ForwardOptions& options,
                std::vector<float>* logits) const override {
     StreamState& stream = Own(state);
@@ -74,6 +91,7 @@ class TorchHybridModel final : public HybridModel {
     at::Tensor hidden = Embed(tokens);  // [L, D]
     RunLayers(stream, options, hidden);
     if (options.logits != WantLogits::kNone) WriteLogits(hidden, options.logits, logits);
+    stream.KeepLast(hidden.narrow(0, hidden.size(0) - 1, 1));
     stream.Advance(tokens, options.sink, options.hand_over_at_once);
     stream.SetBroken(false);
   }
@@ -179,13 +197,13 @@ class TorchHybridModel final : public HybridModel {
   void WriteLogits(const at::Tensor& hidden, WantLogits want, std::vector<float>* logits) const {
     const int64_t rows = want == WantLogits::kAll ? hidden.size(0) : 1;
     const at::Tensor last = hidden.narrow(0, hidden.size(0) - rows, rows);
-    const at::Tensor values = Logits(last);
+    const at::Tensor values = LogitsOf(last);
     logits->resize(static_cast<size_t>(values.numel()));
     at::from_blob(logits->data(), values.sizes(), at::kFloat).copy_(values);
   }
 
   // hidden [n, D] -> [n, vocabulary]
-  at::Tensor Logits(const at::Tensor& hidden) const {
+  at::Tensor LogitsOf(const at::Tensor& hidden) const {
     at::Tensor values =
         Linear(RmsNorm(hidden, weights_.norm, config_.norm_epsilon), weights_.output);
     if (config_.logit_scale != 1) values.div_(config_.logit_scale);
@@ -201,7 +219,7 @@ class TorchHybridModel final : public HybridModel {
     output.logits.resize(static_cast<size_t>(options.logit_rows * config_.vocabulary));
     for (int64_t first = options.losses ? 0 : wanted_from; first < count; first += kRows) {
       const int64_t rows = std::min(kRows, count - first);
-      const at::Tensor values = Logits(hidden.narrow(0, first, rows));
+      const at::Tensor values = LogitsOf(hidden.narrow(0, first, rows));
       const int64_t skipped = std::max(wanted_from - first, int64_t{0});
       if (skipped < rows) {
         float* place = output.logits.data() + (first + skipped - wanted_from) * config_.vocabulary;

@@ -41,9 +41,22 @@ class ModelState {
   virtual const AttentionOptions& options() const = 0;
   // Tokens that are in sinks and window now, and their first positions.
   virtual uint64_t window_begin() const = 0;  // position of the window's first token
+  virtual uint64_t sink_count() const = 0;    // sinks there are by now: positions 0 and on
   // Versioned; docs/formats/session.md. Throws kInvalidArgument after a Forward that threw.
   virtual std::string Serialize() const = 0;
+  // The same in two parts, so that keys and values can be written once: everything but these, and
+  // those of tokens begin..end, which are all sinks or all in the window: fp32 [attention layers,
+  // 2, kv_heads, end - begin, head_dim], keys before rotation. Throws likewise, and for other
+  // tokens.
+  virtual std::string SerializeRecurrent() const = 0;
+  virtual std::string SerializeRows(uint64_t begin, uint64_t end) const = 0;
   virtual uint64_t bytes() const = 0;
+};
+
+// Bytes of ModelState::SerializeRows.
+struct StateRows {
+  uint64_t begin = 0, end = 0;
+  std::string bytes;
 };
 
 enum class WantLogits { kNone, kLast, kAll };
@@ -90,6 +103,14 @@ class HybridModel {
   virtual std::unique_ptr<ModelState> NewState(const AttentionOptions& options) const = 0;
   // Throws kMismatch (another model's state) or kCorruption.
   virtual std::unique_ptr<ModelState> RestoreState(const std::string& bytes) const = 0;
+  // Out of SerializeRecurrent's bytes, and those of SerializeRows for all sinks and the whole
+  // window, ascending. Throws likewise.
+  virtual std::unique_ptr<ModelState> RestoreState(const std::string& recurrent,
+                                                   const std::vector<StateRows>& rows) const = 0;
+  // The logits after the token that `state` read last, as Forward gave them; null: only tells
+  // whether they are known. They are not when nothing was read, or the state was restored out of
+  // Serialize's bytes and has read nothing since.
+  virtual bool Logits(const ModelState& state, std::vector<float>* logits) const = 0;
 
   // Reads 1..N tokens as one segment: all of them see sinks, span and window, and each other
   // causally. Then what exceeds the window goes to the sink. `logits` (may be null for kNone)

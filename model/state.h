@@ -23,6 +23,9 @@ namespace eidetic::model {
 // attention layers.
 void CheckAttentionOptions(const AttentionOptions& options, const ModelConfig& config);
 
+class StateWriter;
+class StateReader;
+
 class StreamState final : public ModelState {
  public:
   // A stream that has read nothing. `graph`: HybridModel::FingerprintBytes of the model.
@@ -32,10 +35,20 @@ class StreamState final : public ModelState {
   static std::unique_ptr<StreamState> Restore(const std::string& bytes, const ModelConfig& config,
                                               const std::string& graph, c10::Device device);
 
+  // The same out of SerializeRecurrent's bytes and those of SerializeRows, ascending, which
+  // together cover sinks and window.
+  static std::unique_ptr<StreamState> Restore(const std::string& recurrent,
+                                              const std::vector<StateRows>& rows,
+                                              const ModelConfig& config, const std::string& graph,
+                                              c10::Device device);
+
   uint64_t position() const override { return position_; }
   const AttentionOptions& options() const override { return options_; }
   uint64_t window_begin() const override { return position_ - window_.window_tokens(); }
+  uint64_t sink_count() const override { return sink_ids_.size(); }
   std::string Serialize() const override;
+  std::string SerializeRecurrent() const override;
+  std::string SerializeRows(uint64_t begin, uint64_t end) const override;
   uint64_t bytes() const override;
 
   const std::string& graph() const { return graph_; }
@@ -51,6 +64,11 @@ class StreamState final : public ModelState {
   bool broken() const { return broken_; }
   void SetBroken(bool broken) { broken_ = broken; }
   bool flushed() const { return flushed_; }
+
+  // The last layer's output for the token read last: [1, D], not normalised; not defined when it is
+  // not known.
+  const at::Tensor& last() const { return last_; }
+  void KeepLast(const at::Tensor& row);
 
   // Room for a segment. Called before the pass.
   void Reserve(int64_t tokens);
@@ -70,6 +88,16 @@ class StreamState final : public ModelState {
   void CheckCounts(const std::function<void(const std::string&)>& fail) const;
   void FillWindow(const at::Tensor& sinks, const at::Tensor& window);
 
+  // The bytes (state_bytes.cc).
+  void CheckWhole() const;
+  void WriteHead(const char* magic, uint32_t version, StateWriter* writer) const;
+  static std::unique_ptr<StreamState> ReadHead(const char* magic, uint32_t version,
+                                               const ModelConfig& config, const std::string& graph,
+                                               c10::Device device, StateReader* reader);
+  void ReadRecurrent(StateReader* reader);
+  std::vector<int64_t> RowSizes(int64_t tokens) const;
+  at::Tensor GatherRows(const std::vector<StateRows>& rows, uint64_t begin, uint64_t end) const;
+
   ModelConfig config_;
   AttentionOptions options_;
   std::string graph_;
@@ -79,6 +107,7 @@ class StreamState final : public ModelState {
   RotaryTable rotary_;
   at::Tensor ssm_;
   at::Tensor conv_;
+  at::Tensor last_;
   uint64_t position_ = 0;
   uint64_t handed_ = 0;              // tokens [0, handed_) went to a sink or were dropped
   std::vector<int32_t> sink_ids_;    // token ids of the sinks

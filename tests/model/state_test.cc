@@ -1,8 +1,11 @@
 // Saved and restored streams, and what leaves the window. No Torch here.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <functional>
+#include <utility>
+#include <vector>
 
 #include "model/error.h"
 #include "model/hybrid_model.h"
@@ -61,6 +64,96 @@ TEST_P(SavedState, RestoredContinuesWithTheSameBits) {
   EXPECT_EQ(sink.Joined().keys, restored_sink.Joined().keys);
   EXPECT_EQ(sink.Joined().ids, restored_sink.Joined().ids);
   EXPECT_EQ(restored->Serialize(), state->Serialize());
+}
+
+// The state in two parts: the rows of sinks and window, cut into pieces of at most `piece` tokens.
+std::vector<StateRows> RowsOf(const ModelState& state, uint64_t piece) {
+  std::vector<StateRows> rows;
+  const auto add = [&](uint64_t begin, uint64_t end) {
+    for (uint64_t at = begin; at < end; at += piece) {
+      const uint64_t stop = std::min(end, at + piece);
+      rows.push_back({at, stop, state.SerializeRows(at, stop)});
+    }
+  };
+  add(0, state.sink_count());
+  add(state.window_begin(), state.position());
+  return rows;
+}
+
+TEST_P(SavedState, InPartsContinuesWithTheSameBitsAndLogits) {
+  const auto [mode, count] = GetParam();
+  const HybridModel& model = TinyModel();
+  const auto state = Stream(mode, count);
+  const std::string recurrent = state->SerializeRecurrent();
+  for (const uint64_t piece : {1, 3, 1000}) {
+    const auto restored = model.RestoreState(recurrent, RowsOf(*state, piece));
+    EXPECT_EQ(restored->Serialize(), state->Serialize());
+    EXPECT_EQ(restored->SerializeRecurrent(), recurrent);
+    std::vector<float> logits, restored_logits;
+    EXPECT_EQ(model.Logits(*state, &logits), count > 0);
+    EXPECT_EQ(model.Logits(*restored, &restored_logits), count > 0);
+    EXPECT_EQ(restored_logits, logits);
+  }
+  // The logits are those of the pass itself.
+  std::vector<float> passed, told;
+  model.Forward({1, 2, 3}, state.get(), ForwardOptions(), &passed);
+  ASSERT_TRUE(model.Logits(*state, &told));
+  EXPECT_EQ(told, passed);
+  EXPECT_TRUE(model.Logits(*state, nullptr));
+}
+
+TEST(SavedState, RowsWrittenEarlierAreThoseOfNow) {
+  const HybridModel& model = TinyModel();
+  const auto state = Stream(AttentionMode::kStream, 30);
+  std::vector<StateRows> rows = RowsOf(*state, 1);
+  std::vector<float> logits;
+  for (int turn = 0; turn < 5; ++turn) {
+    const uint64_t before = state->position();
+    Read(model, state.get(), RandomTokens(9, model.config().vocabulary, 30 + turn), 4,
+         ForwardOptions());
+    for (uint64_t at = std::max(before, state->window_begin()); at < state->position(); ++at) {
+      rows.push_back({at, at + 1, state->SerializeRows(at, at + 1)});
+    }
+    // Of all rows ever written, those that sinks and window need.
+    std::vector<StateRows> needed;
+    for (const StateRows& row : rows) {
+      if (row.begin < state->sink_count() || row.begin >= state->window_begin()) {
+        needed.push_back(row);
+      }
+    }
+    const auto restored = model.RestoreState(state->SerializeRecurrent(), needed);
+    EXPECT_EQ(restored->Serialize(), state->Serialize()) << turn;
+  }
+}
+
+TEST(SavedState, InPartsThatDoNotFitIsCorruption) {
+  const HybridModel& model = TinyModel();
+  const auto state = Stream(AttentionMode::kStream, 140);
+  const std::string recurrent = state->SerializeRecurrent();
+  const std::vector<StateRows> rows = RowsOf(*state, 8);
+  const auto refused = [&](const std::string& bytes, const std::vector<StateRows>& with) {
+    return CodeOf([&] { model.RestoreState(bytes, with); });
+  };
+  for (size_t missing = 0; missing < rows.size(); ++missing) {
+    std::vector<StateRows> fewer = rows;
+    fewer.erase(fewer.begin() + static_cast<std::ptrdiff_t>(missing));
+    EXPECT_EQ(refused(recurrent, fewer), ErrorCode::kCorruption) << missing;
+  }
+  std::vector<StateRows> shorter = rows;
+  shorter.back().bytes.pop_back();
+  EXPECT_EQ(refused(recurrent, shorter), ErrorCode::kCorruption);
+  for (size_t size = 0; size < recurrent.size(); size += size < 400 ? 1 : 97) {
+    EXPECT_EQ(refused(recurrent.substr(0, size), rows), ErrorCode::kCorruption) << size;
+  }
+  EXPECT_EQ(refused(state->Serialize(), rows), ErrorCode::kCorruption);
+  EXPECT_EQ(CodeOf([&] { model.RestoreState(recurrent); }), ErrorCode::kCorruption);
+
+  const uint64_t sinks = state->sink_count(), window = state->window_begin();
+  for (const auto& [begin, end] : std::vector<std::pair<uint64_t, uint64_t>>{
+           {sinks, sinks}, {sinks - 1, sinks + 1}, {window - 1, window + 1}, {140, 141}}) {
+    EXPECT_EQ(CodeOf([&, begin = begin, end = end] { state->SerializeRows(begin, end); }),
+              ErrorCode::kInvalidArgument);
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, SavedState,
