@@ -275,11 +275,3 @@ eid_status eid_session_info(const eid_session* session, eid_string** json, eid_e
     return Status();
   });
 }
-
-eid_status eid_session_save(eid_session* session, eid_error* error) {
-  return sdk::Call(error, [&]() -> Status {
-    const sdk::SessionUse use(session);
-    EID_RETURN_IF_ERROR(use.status());
-    return use->Save();
-  });
-}

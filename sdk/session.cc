@@ -145,10 +145,11 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Engine> e
                           "' was opened read-only: no session can be begun in it",
                       "open it without read_only, or make a session without an archive");
       }
-      const Status there = archive->SessionRecord(options.name).status();
-      // A damaged one is not overwritten.
-      if (!there.ok() && there.code() != Code::kNotFound) return there;
-      if (there.ok()) {
+      for (const Status& there : {archive->sessions().Find(options.name).status(),
+                                  archive->SessionRecord(options.name).status()}) {
+        // A damaged one is not overwritten.
+        if (there.code() == Code::kNotFound) continue;
+        EID_RETURN_IF_ERROR(there);
         return Status(Code::kAlreadyExists,
                       "a session named '" + options.name + "' is in '" + archive->path() + "'",
                       "open it, or choose another name");
@@ -164,11 +165,17 @@ Result<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Engine> eng
                                                std::shared_ptr<memory::Archive> archive,
                                                const std::string& name) {
   return BehindWall([&]() -> Result<std::unique_ptr<Session>> {
-    EID_ASSIGN_OR_RETURN(std::string record, archive->SessionRecord(name));
     SessionOptions options;
     options.name = name;
-    std::unique_ptr<Session> session(new Session(std::move(engine), options, std::move(archive)));
-    EID_RETURN_IF_ERROR(session->Restore(record));
+    std::unique_ptr<Session> session(new Session(std::move(engine), options, archive));
+    const Result<memory::SessionHead> head = archive->sessions().Find(name);
+    if (head.status().code() == Code::kNotFound) {
+      EID_ASSIGN_OR_RETURN(const std::string record, archive->SessionRecord(name));
+      EID_RETURN_IF_ERROR(session->Restore(record));
+    } else {
+      EID_RETURN_IF_ERROR(head.status());
+      EID_RETURN_IF_ERROR(session->RestoreTurns(head.value()));
+    }
     return session;
   });
 }
@@ -179,17 +186,21 @@ Status Session::Begin() {
     options_.span_layers = engine_->model().config().AttentionLayers();
   }
   std::sort(options_.span_layers.begin(), options_.span_layers.end());
+  state_ = NewState();
+  return OpenOwnMemory({});
+}
+
+std::unique_ptr<model::ModelState> Session::NewState() const {
   model::AttentionOptions attention;
   attention.mode = ModelMode(options_.mode);
   attention.window = options_.window;
   attention.sinks = options_.sinks;
   attention.query_offset = options_.query_offset;
   attention.span_layers = options_.span_layers;
-  state_ = engine_->model().NewState(attention);
-  return OpenOwnMemory(0);
+  return engine_->model().NewState(attention);
 }
 
-Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
+Status Session::OpenOwnMemory(const SavedPast& saved) {
   memory::RetrievalOptions retrieval;
   retrieval.k = options_.span_blocks;
   retrieval.candidates = options_.candidate_blocks;
@@ -213,7 +224,7 @@ Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
   }
   store_ = in_ram ? ram_store_.get() : &archive_->store();
   const memory::Layout layout = engine_->LayoutOf(options_.span_layers, options_.codec);
-  EID_RETURN_IF_ERROR(OpenLineage(layout, saved_lineage));
+  EID_RETURN_IF_ERROR(OpenLineage(layout, saved));
   if (!keeps_past) return Status();
 
   const auto add_past = [&](const memory::BlockStore* store) {
@@ -221,36 +232,41 @@ Status Session::OpenOwnMemory(memory::LineageId saved_lineage) {
                                                                    engine_->threads()),
                      store});
   };
-  if (saved_lineage != 0) {
+  if (!saved.path.empty()) {
     add_past(&archive_->store());
-    EID_RETURN_IF_ERROR(ReadSavedPast(saved_lineage));
+    EID_RETURN_IF_ERROR(ReadSavedPast(saved));
   }
   if (past_.empty() || in_ram) add_past(store_);
   MakeSink();
   return Status();
 }
 
-Status Session::OpenLineage(const memory::Layout& layout, memory::LineageId saved_lineage) {
+Status Session::OpenLineage(const memory::Layout& layout, const SavedPast& saved) {
   const std::string owner = "session/" + options_.name;
-  if (saved_lineage == 0) {
-    EID_ASSIGN_OR_RETURN(lineage_, store_->NewLineage(layout, owner));
+  if (saved.writes == 0) {
+    const uint64_t begin = saved.path.empty() ? 0 : saved.path.back().blocks;
+    EID_ASSIGN_OR_RETURN(lineage_, store_->NewLineage(layout, owner, begin));
   } else if (store_ == ram_store_.get()) {
-    EID_ASSIGN_OR_RETURN(const memory::LineageRecord saved,
-                         archive_->store().Lineage(saved_lineage));
-    EID_ASSIGN_OR_RETURN(lineage_, store_->NewLineage(layout, owner, saved.committed_tokens));
+    EID_ASSIGN_OR_RETURN(const memory::LineageRecord record,
+                         archive_->store().Lineage(saved.writes));
+    EID_ASSIGN_OR_RETURN(lineage_, store_->NewLineage(layout, owner, record.committed_tokens));
   } else {
-    EID_ASSIGN_OR_RETURN(lineage_, store_->ResumeLineage(saved_lineage));
+    EID_ASSIGN_OR_RETURN(lineage_, store_->ResumeLineage(saved.writes));
   }
   return Status();
 }
 
-Status Session::ReadSavedPast(memory::LineageId saved_lineage) {
-  return archive_->store().ScanBlocks(
-      saved_lineage,
-      [this](const memory::BlockHeader& header, const std::vector<uint16_t>& representatives) {
-        if (header.position < static_cast<uint64_t>(options_.sinks)) return Status();
-        return past_.back().index->Add(header, representatives);
-      });
+Status Session::ReadSavedPast(const SavedPast& saved) {
+  for (const memory::PathEntry& entry : saved.path) {
+    EID_RETURN_IF_ERROR(archive_->store().ScanBlocks(
+        entry.lineage,
+        [this](const memory::BlockHeader& header, const std::vector<uint16_t>& representatives) {
+          if (header.position < static_cast<uint64_t>(options_.sinks)) return Status();
+          return past_.back().index->Add(header, representatives);
+        },
+        std::min(entry.blocks, saved.indexed)));
+  }
+  return Status();
 }
 
 // Evicted tokens become blocks of the session's lineage and are searchable at once. The sinks stay
@@ -260,6 +276,7 @@ void Session::MakeSink() {
     return position == 0 ? 0 : text_ends_[position - 1];
   };
   auto append = [this](memory::Block block) -> Status {
+    if (replayed_turn_ != 0) return ReplayBlock(block);
     memory::BlockHeader header = block.header;
     const std::vector<uint16_t> representatives = block.representatives;
     EID_RETURN_IF_ERROR(lineage_->Append(std::move(block), &header.id));
@@ -300,6 +317,7 @@ Status Session::Attach(std::shared_ptr<memory::Archive> archive, const std::stri
     EID_ASSIGN_OR_RETURN(std::shared_ptr<const memory::RepresentativeIndex> index,
                          archive->Index(collection, memory::IndexKind::kInt8, engine_->threads()));
     attachments_.push_back({std::move(archive), collection, std::move(index)});
+    dirty_ = true;
     return Status();
   });
 }
@@ -307,6 +325,13 @@ Status Session::Attach(std::shared_ptr<memory::Archive> archive, const std::stri
 // Own past first, then the collections in order of attachment, each with its newest index: what was
 // removed meanwhile is gone from it (rule 4).
 Status Session::RefreshSources() {
+  if (replayed_turn_ != 0) {
+    return Status(Code::kNotFound,
+                  "a document was removed while session '" + options_.name +
+                      "' was read again to turn " + std::to_string(replayed_turn_),
+                  "open the session once more");
+  }
+  if (broken_) log_.MarkNotReplayable();  // in the middle of a pass
   std::vector<memory::RetrievalSource> sources;
   for (const OwnPast& past : past_) sources.push_back({past.index.get(), past.store});
   std::vector<std::shared_ptr<const memory::RepresentativeIndex>> newest;
@@ -320,7 +345,9 @@ Status Session::RefreshSources() {
   recall_->SetSources(std::move(sources));
   // Only now may the old ones go.
   for (size_t i = 0; i < newest.size(); ++i) attachments_[i].index = std::move(newest[i]);
-  return DropRemovedPins();
+  EID_RETURN_IF_ERROR(DropRemovedPins());
+  log_.BeginView(CurrentView());
+  return Status();
 }
 
 Status Session::DropRemovedPins() {
@@ -381,6 +408,15 @@ Status Session::CheckUsable() const {
                 "free it; if it was saved, open it again");
 }
 
+void Session::TakeTokens(const std::vector<int32_t>& tokens) {
+  uint64_t text_end = text_ends_.empty() ? 0 : text_ends_.back();
+  for (int32_t token : tokens) {
+    text_end += engine_->tokenizer().TokenBytes(token).size();
+    tokens_.push_back(token);
+    text_ends_.push_back(text_end);
+  }
+}
+
 // The losses of a segment's tokens, and the logits behind its last one.
 void Session::TakeLosses(const std::vector<int32_t>& segment, const std::vector<float>& logits,
                          std::vector<float>* losses) {
@@ -397,12 +433,7 @@ void Session::TakeLosses(const std::vector<int32_t>& segment, const std::vector<
 void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,
                       std::vector<float>* losses) {
   const Clock::time_point start = Clock::now();
-  uint64_t text_end = text_ends_.empty() ? 0 : text_ends_.back();
-  for (int32_t token : segment) {
-    text_end += engine_->tokenizer().TokenBytes(token).size();
-    tokens_.push_back(token);
-    text_ends_.push_back(text_end);
-  }
+  TakeTokens(segment);
   const auto& sources = recall_->sources();
   const bool anything_to_recall =
       options_.policy == memory::RecallPolicy::kWords
@@ -423,6 +454,15 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   if (sink_ != nullptr) ThrowIfError(lineage_->Flush());
   broken_ = false;
   forward_seconds_ += SecondsSince(start);
+  // Those of all rows at once need not have the bits of one row's.
+  logits_apart_ = losses != nullptr;
+  if (replayed_turn_ != 0) return;
+  dirty_ = true;
+  log_.AddPass(segment.size(), forward.span != nullptr);
+  const bool foreign =
+      std::any_of(attachments_.begin(), attachments_.end(),
+                  [this](const Attachment& attached) { return attached.archive != archive_; });
+  if (forward.span != nullptr && foreign) log_.MarkNotReplayable();
 }
 
 Status Session::CheckTokens(const std::vector<int32_t>& tokens) const {
@@ -444,6 +484,14 @@ Status Session::CheckTokens(const std::vector<int32_t>& tokens) const {
 Status Session::Append(const std::vector<int32_t>& tokens, bool use_span,
                        const std::function<bool(const AppendProgress&)>& progress,
                        std::string_view words, std::vector<float>* losses) {
+  const Status read = Read(tokens, use_span, progress, words, losses);
+  log_.AddPart("", /*generated=*/false, UnloggedText());
+  return read;
+}
+
+Status Session::Read(const std::vector<int32_t>& tokens, bool use_span,
+                     const std::function<bool(const AppendProgress&)>& progress,
+                     std::string_view words, std::vector<float>* losses) {
   return BehindWall([&]() -> Status {
     EID_RETURN_IF_ERROR(CheckUsable());
     EID_RETURN_IF_ERROR(CheckTokens(tokens));
@@ -492,7 +540,9 @@ Status Session::AppendMessage(const std::string& role, const std::string& text, 
   });
   EID_RETURN_IF_ERROR(rendered);
   const size_t before = tokens_.size();
-  const Status read = Append(tokens, use_span, progress, words.empty() ? text : words);
+  const Status read = Read(tokens, use_span, progress, words.empty() ? text : words, nullptr);
+  // Stopped in the middle, it was not the whole message.
+  log_.AddPart(role, /*generated=*/false, read.ok() ? text : UnloggedText());
   if (tokens_.size() > before) turn_open_ = false;  // also when it was stopped further on
   return read;
 }
@@ -518,6 +568,7 @@ Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
       sampler_ = model::Sampler(options.seed);
       sampler_seeded_ = true;
     }
+    dirty_ = true;
 
     GenerateResult result;
     model::StreamingDetokenizer detokenizer(engine_->shared_tokenizer());
@@ -553,106 +604,67 @@ Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
         Forward(TurnEndTokens(engine_->tokenizer()), /*use_span=*/false, /*answering=*/false);
       }
     }
+    log_.AddPart(options.assistant_turn ? "assistant" : "", /*generated=*/true, result.text);
     result.seconds = SecondsSince(start);
     return result;
   });
 }
 
-Status Session::Save() {
-  return BehindWall([&]() -> Status {
-    EID_RETURN_IF_ERROR(CheckUsable());
-    if (archive_ == nullptr) {
-      return Status(Code::kInvalidArgument, "this session lives in RAM and cannot be saved",
-                    "make it with an archive and a name");
-    }
-    if (archive_->read_only()) {
-      return Status(Code::kInvalidArgument,
-                    "session '" + options_.name + "' is of the archive at '" + archive_->path() +
-                        "', which was opened read-only: it cannot be saved",
-                    "open the archive without read_only, and the session in it");
-    }
-    return archive_->CommitSession(options_.name, lineage_.get(), Serialize());
-  });
+Status Session::CheckFingerprint(const std::string& fingerprint) const {
+  if (fingerprint == engine_->fingerprint()) return Status();
+  return Status(Code::kFingerprintMismatch,
+                "session '" + options_.name + "' was made by a model with fingerprint " +
+                    fingerprint.substr(0, 12) + "..., this model has " +
+                    engine_->fingerprint().substr(0, 12) + "...",
+                "open it with the model that made it");
 }
 
-std::string Session::Serialize() const {
-  SessionRecord record;
-  record.fingerprint = engine_->fingerprint();
-  record.options = options_;
-  record.lineage = lineage_->lineage();
-  for (const Attachment& attached : attachments_) {
-    if (attached.archive == archive_) record.collections.push_back(attached.collection);
-  }
-  for (const memory::PinnedBlock& pin : recall_->pinned()) {
-    SessionRecord::Pin saved{"", pin.block.lineage, pin.block.position, pin.score};
-    if (pin.source >= FirstAttachment()) {
-      const Attachment& attached =
-          attachments_[static_cast<size_t>(pin.source - FirstAttachment())];
-      if (attached.archive != archive_) continue;
-      saved.collection = attached.collection;
-    }
-    record.pins.push_back(std::move(saved));
-  }
-  record.tokens = tokens_;
-  record.logits = logits_;
-  record.sampler = sampler_.Serialize();
-  record.sampler_seeded = sampler_seeded_;
-  record.recall_random = recall_->random_state();
-  record.turn_open = turn_open_;
-  record.model_state = state_->Serialize();
-  return EncodeSessionRecord(record);
+Status Session::DamagedRecord(const std::string& what) const {
+  return Status(Code::kCorruption, "the record of session '" + options_.name + "': " + what,
+                "restore the archive from a backup");
 }
 
-// Nothing in it is taken on trust (rule 6), but for the model's state, which checks itself.
-Status Session::CheckRecord(const SessionRecord& record) const {
-  const auto damaged = [this](const std::string& what) {
-    return Status(Code::kCorruption, "the record of session '" + options_.name + "': " + what,
-                  "restore the archive from a backup");
-  };
-  const Status options = record.options.Validate(engine_->model().config());
-  if (!options.ok()) return damaged(options.message());
-  if (record.options.HasSpan() && record.options.span_layers.empty()) {
-    return damaged("it names no span layers");
+Status Session::CheckSaved(const SessionOptions& options,
+                           const std::vector<int32_t>& tokens) const {
+  const Status valid = options.Validate(engine_->model().config());
+  if (!valid.ok()) return DamagedRecord(valid.message());
+  if (options.HasSpan() && options.span_layers.empty()) {
+    return DamagedRecord("it names no span layers");
   }
   const auto vocabulary = static_cast<size_t>(engine_->tokenizer().vocabulary());
-  for (size_t i = 0; i < record.tokens.size(); ++i) {
-    if (record.tokens[i] >= 0 && static_cast<size_t>(record.tokens[i]) < vocabulary) continue;
-    return damaged("token " + std::to_string(i) + " has id " + std::to_string(record.tokens[i]) +
-                   ", the vocabulary has " + std::to_string(vocabulary));
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && static_cast<size_t>(tokens[i]) < vocabulary) continue;
+    return DamagedRecord("token " + std::to_string(i) + " has id " + std::to_string(tokens[i]) +
+                         ", the vocabulary has " + std::to_string(vocabulary));
   }
+  return Status();
+}
+
+// But for the model's state, which checks itself.
+Status Session::CheckRecord(const SessionRecord& record) const {
+  EID_RETURN_IF_ERROR(CheckSaved(record.options, record.tokens));
   const size_t logits = record.tokens.empty() ? 0 : engine_->model().config().vocabulary;
   if (record.logits.size() != logits) {
-    return damaged("it has " + std::to_string(record.logits.size()) + " logits, not " +
-                   std::to_string(logits));
+    return DamagedRecord("it has " + std::to_string(record.logits.size()) + " logits, not " +
+                         std::to_string(logits));
   }
   const Result<memory::LineageRecord> lineage = archive_->store().Lineage(record.lineage);
-  if (!lineage.ok()) return damaged(lineage.status().message());
+  if (!lineage.ok()) return DamagedRecord(lineage.status().message());
   if (lineage->owner != "session/" + options_.name ||
       !(lineage->layout == engine_->LayoutOf(record.options.span_layers, record.options.codec))) {
-    return damaged("its lineage " + std::to_string(record.lineage) + " belongs to " +
-                   lineage->owner + ", or has another layout");
+    return DamagedRecord("its lineage " + std::to_string(record.lineage) + " belongs to " +
+                         lineage->owner + ", or has another layout");
   }
   return Status();
 }
 
 Status Session::Restore(const std::string& bytes) {
   EID_ASSIGN_OR_RETURN(SessionRecord record, DecodeSessionRecord(bytes, options_.name));
-  if (record.fingerprint != engine_->fingerprint()) {
-    return Status(Code::kFingerprintMismatch,
-                  "session '" + options_.name + "' was made by a model with fingerprint " +
-                      record.fingerprint.substr(0, 12) + "..., this model has " +
-                      engine_->fingerprint().substr(0, 12) + "...",
-                  "open it with the model that made it");
-  }
+  EID_RETURN_IF_ERROR(CheckFingerprint(record.fingerprint));
   EID_RETURN_IF_ERROR(CheckRecord(record));
   options_ = record.options;
-  tokens_ = std::move(record.tokens);
+  TakeTokens(record.tokens);
   logits_ = std::move(record.logits);
-  uint64_t text_end = 0;
-  for (int32_t token : tokens_) {
-    text_end += engine_->tokenizer().TokenBytes(token).size();
-    text_ends_.push_back(text_end);
-  }
   sampler_.Restore(record.sampler);
   sampler_seeded_ = record.sampler_seeded;
   turn_open_ = record.turn_open;
@@ -664,38 +676,69 @@ Status Session::Restore(const std::string& bytes) {
                       std::to_string(tokens_.size()),
                   "restore the archive from a backup");
   }
-  EID_RETURN_IF_ERROR(OpenOwnMemory(record.lineage));
+  SavedPast saved;
+  saved.path = {{record.lineage, 0, tokens_.size(), UINT64_MAX}};
+  saved.writes = record.lineage;
+  EID_RETURN_IF_ERROR(OpenOwnMemory(saved));
   recall_->SetRandomState(record.recall_random);
   for (const std::string& collection : record.collections) {
     EID_RETURN_IF_ERROR(Attach(archive_, collection));
   }
-  return RestorePins(record);
+  // All of it goes into the next turn; in which passes it was read is not known.
+  if (!tokens_.empty()) {
+    log_.AddPass(tokens_.size(), /*use_span=*/false);
+    log_.MarkNotReplayable();
+    log_.AddPart("", /*generated=*/false, UnloggedText());
+  }
+  dirty_ = true;
+  return RestorePins(record.pins);
+}
+
+std::vector<SavedPin> Session::SavedPins() const {
+  std::vector<SavedPin> pins;
+  for (const memory::PinnedBlock& pin : recall_->pinned()) {
+    SavedPin saved{"", pin.block.lineage, pin.block.position, pin.score};
+    if (pin.source >= FirstAttachment()) {
+      const Attachment& attached =
+          attachments_[static_cast<size_t>(pin.source - FirstAttachment())];
+      if (attached.archive != archive_) continue;
+      saved.collection = attached.collection;
+    }
+    pins.push_back(std::move(saved));
+  }
+  return pins;
 }
 
 // What was pinned is not searched again: the collections may have grown since.
-Status Session::RestorePins(const SessionRecord& record) {
+Status Session::RestorePins(const std::vector<SavedPin>& pins) {
+  std::vector<std::string> collections;
+  for (const Attachment& attached : attachments_) collections.push_back(attached.collection);
+  EID_ASSIGN_OR_RETURN(std::vector<memory::PinnedBlock> pinned,
+                       PinnedBlocksOf(pins, FirstAttachment(), collections));
+  recall_->SetPinned(std::move(pinned));
+  return Status();
+}
+
+Result<std::vector<memory::PinnedBlock>> Session::PinnedBlocksOf(
+    const std::vector<SavedPin>& pins, int own, const std::vector<std::string>& collections) const {
   std::vector<memory::PinnedBlock> pinned;
-  for (const SessionRecord::Pin& pin : record.pins) {
-    const auto attached =
-        std::find_if(attachments_.begin(), attachments_.end(),
-                     [&](const Attachment& one) { return one.collection == pin.collection; });
-    const bool own = pin.collection.empty();
-    if (own ? past_.empty() : attached == attachments_.end()) continue;
+  for (const SavedPin& pin : pins) {
+    const auto attached = std::find(collections.begin(), collections.end(), pin.collection);
+    const bool of_own_past = pin.collection.empty();
+    if (of_own_past ? own == 0 : attached == collections.end()) continue;
     memory::BlockHeader header;
     std::vector<uint16_t> representatives;
     const Status status =
         archive_->store().ReadBlock(pin.lineage, pin.position, &header, &representatives);
     if (status.code() == Code::kNotFound) continue;  // removed meanwhile (rule 4)
     EID_RETURN_IF_ERROR(status);
-    const int source =
-        own ? 0 : FirstAttachment() + static_cast<int>(attached - attachments_.begin());
+    const int source = of_own_past ? 0 : own + static_cast<int>(attached - collections.begin());
     pinned.push_back({source,
                       {header.id, pin.lineage, header.position,
                        static_cast<int>(header.tokens.size()), header.text_begin, header.text_end},
                       pin.score});
   }
-  recall_->SetPinned(std::move(pinned));
-  return Status();
+  return pinned;
 }
 
 std::vector<PassageSource> Session::PassageSources() const {
@@ -747,6 +790,7 @@ std::string Session::InfoJson() const {
         {"seed", options_.seed}}},
       {"archive", archive_ != nullptr ? nlohmann::json(archive_->path()) : nlohmann::json()},
       {"position", tokens_.size()},
+      {"turns", committed_turns_},
       {"window_begin", state_->window_begin()},
       {"state_bytes", state_->bytes()},
       {"memory_blocks", memory_blocks},

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "memory/archive.h"
@@ -18,10 +19,27 @@
 #include "sdk/memory_bridge.h"
 #include "sdk/own_words.h"
 #include "sdk/passages.h"
+#include "sdk/turn_log.h"
 
 namespace eidetic::sdk {
 
+// A block that words pinned (memory/span_choice.h), as it is kept.
+struct SavedPin {
+  std::string collection;  // empty: the session's own past
+  memory::LineageId lineage = 0;
+  uint64_t position = 0;
+  double score = 0;
+};
+
+struct CommittedTurn {
+  uint64_t turn = 0;    // its number, from 1
+  uint64_t tokens = 0;  // read in this turn
+  uint64_t bytes = 0;   // written for this turn, its new blocks included; 0: there was nothing new
+  double seconds = 0;   // of the commit
+};
+
 struct SessionRecord;
+struct TurnResume;
 
 enum class SessionMode { kStream = 0, kWindow = 1, kFull = 2, kRandom = 3 };
 const char* SessionModeName(SessionMode mode);
@@ -104,7 +122,11 @@ class Session {
                                const std::function<bool(const AppendProgress&)>& progress,
                                std::string_view words = {});
   memory::Result<GenerateResult> Generate(const GenerateOptions& options);
-  memory::Status Save();
+  // Everything since the last turn becomes one that a kill can no longer lose (rule 2), with the
+  // state to go on from: one atomic batch. `name`: at most 255 bytes, may be empty. Without one,
+  // and with nothing new, nothing is written.
+  memory::Result<CommittedTurn> CommitTurn(const std::string& name);
+  memory::Status Save() { return CommitTurn("").status(); }
 
   memory::Result<std::vector<Passage>> Sources(size_t limit, PassageOrder order) const;
   const std::vector<float>& logits() const { return logits_; }
@@ -125,24 +147,46 @@ class Session {
     std::string collection;
     std::shared_ptr<const memory::RepresentativeIndex> index;
   };
+  // What a session that is opened sees of its past.
+  struct SavedPast {
+    std::vector<memory::PathEntry> path;
+    memory::LineageId writes = 0;   // the lineage that it goes on; 0: a new one
+    uint64_t indexed = UINT64_MAX;  // blocks from this position on are indexed when read again
+  };
 
   Session(std::shared_ptr<const Engine> engine, SessionOptions options,
           std::shared_ptr<memory::Archive> archive);
   memory::Status Begin();
+  std::unique_ptr<model::ModelState> NewState() const;
+  // As a session was saved before there were turns.
   memory::Status Restore(const std::string& bytes);
   memory::Status CheckRecord(const SessionRecord& record) const;
-  std::string Serialize() const;
-  memory::Status OpenOwnMemory(memory::LineageId saved_lineage);
-  memory::Status OpenLineage(const memory::Layout& layout, memory::LineageId saved_lineage);
-  memory::Status ReadSavedPast(memory::LineageId saved_lineage);
+  memory::Status CheckFingerprint(const std::string& fingerprint) const;
+  // Options and tokens of what was saved: nothing of them is taken on trust (rule 6).
+  memory::Status CheckSaved(const SessionOptions& options,
+                            const std::vector<int32_t>& tokens) const;
+  memory::Status DamagedRecord(const std::string& what) const;
+  memory::Status OpenOwnMemory(const SavedPast& saved);
+  memory::Status OpenLineage(const memory::Layout& layout, const SavedPast& saved);
+  memory::Status ReadSavedPast(const SavedPast& saved);
   void MakeSink();
   memory::Status RefreshSources();
   // Lets go of pinned blocks whose documents were removed or replaced (rule 4).
   memory::Status DropRemovedPins();
   memory::Status PinPlacesOf(std::string_view words);
-  memory::Status RestorePins(const SessionRecord& record);
+  std::vector<SavedPin> SavedPins() const;
+  memory::Status RestorePins(const std::vector<SavedPin>& pins);
+  // `sources`: the collections behind the own past's `own`. Pins of others, and of documents that
+  // were removed, are left out.
+  memory::Result<std::vector<memory::PinnedBlock>> PinnedBlocksOf(
+      const std::vector<SavedPin>& pins, int own,
+      const std::vector<std::string>& collections) const;
   memory::Status CheckTokens(const std::vector<int32_t>& tokens) const;
-  // Append of checked tokens, without a search by words.
+  // Append, but for the turn's log.
+  memory::Status Read(const std::vector<int32_t>& tokens, bool use_span,
+                      const std::function<bool(const AppendProgress&)>& progress,
+                      std::string_view words, std::vector<float>* losses);
+  // Read of checked tokens, without a search by words.
   memory::Status AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
                               const std::function<bool(const AppendProgress&)>& progress,
                               std::vector<float>* losses = nullptr);
@@ -153,6 +197,25 @@ class Session {
                   std::vector<float>* losses);
   void Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,
                std::vector<float>* losses = nullptr);
+  void TakeTokens(const std::vector<int32_t>& tokens);
+
+  // session_turns.cc
+  memory::Status CheckCanCommit() const;
+  // The tokens that no part of the turn has yet, as text.
+  std::string UnloggedText() const;
+  memory::RecallView CurrentView() const;
+  memory::TurnContent ContentSinceCommit(const std::string& recurrent) const;
+  memory::Status RestoreTurns(const memory::SessionHead& head);
+  memory::Status CheckPath(const memory::SessionHead& head, const SessionOptions& options) const;
+  memory::Status ApplyResume(const TurnResume& resume);
+  // Reads the tokens of a turn again, from the state before it to the state it left.
+  memory::Status Replay(const memory::TurnHeader& turn, const memory::TurnContent& content);
+  memory::Status ReplaySources(const memory::RecallView& view);
+  memory::Result<std::shared_ptr<const memory::RepresentativeIndex>> IndexOfView(
+      const memory::CollectionView& view) const;
+  memory::Status ReplayBlock(const memory::Block& block);
+  memory::Status ReadDifferently(uint64_t turn) const;
+
   memory::Status CheckUsable() const;
   std::vector<PassageSource> PassageSources() const;
 
@@ -179,6 +242,19 @@ class Session {
   std::unique_ptr<BlockWriter> sink_;
   std::unique_ptr<Recall> recall_;
   bool record_open_ = false;  // the record of the answer under way
+
+  // Its turns.
+  TurnLog log_;                          // since the last one
+  bool dirty_ = false;                   // there is something to commit
+  bool logits_apart_ = false;            // the last pass made logits that its state does not tell
+  uint64_t committed_turns_ = 0;         // turns so far
+  uint64_t committed_blocks_bytes_ = 0;  // of lineage_, written with them
+  // While it is read again: its path, the turn (0: none), and the collections as they were.
+  std::vector<memory::PathEntry> path_;
+  uint64_t replayed_turn_ = 0;
+  std::vector<std::pair<memory::CollectionView, std::shared_ptr<const memory::RepresentativeIndex>>>
+      replay_indexes_;
+
   double forward_seconds_ = 0;
 };
 

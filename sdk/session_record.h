@@ -13,13 +13,7 @@
 namespace eidetic::sdk {
 
 struct SessionRecord {
-  // A block that words pinned (memory/span_choice.h).
-  struct Pin {
-    std::string collection;  // empty: the session's own past
-    memory::LineageId lineage = 0;
-    uint64_t position = 0;
-    double score = 0;
-  };
+  using Pin = SavedPin;
   std::string fingerprint;
   SessionOptions options;
   memory::LineageId lineage = 0;

@@ -445,8 +445,64 @@ EID_API eid_status eid_session_logits(const eid_session* session, float* logits,
 EID_API eid_status eid_session_info(const eid_session* session, eid_string** json,
                                     eid_error* error);
 
-/* Commits window, recurrent state, sampler state and new blocks in one atomic batch. */
+typedef struct eid_commit_options {
+  size_t struct_size;
+  const char* name; /* of the turn; NULL: none. A named turn keeps its state for good */
+} eid_commit_options;
+
+typedef struct eid_commit_result {
+  size_t struct_size;
+  uint64_t turn;   /* its number in the session, from 1 */
+  uint64_t tokens; /* read in this turn */
+  uint64_t bytes;  /* written for it; 0: there was nothing new, and the last turn stands */
+  double seconds;
+} eid_commit_result;
+
+/* Everything since the last turn becomes a turn, in one atomic batch with what the session needs to
+ * go on: window, recurrent state, sampler state and new blocks. When this returns EID_OK a kill or
+ * a power cut can no longer lose it. `options` and `result` may be NULL. */
+EID_API eid_status eid_session_commit(eid_session* session, const eid_commit_options* options,
+                                      eid_commit_result* result, eid_error* error);
+
+/* The same without a name and without a word of it. */
 EID_API eid_status eid_session_save(eid_session* session, eid_error* error);
+
+/* ------------------------------------------------------------------------------------------------
+ * Kept sessions. A fork and a rewind copy nothing. To reach a turn that has no state of its own any
+ * more (the last 8, named ones, and those at which a session was left or ends have one), opening
+ * reads the turns again that come after the nearest one before it, to the same bits. When these
+ * recalled from documents that were removed since, forking there and rewinding are EID_NOT_FOUND;
+ * opening is EID_UNSUPPORTED when they went later.
+ * None of these loads a model. A session that is open in this process is EID_LOCKED to those that
+ * would change it.
+ */
+
+/* Kept sessions as JSON, each with `name`, `created`, `changed`, `forked_from`, `turns`, `tokens`.
+ * `name` NULL: all of them, in `sessions`. Otherwise one, with its turns in `turn_list`. */
+EID_API eid_status eid_archive_sessions(const eid_archive* archive, const char* name,
+                                        eid_string** json, eid_error* error);
+
+/* A new session `new_name` that has read what session `name` had after `turn` (0: its last one). */
+EID_API eid_status eid_archive_fork_session(eid_archive* archive, const char* name, uint64_t turn,
+                                            const char* new_name, eid_error* error);
+
+/* Takes a session back to the end of `turn`. What came later is gone for good, but for what other
+ * sessions see of it. */
+EID_API eid_status eid_archive_rewind_session(eid_archive* archive, const char* name, uint64_t turn,
+                                              eid_error* error);
+
+/* Removes a session, and of its content all that no other session sees. */
+EID_API eid_status eid_archive_delete_session(eid_archive* archive, const char* name,
+                                              eid_error* error);
+
+typedef enum eid_export_format {
+  EID_EXPORT_TEXT = 0, /* what was read and answered; messages begin with their role */
+  EID_EXPORT_JSON = 1  /* as eid_archive_sessions has it; turns with `parts` and `tokens` */
+} eid_export_format;
+
+EID_API eid_status eid_archive_export_session(const eid_archive* archive, const char* name,
+                                              eid_export_format format, eid_string** out,
+                                              eid_error* error);
 
 #ifdef __cplusplus
 } /* extern "C" */

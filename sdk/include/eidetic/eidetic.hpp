@@ -391,6 +391,44 @@ class Archive {
     return result;
   }
 
+  // Kept sessions as JSON; with a `name`, that one and its turns.
+  std::string sessions(const std::string& name = {}) const {
+    return detail::text_from([&](eid_string** out, eid_error* error) {
+      return eid_archive_sessions(handle_.get(), detail::text_or_null(name), out, error);
+    });
+  }
+
+  // A new session that has read what `name` had after `turn`; 0: its last one. Copies nothing.
+  void fork_session(const std::string& name, std::uint64_t turn, const std::string& new_name) {
+    call([&](eid_error* error) {
+      return eid_archive_fork_session(handle_.get(), detail::text_or_null(name), turn,
+                                      detail::text_or_null(new_name), error);
+    });
+  }
+
+  // Takes a session back to the end of `turn`; what only it saw of later ones is gone for good.
+  void rewind_session(const std::string& name, std::uint64_t turn) {
+    call([&](eid_error* error) {
+      return eid_archive_rewind_session(handle_.get(), detail::text_or_null(name), turn, error);
+    });
+  }
+
+  // Removes a session, and all that no other session sees of it.
+  void delete_session(const std::string& name) {
+    call([&](eid_error* error) {
+      return eid_archive_delete_session(handle_.get(), detail::text_or_null(name), error);
+    });
+  }
+
+  // All that a session read and answered.
+  std::string export_session(const std::string& name,
+                             eid_export_format format = EID_EXPORT_TEXT) const {
+    return detail::text_from([&](eid_string** out, eid_error* error) {
+      return eid_archive_export_session(handle_.get(), detail::text_or_null(name), format, out,
+                                        error);
+    });
+  }
+
   eid_archive* get() const noexcept { return handle_.get(); }
 
  private:
@@ -405,6 +443,13 @@ class Archive {
     return detail::take(detail::made_by<eid_passages>([&](eid_passages** out, eid_error* error) {
       return eid_archive_search(handle_.get(), engine, &o, out, error);
     }));
+  }
+
+  template <class Call>
+  static void call(Call function) {
+    auto error = detail::sized<eid_error>();
+    const eid_status status = function(&error);
+    detail::check(status, error);
   }
 
   detail::Handle<eid_archive, eid_archive_free> handle_;
@@ -560,7 +605,18 @@ class Session {
     });
   }
 
-  // Commits window, recurrent state, sampler state and new blocks in one atomic batch.
+  // Everything since the last turn becomes a turn, which a kill can no longer lose; `name` may be
+  // empty.
+  eid_commit_result commit(const std::string& name = {}) {
+    auto o = detail::sized<eid_commit_options>();
+    o.name = detail::text_or_null(name);
+    auto result = detail::sized<eid_commit_result>();
+    auto error = detail::sized<eid_error>();
+    detail::check(eid_session_commit(handle_.get(), &o, &result, &error), error);
+    return result;
+  }
+
+  // The same without a word of it.
   void save() {
     auto error = detail::sized<eid_error>();
     detail::check(eid_session_save(handle_.get(), &error), error);

@@ -1,0 +1,442 @@
+// Turns with the real hybrid model: what forks, rewinds and restarts leave of the logits, to the
+// bit.
+#include <sys/types.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <thread>
+
+#include "sdk/document_reader.h"
+#include "sdk/session.h"
+#include "sdk/session_record.h"
+#include "sdk/session_reports.h"
+#include "tests/sdk/sdk_fixture.h"
+
+namespace eidetic::sdk {
+namespace {
+
+using memory::Code;
+using nlohmann::json;
+
+// Small, so that a few turns overflow the window and recall what left it.
+SessionOptions SmallWindow(const std::string& name) {
+  SessionOptions options;
+  options.window = 64;
+  options.sinks = 32;
+  options.query_offset = 64;
+  options.segment = 48;
+  options.span_blocks = 4;
+  options.name = name;
+  return options;
+}
+
+std::vector<int32_t> Tokens(const Engine& engine, const std::string& text) {
+  return engine.tokenizer().Encode(text, /*special=*/false);
+}
+
+GenerateOptions Sampled(int tokens) {
+  GenerateOptions options;
+  options.max_tokens = tokens;
+  options.sampling.temperature = 0.9f;
+  options.sampling.top_k = 40;
+  options.seed = 7;
+  return options;
+}
+
+std::string Bits(const std::vector<float>& numbers) {
+  return std::string(reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(float));
+}
+
+class SessionTurnsTest : public SdkTest {
+ protected:
+  // The text that turn `turn` of a story reads.
+  static std::string Line(int turn, const std::string& story) {
+    const std::string prose = Prose(20000);
+    return story + " " + prose.substr(static_cast<size_t>(1000 + 700 * turn), 140 + turn % 3 * 60);
+  }
+
+  // One turn: something read, something answered. Gives what was answered and the logits after it.
+  static std::string Turn(Session* session, int turn, const std::string& story) {
+    MustOk(session->Append(Tokens(session->engine(), Line(turn, story)), /*use_span=*/true, {}));
+    const GenerateResult said = Must(session->Generate(Sampled(6)));
+    return said.text + Bits(session->logits());
+  }
+  static std::string CommittedTurn(Session* session, int turn, const std::string& story,
+                                   const std::string& name = "") {
+    const std::string left = Turn(session, turn, story);
+    EXPECT_GT(Must(session->CommitTurn(name)).bytes, 0u);
+    return left;
+  }
+
+  std::unique_ptr<Session> Open(const std::shared_ptr<memory::Archive>& archive,
+                                const std::string& name) const {
+    return Must(Session::Open(HybridEngine(), archive, name));
+  }
+
+  static std::set<uint64_t> Snapshots(const memory::Archive& archive, const std::string& name) {
+    std::set<uint64_t> turns;
+    for (const memory::TurnHeader& turn : Must(archive.sessions().Turns(name))) {
+      if (turn.has_snapshot()) turns.insert(turn.turn);
+    }
+    return turns;
+  }
+
+  static void ExpectClean(const memory::Archive& archive) {
+    const memory::VerifyReport report = Must(archive.Verify({}));
+    for (const memory::Damage& damage : report.damage) ADD_FAILURE() << damage.what;
+  }
+};
+
+TEST_F(SessionTurnsTest, BranchesNeverChangeEachOthersLogits) {
+  const auto engine = HybridEngine();
+  // What the trunk says when nobody else is there: in RAM, in one go.
+  std::vector<std::string> alone;
+  {
+    SessionOptions options = SmallWindow("");
+    auto session = Must(Session::Create(engine, options, nullptr));
+    for (int turn = 1; turn <= 6; ++turn) alone.push_back(Turn(session.get(), turn, "trunk"));
+  }
+  auto archive = OpenArchive();
+  {
+    auto trunk = Must(Session::Create(engine, SmallWindow("trunk"), archive));
+    for (int turn = 1; turn <= 3; ++turn) {
+      EXPECT_TRUE(CommittedTurn(trunk.get(), turn, "trunk") == alone[turn - 1]) << turn;
+    }
+  }
+  MustOk(archive->sessions().Fork("trunk", 2, "branch", 1));
+  std::string branch_said;
+  {
+    auto trunk = Open(archive, "trunk");
+    auto branch = Open(archive, "branch");
+    branch_said = CommittedTurn(branch.get(), 3, "branch");
+    EXPECT_TRUE(CommittedTurn(trunk.get(), 4, "trunk") == alone[3]);
+    CommittedTurn(branch.get(), 4, "branch");
+    CommittedTurn(branch.get(), 5, "branch");
+  }
+  MustOk(archive->sessions().Rewind("branch", 3, 2));
+  {
+    auto branch = Open(archive, "branch");
+    EXPECT_TRUE(Bits(branch->logits()) ==
+                branch_said.substr(branch_said.size() - Bits(branch->logits()).size()));
+  }
+  ExpectClean(*archive);
+  archive.reset();
+  archive = OpenArchive();
+  EXPECT_TRUE(CommittedTurn(Open(archive, "trunk").get(), 5, "trunk") == alone[4]);
+  MustOk(archive->sessions().Remove("branch"));
+  EXPECT_TRUE(CommittedTurn(Open(archive, "trunk").get(), 6, "trunk") == alone[5]);
+  ExpectClean(*archive);
+
+  // And the other way round: the branch outlives the trunk.
+  MustOk(archive->sessions().Fork("trunk", 2, "branch", 3));
+  MustOk(archive->sessions().Remove("trunk"));
+  EXPECT_TRUE(CommittedTurn(Open(archive, "branch").get(), 3, "trunk") == alone[2]);
+  ExpectClean(*archive);
+}
+
+TEST_F(SessionTurnsTest, ATurnWithoutSnapshotIsReadAgainToTheSameBits) {
+  auto archive = OpenArchive();
+  std::vector<std::string> left;
+  {
+    auto session = Must(Session::Create(HybridEngine(), SmallWindow("talk"), archive));
+    for (int turn = 1; turn <= 11; ++turn) {
+      left.push_back(CommittedTurn(session.get(), turn, "talk", turn == 1 ? "beginning" : ""));
+    }
+  }
+  EXPECT_EQ(Snapshots(*archive, "talk"), (std::set<uint64_t>{1, 4, 5, 6, 7, 8, 9, 10, 11}));
+  MustOk(archive->sessions().Fork("talk", 3, "second", 1));
+  MustOk(archive->sessions().Fork("talk", 1, "first", 1));
+  {
+    auto session = Open(archive, "second");  // reads turns 2 and 3
+    const std::string& then = left[2];
+    EXPECT_TRUE(Bits(session->logits()) == then.substr(then.size() - session->logits().size() * 4));
+    EXPECT_TRUE(CommittedTurn(session.get(), 4, "talk") == left[3]);
+  }
+  EXPECT_TRUE(Snapshots(*archive, "second").contains(3));  // put back where it was missing
+  ExpectClean(*archive);
+
+  // From the very beginning, when there is no snapshot at all.
+  MustOk(archive->sessions().Remove("second"));
+  MustOk(archive->sessions().Rewind("talk", 2, 1));
+  MustOk(archive->sessions().Remove("first"));
+  archive.reset();
+  archive = OpenArchive();
+  auto session = Open(archive, "talk");
+  EXPECT_TRUE(CommittedTurn(session.get(), 3, "talk") == left[2]);
+  EXPECT_TRUE(CommittedTurn(session.get(), 4, "talk") == left[3]);
+  ExpectClean(*archive);
+}
+
+TEST_F(SessionTurnsTest, ReadAgainACollectionIsAsItWas) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  const auto ingest = [&](const std::string& source, const std::string& text) {
+    IngestOptions options;
+    options.collection = "books";
+    options.source = source;
+    options.window = 256;
+    Must(IngestDocument(*engine, archive.get(), text, options));
+  };
+  ingest("m.txt", Prose(6000));
+  std::vector<std::string> left;
+  {
+    auto session = Must(Session::Create(engine, SmallWindow("talk"), archive));
+    MustOk(session->Attach(archive, "books"));
+    for (int turn = 1; turn <= 10; ++turn) {
+      if (turn == 3) ingest("n.txt", "Another text. " + Prose(3000));
+      left.push_back(CommittedTurn(session.get(), turn, "talk"));
+    }
+  }
+  ingest("a.txt", "It sorts before the others. " + Prose(3000));
+  MustOk(archive->sessions().Fork("talk", 2, "two", 1));
+  {
+    auto session = Open(archive, "two");  // turns 1 and 2 saw one document of three
+    const std::string& then = left[1];
+    EXPECT_TRUE(Bits(session->logits()) == then.substr(then.size() - session->logits().size() * 4));
+    EXPECT_NE(session->InfoJson().find("books"), std::string::npos);
+    // What comes now recalls from all three.
+    EXPECT_FALSE(Turn(session.get(), 3, "talk") == left[2]);
+  }
+  MustOk(archive->sessions().Fork("talk", 1, "one", 1));
+  ingest("m.txt", "Replaced. " + Prose(2000));
+  EXPECT_EQ(archive->sessions().Fork("talk", 2, "again", 1).code(), Code::kOk);  // has a snapshot
+  const auto gone = Session::Open(engine, archive, "one");
+  EXPECT_EQ(gone.status().code(), Code::kUnsupported);
+  EXPECT_NE(gone.status().message().find("books"), std::string::npos) << gone.status().message();
+  EXPECT_EQ(archive->sessions().Rewind("talk", 1, 1).code(), Code::kNotFound);
+  ExpectClean(*archive);
+}
+
+TEST_F(SessionTurnsTest, ReadAgainWordsPinWhatTheyPinned) {
+  auto archive = OpenArchive();
+  IngestOptions ingest;
+  ingest.collection = "books";
+  ingest.source = "m.txt";
+  ingest.window = 256;
+  Must(IngestDocument(*HybridEngine(), archive.get(), Prose(6000), ingest));
+  SessionOptions options = SmallWindow("talk");
+  options.policy = memory::RecallPolicy::kBoth;
+  std::vector<std::string> left;
+  {
+    auto session = Must(Session::Create(HybridEngine(), options, archive));
+    MustOk(session->Attach(archive, "books"));
+    for (int turn = 1; turn <= 10; ++turn) {
+      left.push_back(CommittedTurn(session.get(), turn, "Holmes"));
+    }
+    EXPECT_EQ(session->InfoJson().find("\"pinned_blocks\":0"), std::string::npos);
+  }
+  // What is found by words depends on all that is there: another document changes it for later.
+  ingest.source = "n.txt";
+  Must(IngestDocument(*HybridEngine(), archive.get(), "Holmes. " + Prose(9000).substr(3000),
+                      ingest));
+  MustOk(archive->sessions().Fork("talk", 2, "two", 1));
+  auto session = Open(archive, "two");
+  const std::string& then = left[1];
+  EXPECT_TRUE(Bits(session->logits()) == then.substr(then.size() - session->logits().size() * 4));
+  ExpectClean(*archive);
+}
+
+TEST_F(SessionTurnsTest, AConversationOverManyRestartsIsThatOfOneProcess) {
+  const auto engine = HybridEngine();
+  const auto message = [](Session* session, int turn) {
+    MustOk(session->AppendMessage("user", Line(turn, "talk"), true, {}));
+    GenerateOptions options = Sampled(6);
+    options.assistant_turn = true;
+    return Must(session->Generate(options)).text + Bits(session->logits());
+  };
+  std::vector<std::string> alone;
+  auto session = Must(Session::Create(engine, SmallWindow(""), nullptr));
+  for (int turn = 1; turn <= 8; ++turn) alone.push_back(message(session.get(), turn));
+  session = Must(Session::Create(engine, SmallWindow("talk"), OpenArchive()));
+  for (int turn = 1; turn <= 8; ++turn) {
+    EXPECT_TRUE(message(session.get(), turn) == alone[turn - 1]) << turn;
+    MustOk(session->Save());
+    if (turn % 2 == 1) continue;
+    session.reset();  // and with it the archive
+    session = Open(OpenArchive(), "talk");
+  }
+  session.reset();
+  const auto archive = OpenArchive();
+  const json exported = json::parse(Must(ExportSession(*archive, "talk", ExportFormat::kJson)));
+  ASSERT_EQ(exported.at("turn_list").size(), 8u);
+  const json& parts = exported.at("turn_list")[2].at("parts");
+  ASSERT_EQ(parts.size(), 2u);
+  EXPECT_EQ(parts[0].at("role"), "user");
+  EXPECT_EQ(parts[0].at("text"), Line(3, "talk"));
+  EXPECT_EQ(parts[1].at("role"), "assistant");
+  EXPECT_TRUE(parts[1].at("generated"));
+  EXPECT_TRUE(alone[2].starts_with(parts[1].at("text").get<std::string>()));
+  const std::string text = Must(ExportSession(*archive, "talk", ExportFormat::kText));
+  EXPECT_TRUE(text.starts_with("user: " + Line(1, "talk") + "\nassistant: ")) << text;
+}
+
+TEST_F(SessionTurnsTest, ATurnWritesItsOwnKeysAndValuesOnceAndIsQuick) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  SessionOptions options;  // the usual window
+  options.name = "talk";
+  auto session = Must(Session::Create(engine, options, archive));
+  const std::vector<int32_t> prose = Tokens(*engine, Prose(11000));
+  const auto& config = engine->model().config();
+  const uint64_t token_bytes =
+      config.AttentionLayers().size() * 2 * config.kv_heads * config.head_dim * sizeof(float);
+  const uint64_t block_bytes = token_bytes / sizeof(float) * 5 / 4;  // int8, scales, means: less
+  uint64_t recurrent = 0;
+  std::vector<double> seconds;
+  constexpr size_t kTurnTokens = 192;
+  for (size_t turn = 0; turn < 12; ++turn) {
+    MustOk(session->Append(
+        {prose.begin() + turn * kTurnTokens, prose.begin() + (turn + 1) * kTurnTokens}, true, {}));
+    const sdk::CommittedTurn committed = Must(session->CommitTurn(""));
+    ASSERT_EQ(committed.tokens, kTurnTokens);
+    const uint64_t position = (turn + 1) * kTurnTokens;
+    const uint64_t rows = kTurnTokens * token_bytes;
+    if (turn == 0) recurrent = committed.bytes - rows;  // no block left the window yet
+    // What leaves the window is what came into it earlier, and is written in the session's codec.
+    const uint64_t blocks = position > 1024 ? (kTurnTokens + 32) * block_bytes : 0;
+    EXPECT_LE(committed.bytes, recurrent + rows + blocks + (64u << 10)) << turn;
+    EXPECT_GE(committed.bytes, recurrent + rows - (64u << 10)) << turn;
+    if (position > 1024) seconds.push_back(committed.seconds);
+  }
+  const uint64_t states = (config.MambaLayers().size() * static_cast<size_t>(config.mamba.heads) *
+                           config.mamba.head_dim * config.mamba.state) *
+                          sizeof(float);
+  EXPECT_LE(recurrent, states + (512u << 10));  // beside it the convolutions, and tokens as ids
+  std::sort(seconds.begin(), seconds.end());
+  const double median = seconds[seconds.size() / 2];
+  std::cout << "commit of a turn of " << kTurnTokens << " tokens: median " << 1000 * median
+            << " ms, least " << 1000 * seconds.front() << " ms, most " << 1000 * seconds.back()
+            << " ms; written: recurrent state and the like " << recurrent << " bytes, keys and "
+            << "values " << kTurnTokens * token_bytes << " bytes\n";
+  RecordProperty("median_ms", std::to_string(1000 * median));
+}
+
+TEST_F(SessionTurnsTest, TwoSessionsAtOnceOnOneEngineAreTwoSessionsAlone) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  std::vector<std::string> alone[2], together[2];
+  const auto talk = [&](const std::string& name, const std::string& story,
+                        std::vector<std::string>* said) {
+    auto session = Must(Session::Create(engine, SmallWindow(name), archive));
+    for (int turn = 1; turn <= 4; ++turn)
+      said->push_back(CommittedTurn(session.get(), turn, story));
+  };
+  for (int i = 0; i < 2; ++i) talk("alone" + std::to_string(i), "s" + std::to_string(i), &alone[i]);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; ++i) {
+    threads.emplace_back(
+        [&, i] { talk("both" + std::to_string(i), "s" + std::to_string(i), &together[i]); });
+  }
+  for (std::thread& thread : threads) thread.join();
+  for (int i = 0; i < 2; ++i) EXPECT_TRUE(together[i] == alone[i]) << i;
+  ExpectClean(*archive);
+}
+
+TEST_F(SessionTurnsTest, EveryModeGoesOnWhereItWas) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  for (SessionMode mode : {SessionMode::kWindow, SessionMode::kFull, SessionMode::kRandom}) {
+    SCOPED_TRACE(SessionModeName(mode));
+    SessionOptions options = SmallWindow(SessionModeName(mode));
+    options.mode = mode;
+    options.seed = 5;
+    std::vector<std::string> left;
+    auto session = Must(Session::Create(engine, options, archive));
+    for (int turn = 1; turn <= 2; ++turn) {
+      left.push_back(CommittedTurn(session.get(), turn, "talk"));
+    }
+    const std::string third = Turn(session.get(), 3, "talk");
+    session.reset();
+    MustOk(archive->sessions().Fork(options.name, 1, options.name + " fork", 1));
+    EXPECT_TRUE(Turn(Open(archive, options.name).get(), 3, "talk") == third);
+    EXPECT_TRUE(Turn(Open(archive, options.name + " fork").get(), 2, "talk") == left[1]);
+  }
+  ExpectClean(*archive);
+}
+
+TEST_F(SessionTurnsTest, ASessionSavedBeforeThereWereTurnsGoesOnWithTheSameLogits) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  const std::vector<int32_t> first = Tokens(*engine, Line(1, "old")),
+                             second = Tokens(*engine, Line(2, "old"));
+  std::string expected;
+  {
+    // As it was saved then: the whole state in one record.
+    SessionOptions options = SmallWindow("old");
+    options.span_layers = engine->model().config().AttentionLayers();
+    model::AttentionOptions attention;
+    attention.window = options.window;
+    attention.sinks = options.sinks;
+    attention.query_offset = options.query_offset;
+    attention.span_layers = options.span_layers;
+    auto state = engine->model().NewState(attention);
+    SessionRecord record;
+    const auto read = [&](const std::vector<int32_t>& tokens, std::vector<float>* logits) {
+      for (auto at = tokens.begin(); at != tokens.end();) {
+        const auto end = at + std::min<std::ptrdiff_t>(options.segment, tokens.end() - at);
+        engine->model().Forward({at, end}, state.get(), {}, logits);
+        at = end;
+      }
+    };
+    read(first, &record.logits);
+    record.fingerprint = engine->fingerprint();
+    record.options = options;
+    record.tokens = first;
+    record.sampler = model::Sampler(0).Serialize();
+    record.model_state = state->Serialize();
+    auto lineage = Must(archive->store().NewLineage(
+        engine->LayoutOf(options.span_layers, options.codec), "session/old"));
+    record.lineage = lineage->lineage();
+    MustOk(archive->CommitSession("old", lineage.get(), EncodeSessionRecord(record)));
+    std::vector<float> logits;
+    read(second, &logits);
+    expected = Bits(logits);
+  }
+  EXPECT_NE(Must(SessionsJson(*archive)).find("saved_without_turns"), std::string::npos);
+  EXPECT_EQ(ExportSession(*archive, "old", ExportFormat::kText).status().code(),
+            Code::kUnsupported);
+  const auto continued = [&] {
+    auto session = Open(archive, "old");
+    MustOk(session->Append(second, false, {}));
+    return Bits(session->logits());
+  };
+  EXPECT_TRUE(continued() == expected);
+  MustOk(Open(archive, "old")->Save());
+  EXPECT_EQ(archive->SessionRecord("old").status().code(), Code::kNotFound);
+  EXPECT_EQ(Snapshots(*archive, "old"), std::set<uint64_t>{1});
+  EXPECT_TRUE(continued() == expected);
+  ExpectClean(*archive);
+}
+
+TEST_F(SessionTurnsTest, BadCallsAreErrorsAndSpoilNothing) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  auto session = Must(Session::Create(engine, SmallWindow("talk"), archive));
+  const std::string left = CommittedTurn(session.get(), 1, "talk");
+  EXPECT_EQ(session->CommitTurn(std::string(300, 'n')).status().code(), Code::kInvalidArgument);
+  EXPECT_EQ(session->CommitTurn(std::string("a\0b", 3)).status().code(), Code::kInvalidArgument);
+  const sdk::CommittedTurn nothing = Must(session->CommitTurn(""));
+  EXPECT_EQ(nothing.bytes, 0u);
+  EXPECT_EQ(nothing.turn, 1u);
+  EXPECT_EQ(Must(session->CommitTurn("a name for it")).turn, 2u);
+  EXPECT_EQ(Session::Create(engine, SmallWindow("talk"), archive).status().code(),
+            Code::kAlreadyExists);
+  EXPECT_EQ(Session::Open(engine, archive, "nobody").status().code(), Code::kNotFound);
+  session.reset();
+  archive.reset();
+  memory::ArchiveOptions read_only;
+  read_only.path = ArchivePath();
+  read_only.read_only = true;
+  archive = Must(memory::Archive::Open(read_only));
+  session = Must(Session::Open(engine, archive, "talk"));
+  EXPECT_EQ(session->Save().code(), Code::kInvalidArgument);
+  EXPECT_TRUE(Bits(session->logits()) == left.substr(left.size() - session->logits().size() * 4));
+  EXPECT_EQ(archive->sessions().Fork("talk", 1, "x", 1).code(), Code::kInvalidArgument);
+  EXPECT_EQ(archive->sessions().Rewind("talk", 1, 1).code(), Code::kInvalidArgument);
+  EXPECT_EQ(archive->sessions().Remove("talk").code(), Code::kInvalidArgument);
+}
+
+}  // namespace
+}  // namespace eidetic::sdk
