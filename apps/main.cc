@@ -82,6 +82,7 @@ int main(int argc, char** argv) {
   add_ingest_command(app, action);
   add_ask_command(app, action);
   add_generate_command(app, action);
+  add_sessions_commands(app, action);
   add_memory_commands(app, action);
   add_eval_commands(app, action);
   add_bench_command(app, action);

@@ -14,7 +14,7 @@ namespace eidetic::cli {
 namespace {
 
 struct GenerateFlags : AnswerFlags {
-  std::string prompt, file, session, mode = "stream";
+  std::string prompt, file, session, turn_name, mode = "stream";
   std::vector<std::string> collections;
   bool use_span = false, memory_off = false, chat = false, json = false;
   CLI::Option* prompt_given = nullptr;
@@ -77,14 +77,22 @@ int run_generate(const GenerateFlags& flags) {
     if (error.status() != EID_CANCELLED) throw;
     code = kExitInterrupted;
   }
-  if (!flags.session.empty()) session.save();
+  eid_commit_result turn = {};
+  if (!flags.session.empty()) turn = session.commit(flags.turn_name);
   if (flags.json) {
-    print_json({{"text", answer.text},
-                {"stop", code ? "interrupted" : stop_reason_name(answer.reason)},
-                {"tokens", answer.tokens},
-                {"seconds", answer.seconds},
-                {"first_token_seconds", answer.first_token_seconds},
-                {"session", parse_json(session.info())}});
+    nlohmann::json told = {{"text", answer.text},
+                           {"stop", code ? "interrupted" : stop_reason_name(answer.reason)},
+                           {"tokens", answer.tokens},
+                           {"seconds", answer.seconds},
+                           {"first_token_seconds", answer.first_token_seconds},
+                           {"session", parse_json(session.info())}};
+    if (!flags.session.empty()) {
+      told["turn"] = {{"turn", turn.turn},
+                      {"tokens", turn.tokens},
+                      {"bytes", turn.bytes},
+                      {"seconds", turn.seconds}};
+    }
+    print_json(told);
   } else {
     std::cout << std::endl;
   }
@@ -109,8 +117,11 @@ void add_generate_command(CLI::App& app, Action& action) {
       ->type_name("FILE")
       ->excludes(flags->prompt_given);
   c->add_option("--session", flags->session,
-                "Open this session of the archive, or begin it, and save it at the end")
+                "Open this session of the archive, or begin it; this becomes its next turn")
       ->type_name("NAME");
+  c->add_option("--turn-name", flags->turn_name, "A name for that turn, to go back to")
+      ->type_name("NAME")
+      ->needs("--session");
   add_collections_flag(*c, flags->collections, "A collection to recall from; repeat for several");
   c->add_option("--mode", flags->mode, "Attention of a new session: stream, window, full, random")
       ->check(CLI::IsMember(apps::attention_mode_names()))
@@ -125,6 +136,7 @@ void add_generate_command(CLI::App& app, Action& action) {
                "  eidetic generate --prompt \"Once upon a time\" --max-tokens 40\n"
                "  eidetic generate --file chapter.txt --temperature 0.8 --top-p 0.9 --seed 7\n"
                "  eidetic generate --session diary --archive memory.eid --prompt \"Dear diary,\"\n"
+               "  eidetic generate --session diary --turn-name arrival -p \"We have arrived.\"\n"
                "  cat chapter.txt | eidetic generate --mode window");
   c->callback([flags, &action] { action = [flags] { return run_generate(*flags); }; });
 }

@@ -1,0 +1,154 @@
+// `eidetic sessions` and the turns that `generate --session` makes, through the real program.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <chrono>
+#include <random>
+#include <thread>
+
+#include "tests/apps/program.h"
+#include "tests/seed.h"
+
+namespace eidetic::apps {
+namespace {
+
+using nlohmann::json;
+
+class Sessions : public ProgramTest {
+ protected:
+  std::vector<std::string> GenerateArguments(const std::string& session, const std::string& prompt,
+                                             const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments = {
+        "generate", "--session",   session,        "--prompt", prompt,     "--archive", archive_,
+        "--model",  HybridModel(), "--max-tokens", "4",        "--window", "64",        "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  json Generate(const std::string& session, const std::string& prompt,
+                const std::vector<std::string>& more = {}) const {
+    return RunJson(GenerateArguments(session, prompt, more));
+  }
+  Outcome Run(std::vector<std::string> arguments) const {
+    arguments.insert(arguments.begin(), "sessions");
+    arguments.insert(arguments.end(), {"--archive", archive_});
+    return RunProgram(arguments);
+  }
+  json RunSessions(std::vector<std::string> arguments) const {
+    arguments.push_back("--json");
+    const Outcome outcome = Run(std::move(arguments));
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return json::parse(outcome.out, nullptr, false);
+  }
+  void ExpectClean() const {
+    EXPECT_TRUE(RunJson({"memory", "verify", "--archive", archive_, "--json"}).at("clean"));
+  }
+
+  std::string archive_ = Path("archive");
+};
+
+TEST_F(Sessions, AreListedShownForkedRewoundExportedAndDeleted) {
+  const json first =
+      Generate("diary", "Dear diary, we left in the morning.", {"--turn-name", "departure"});
+  EXPECT_EQ(first.at("turn").at("turn"), 1);
+  EXPECT_GT(first.at("turn").at("bytes"), 1000000);
+  const std::string second = Generate("diary", " The sea was calm.").at("text");
+
+  json list = RunSessions({"list"});
+  ASSERT_EQ(list.at("sessions").size(), 1u);
+  EXPECT_EQ(list.at("sessions")[0].at("turns"), 2);
+  EXPECT_TRUE(list.at("sessions")[0].at("created").get<std::string>().starts_with("20"));
+
+  EXPECT_EQ(Run({"fork", "diary", "--turn", "departure", "--to", "what-if"}).code, 0);
+  EXPECT_EQ(RunSessions({"show", "what-if"}).at("turns"), 1);
+  EXPECT_EQ(RunSessions({"show", "what-if"}).at("forked_from"), "diary");
+  // The same words lead to the same answer, whoever says them.
+  EXPECT_EQ(Generate("what-if", " The sea was calm.").at("text"), second);
+  EXPECT_EQ(Run({"rewind", "what-if", "--turn", "1"}).code, 0);
+  Generate("what-if", " There was a storm.");
+  ExpectClean();
+
+  const Outcome exported = Run({"export", "what-if"});
+  EXPECT_EQ(exported.code, 0);
+  EXPECT_NE(exported.out.find("we left in the morning."), std::string::npos) << exported.out;
+  EXPECT_NE(exported.out.find("There was a storm."), std::string::npos);
+  EXPECT_EQ(exported.out.find("The sea was calm."), std::string::npos);
+  const json turns = RunSessions({"export", "diary"}).at("turn_list");
+  ASSERT_EQ(turns.size(), 2u);
+  EXPECT_EQ(turns[0].at("name"), "departure");
+  EXPECT_EQ(turns[1].at("parts")[1].at("text"), second);
+
+  const Outcome shown = Run({"show", "diary"});
+  EXPECT_NE(shown.out.find("departure"), std::string::npos) << shown.out;
+  EXPECT_NE(shown.out.find("The sea was calm."), std::string::npos) << shown.out;
+
+  EXPECT_EQ(Run({"delete", "diary"}).code, 0);
+  list = RunSessions({"list"});
+  ASSERT_EQ(list.at("sessions").size(), 1u);
+  EXPECT_EQ(list.at("sessions")[0].at("name"), "what-if");
+  Generate("what-if", " Then it was over.");
+  ExpectClean();
+}
+
+TEST_F(Sessions, BadCommandsSayWhatIsWrong) {
+  EXPECT_EQ(Run({"list"}).code, 3);  // no archive yet
+  Generate("diary", "Dear diary,");
+  const auto expect = [&](const std::vector<std::string>& arguments, int code,
+                          const std::string& words) {
+    const Outcome outcome = Run(arguments);
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_NE(outcome.err.find(words), std::string::npos) << outcome.err;
+  };
+  expect({"show", "nobody"}, 3, "no session nobody");
+  expect({"fork", "diary", "--turn", "2", "--to", "x"}, 3, "no turn 2");
+  expect({"fork", "diary", "--turn", "arrival", "--to", "x"}, 3, "arrival");
+  expect({"fork", "diary", "--to", "diary"}, 1, "already");
+  expect({"fork", "diary"}, 2, "--to");
+  expect({"rewind", "diary"}, 2, "--turn");
+  expect({"rewind", "diary", "--turn", "0"}, 3, "no turn 0");
+  expect({"rewind", "diary", "--turn", "-1"}, 3, "-1");
+  expect({"delete", "nobody"}, 3, "no session nobody");
+  expect({"export", "diary", "--format", "pdf"}, 2, "pdf");
+  const Outcome without =
+      RunProgram({"generate", "--prompt", "x", "--turn-name", "y", "--model", HybridModel()});
+  EXPECT_EQ(without.code, 2) << without.err;
+  EXPECT_EQ(RunSessions({"show", "diary"}).at("turns"), 1);
+  ExpectClean();
+}
+
+// Processes that each say one thing and keep it, killed at seeded moments: the conversation that
+// comes of it is that of processes that were left alone.
+TEST_F(Sessions, AConversationOfKilledProcessesIsThatOfOthers) {
+  constexpr int kTurns = 5;
+  const auto prompt = [](int turn) {
+    return " " + Prose(8000).substr(static_cast<std::size_t>(1000 + 900 * turn), 150);
+  };
+  const auto begin = std::chrono::steady_clock::now();
+  for (int turn = 0; turn < kTurns; ++turn) Generate("alone", prompt(turn));
+  const double seconds =
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count() / kTurns;
+
+  std::mt19937_64 random(tests::Seed(20270303));
+  std::uniform_real_distribution<double> moment(0.3 * seconds, 1.2 * seconds);
+  int said = 0, kills = 0;
+  while (said < kTurns) {
+    Program program(GenerateArguments("killed", prompt(said)));
+    if (kills < 2 * kTurns) {
+      std::this_thread::sleep_for(std::chrono::duration<double>(moment(random)));
+      program.Signal(SIGKILL);
+    }
+    const Outcome outcome = program.Wait();
+    kills += outcome.signal == SIGKILL ? 1 : 0;
+    const Outcome shown = Run({"show", "killed", "--json"});
+    const int turns = shown.code == 0 ? json::parse(shown.out).at("turns").get<int>() : 0;
+    EXPECT_LE(turns, said + 1);
+    EXPECT_GE(turns, outcome.out.empty() ? said : said + 1);  // printed: acknowledged
+    said = turns;
+    ExpectClean();
+    ASSERT_FALSE(HasFailure()) << shown.err;
+  }
+  EXPECT_GT(kills, 0);
+  EXPECT_EQ(Run({"export", "killed"}).out, Run({"export", "alone"}).out);
+}
+
+}  // namespace
+}  // namespace eidetic::apps
