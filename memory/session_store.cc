@@ -122,7 +122,12 @@ Result<SessionHead> SessionStore::FindHead(const SessionCatalog& catalog,
   if (found != catalog.heads.end()) return found->second;
   const std::string key = format::HeadKey(name);
   Result<std::string> value = records_->Get(Family::kSessions, key);
-  if (value.ok()) return format::DecodeHead(key, *value);  // damaged, or it would be known
+  if (value.ok()) {  // damaged, or it would be known
+    Result<SessionHead> head = format::DecodeHead(key, *value);
+    if (head.ok()) return head;
+    return Status(head.status().code(), "session " + name + ": " + head.status().message(),
+                  head.status().remedy());
+  }
   if (value.status().code() != Code::kNotFound) return value.status();
   return Status(Code::kNotFound, "there is no session " + name + " in the archive",
                 "`eidetic sessions list` shows the sessions there are");

@@ -22,8 +22,9 @@ struct WordShare {
   int places = 3;              // the most places that are pinned; one has up to 5 blocks
   double place_threshold = 0;  // a place's score over the best place's, at least; 0..1
   // Policy `both`: a block's retrieval mass over that of attention's best block, at least, when
-  // anything is pinned; 0..1.
-  double attention_threshold = 0;
+  // anything is pinned; 0..1. The default lets needles through and little else: what attention
+  // likes half as well drowns what was pinned (docs/decisions/061).
+  double attention_threshold = 0.7;
 };
 
 // A place that a search by words found in one of the searched sets.

@@ -26,6 +26,7 @@ SessionRecord Sample() {
   record.options.name = "talk";
   record.lineage = 9;
   record.collections = {"books", "notes"};
+  record.options.words.attention_threshold = 0;
   record.pins = {{"books", 7, 64, 2.5}};
   record.tokens = {1, 2, 49151};
   record.logits = {0.5f, -1e30f, 3.25f};

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "memory/format.h"
+#include "memory/session_format.h"
 #include "sdk/document_reader.h"
 #include "sdk/session_record.h"
 #include "tests/sdk/sdk_fixture.h"
@@ -280,23 +281,37 @@ TEST_F(SessionTest, WhatWasNotSavedIsAbsentAfterReopening) {
   EXPECT_TRUE(Must(archive->Verify({})).clean());
 }
 
+// A session of a few tokens as it was saved before there were turns: all of it in one record.
+SessionRecord SavedBeforeTurns(const Engine& engine, memory::Archive* archive,
+                               const std::string& name) {
+  SessionRecord record;
+  record.options = SmallWindow();
+  record.options.name = name;
+  record.options.span_layers = engine.model().config().AttentionLayers();
+  model::AttentionOptions attention;
+  attention.window = record.options.window;
+  attention.sinks = record.options.sinks;
+  attention.query_offset = record.options.query_offset;
+  attention.span_layers = record.options.span_layers;
+  auto state = engine.model().NewState(attention);
+  record.tokens = Tokens(engine, "Once upon a time");
+  engine.model().Forward(record.tokens, state.get(), {}, &record.logits);
+  record.fingerprint = engine.fingerprint();
+  record.sampler = model::Sampler(0).Serialize();
+  record.model_state = state->Serialize();
+  record.lineage = Must(archive->store().NewLineage(
+                            engine.LayoutOf(record.options.span_layers, record.options.codec),
+                            "session/" + name))
+                       ->lineage();
+  MustOk(archive->CommitSession(name, nullptr, EncodeSessionRecord(record)));
+  return record;
+}
+
 TEST_F(SessionTest, ARecordThatContradictsItselfIsRefusedByName) {
   const auto engine = HybridEngine();
   auto archive = OpenArchive();
-  {
-    SessionOptions options = SmallWindow();
-    options.name = "talk";
-    auto session = Must(Session::Create(engine, options, archive));
-    MustOk(session->Append(Tokens(*engine, "Once upon a time"), false, {}));
-    MustOk(session->Save());
-    options.name = "other";
-    auto other = Must(Session::Create(engine, options, archive));
-    MustOk(other->Save());
-  }
-  const SessionRecord saved =
-      Must(DecodeSessionRecord(Must(archive->SessionRecord("talk")), "talk"));
-  const SessionRecord other =
-      Must(DecodeSessionRecord(Must(archive->SessionRecord("other")), "other"));
+  const SessionRecord saved = SavedBeforeTurns(*engine, archive.get(), "talk");
+  const SessionRecord other = SavedBeforeTurns(*engine, archive.get(), "other");
   const auto refuse = [&](const char* told, auto change) {
     SessionRecord record = saved;
     change(&record);
@@ -332,13 +347,17 @@ TEST_F(SessionTest, ADamagedSessionIsNotOverwrittenByANewOneOfItsName) {
     MustOk(session->Append(Tokens(*engine, "Once upon a time"), false, {}));
     MustOk(session->Save());
   }
-  memory::RecordStore& records = archive->store().records();
-  const std::string key = memory::format::BlobKey(memory::format::SessionPrefix("talk"), 1);
-  std::string value = Must(records.Get(memory::Family::kSessions, key));
-  value[100] = static_cast<char>(value[100] ^ 1);
-  memory::RecordBatch batch;
-  batch.Put(memory::Family::kSessions, key, value);
-  MustOk(records.Write(batch, true));
+  {
+    memory::RecordStore& records = archive->store().records();
+    const std::string key = memory::format::HeadKey("talk");
+    std::string value = Must(records.Get(memory::Family::kSessions, key));
+    value[value.size() / 2] = static_cast<char>(value[value.size() / 2] ^ 1);
+    memory::RecordBatch batch;
+    batch.Put(memory::Family::kSessions, key, value);
+    MustOk(records.Write(batch, true));
+  }
+  archive.reset();  // a writer knows its sessions: another one reads them
+  archive = OpenArchive();
   for (const memory::Status& status : {Session::Create(engine, options, archive).status(),
                                        Session::Open(engine, archive, "talk").status()}) {
     EXPECT_EQ(status.code(), Code::kCorruption);

@@ -209,7 +209,7 @@ TEST_F(WordRecallTest, ADocumentReplacedInTheMiddleOfAnAnswerIsLetGo) {
   const auto engine = HybridEngine();
   auto archive = OpenArchive();
   Ingest(archive.get(), "story.txt", StoryWithFact());
-  auto session = Fresh(RecallPolicy::kBoth, archive);
+  auto session = Fresh(RecallPolicy::kWords, archive);
   Ask(session.get(), kQuestion);
   bool replaced = false;
   GenerateOptions options;
