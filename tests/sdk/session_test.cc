@@ -299,11 +299,10 @@ SessionRecord SavedBeforeTurns(const Engine& engine, memory::Archive* archive,
   record.fingerprint = engine.fingerprint();
   record.sampler = model::Sampler(0).Serialize();
   record.model_state = state->Serialize();
-  record.lineage = Must(archive->store().NewLineage(
-                            engine.LayoutOf(record.options.span_layers, record.options.codec),
-                            "session/" + name))
-                       ->lineage();
-  MustOk(archive->CommitSession(name, nullptr, EncodeSessionRecord(record)));
+  auto lineage = Must(archive->store().NewLineage(
+      engine.LayoutOf(record.options.span_layers, record.options.codec), "session/" + name));
+  record.lineage = lineage->lineage();
+  MustOk(archive->CommitSession(name, lineage.get(), EncodeSessionRecord(record)));
   return record;
 }
 

@@ -209,7 +209,10 @@ TEST_F(WordRecallTest, ADocumentReplacedInTheMiddleOfAnAnswerIsLetGo) {
   const auto engine = HybridEngine();
   auto archive = OpenArchive();
   Ingest(archive.get(), "story.txt", StoryWithFact());
-  auto session = Fresh(RecallPolicy::kWords, archive);
+  SessionOptions all_of_both = By(RecallPolicy::kBoth);
+  all_of_both.words.attention_threshold = 0;  // this story is gone on with then
+  auto session = Must(Session::Create(engine, all_of_both, nullptr));
+  MustOk(session->Attach(archive, "stories"));
   Ask(session.get(), kQuestion);
   bool replaced = false;
   GenerateOptions options;
