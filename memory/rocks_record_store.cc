@@ -9,9 +9,11 @@
 #include <rocksdb/write_batch.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdarg>
 #include <filesystem>
+#include <initializer_list>
 #include <mutex>
 #include <optional>
 #include <utility>
@@ -343,20 +345,47 @@ bool IsDatabase(const fs::path& folder) {
   return fs::exists(folder / kDatabaseFolder / "CURRENT", error);
 }
 
-// The making of a database ends with CURRENT, and only then come tables and logs: without it they
-// are a damaged one's, and a new one in their place would delete them.
-Status RefuseRemains(const RocksOptions& options) {
+// Whether the database's folder has files of one of these kinds.
+bool HasFiles(const RocksOptions& options, std::initializer_list<const char*> kinds) {
   std::error_code absent;
   for (fs::directory_iterator at(DatabaseFolder(options.path), absent), end; at != end;
        at.increment(absent)) {
     const std::string kind = at->path().extension().string();
-    if (kind != ".sst" && kind != ".blob" && kind != ".log") continue;
-    return Status(Code::kCorruption,
-                  "the archive at " + options.path + " has lost the file " + kDatabaseFolder +
-                      "/CURRENT, without which the others cannot be read",
-                  "restore the archive from a backup");
+    if (std::find(kinds.begin(), kinds.end(), kind) != kinds.end()) return true;
   }
-  return {};
+  return false;
+}
+
+Status Lost(const RocksOptions& options, const std::string& what) {
+  return Status(Code::kCorruption,
+                "the archive at " + options.path + " has lost " + what +
+                    ", without which its tables cannot be read",
+                "restore the archive from a backup");
+}
+
+// The making of a database ends with CURRENT, and only then come tables and logs: without it they
+// are a damaged one's, and a new one in their place would delete them.
+Status RefuseRemains(const RocksOptions& options) {
+  if (!HasFiles(options, {".sst", ".blob", ".log"})) return {};
+  return Lost(options, std::string("the file ") + kDatabaseFolder + "/CURRENT");
+}
+
+// Families are made one after the other, before the first table is: where tables are and a family
+// is not, the list of both is damaged, and a new family would come with the loss of its tables.
+Status CheckFamilies(const RocksOptions& options) {
+  std::vector<std::string> names;
+  const std::string folder = DatabaseFolder(options.path);
+  EID_RETURN_IF_ERROR(
+      FromRocks(rocksdb::DB::ListColumnFamilies(rocksdb::DBOptions(), folder, &names),
+                "opening the database", options.path));
+  if (names.size() >= kFamilyCount) return {};
+  if (HasFiles(options, {".sst", ".blob"})) {
+    return Lost(options, std::string("part of ") + kDatabaseFolder + "/MANIFEST");
+  }
+  if (options.create && !options.read_only) return {};
+  return Status(Code::kNotFound,
+                "the archive at " + options.path + " is not finished: its making was interrupted",
+                "ingest a document to finish it; nothing is in it yet");
 }
 
 // The folder is there, has nothing of others in it, or the reason why it cannot be used.
@@ -472,6 +501,7 @@ Result<std::unique_ptr<RecordStore>> OpenRocksRecordStore(const RocksOptions& op
   std::string told;
   std::optional<WriteLogDamage> damage;
   if (IsDatabase(options.path)) {
+    EID_RETURN_IF_ERROR(CheckFamilies(options));
     EID_ASSIGN_OR_RETURN(damage, LogDamageOf(options));
   }
   if (damage) {

@@ -44,10 +44,17 @@ class OpenSessions {
 };
 
 // The sizes that `Struct` had in the versions of eidetic.h, oldest first, this version's last: what
-// a caller's struct_size may be. A struct that grows after a release gets a specialisation that
-// keeps the older sizes (the offset of its first new field), which CheckSize then accepts.
+// a caller's struct_size may be. A struct that grows, at its end, gets a specialisation that keeps
+// the older sizes: the offset of its first new field, when that is where the older one ended.
 template <typename Struct>
 inline constexpr std::array<size_t, 1> kKnownSizes = {sizeof(Struct)};
+template <>
+inline constexpr std::array<size_t, 2> kKnownSizes<eid_session_options> = {
+    offsetof(eid_session_options, policy), sizeof(eid_session_options)};
+template <>
+inline constexpr std::array<size_t, 3> kKnownSizes<eid_append_options> = {
+    offsetof(eid_append_options, words), offsetof(eid_append_options, losses),
+    sizeof(eid_append_options)};
 
 memory::Status UnknownSize(const char* name, size_t size, size_t newest);
 

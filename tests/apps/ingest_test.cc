@@ -306,6 +306,40 @@ TEST_F(Commands, GenerateIsSeededAndAKeptSessionGoesOnInANewProcess) {
   EXPECT_EQ(List().at("sessions")[0].at("name"), "diary");
 }
 
+// The environment of a program whose archive may take so many bytes.
+Environment DiskOf(const std::string& bytes, const std::string& folder) {
+  // A sanitized program accepts the preloaded library before its runtime when told so.
+  return {{"LD_PRELOAD", EIDETIC_FULL_DISK_PATH},
+          {"ASAN_OPTIONS", "verify_asan_link_order=0"},
+          {"EIDETIC_TEST_DISK_BYTES", bytes},
+          {"EIDETIC_TEST_DISK_FOLDER", folder}};
+}
+
+TEST_F(Commands, AnArchiveWhoseMakingMetAFullDiskIsFinishedLater) {
+  const std::string file = Write("story.txt", Prose(500));
+  const std::vector<std::string> ingest = {
+      "ingest", file, "--into", "stories", "--archive", Path("archive"), "--model", HybridModel()};
+  for (const char* bytes : {"0", "200", "2000"}) {
+    const Outcome full = RunProgram(ingest, DiskOf(bytes, Path("archive")));
+    EXPECT_EQ(full.code, 7) << full.err;
+    const Outcome list = RunProgram({"memory", "list", "--archive", Path("archive")});
+    EXPECT_EQ(list.code, 3) << list.err;
+    EXPECT_NE(list.err.find(Path("archive")), std::string::npos) << list.err;
+  }
+  EXPECT_EQ(RunProgram(ingest).code, 0);
+  EXPECT_TRUE(Verify().at("clean"));
+}
+
+TEST_F(Commands, ASessionThatTheDiskHasNoRoomForIsNotThere) {
+  const Outcome full =
+      RunProgram({"generate", "--session", "talk", "--archive", Path("archive"), "--model",
+                  HybridModel(), "--prompt", "Once upon a time", "-n", "2", "--window", "64"},
+                 DiskOf("300000", Path("archive")));
+  EXPECT_EQ(full.code, 7) << full.err;
+  EXPECT_TRUE(Verify().at("clean"));
+  EXPECT_TRUE(List().at("sessions").empty());
+}
+
 TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
   const std::string file = Write("story.txt", Prose(12000));
   const std::vector<std::string> arguments = {
@@ -314,15 +348,11 @@ TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
       "0.01",          "--window", "256"};
   // Blocks of 4.5 KB a token, and with each commit the window of 256 tokens: the disk is full after
   // some commits and before the document's end.
-  // A sanitized program accepts the preloaded library before its runtime when told so.
   // A file that is missing before it, and one that is not tried after it, leave the code as it is.
   std::vector<std::string> three = arguments;
   three.insert(three.begin() + 1, Path("nowhere"));
   three.insert(three.begin() + 3, file);
-  const Outcome full = RunProgram(three, {{"LD_PRELOAD", EIDETIC_FULL_DISK_PATH},
-                                          {"ASAN_OPTIONS", "verify_asan_link_order=0"},
-                                          {"EIDETIC_TEST_DISK_BYTES", "16000000"},
-                                          {"EIDETIC_TEST_DISK_FOLDER", Path("archive")}});
+  const Outcome full = RunProgram(three, DiskOf("16000000", Path("archive")));
   EXPECT_EQ(full.code, 7) << full.err;
   const json summary = JsonLines(full.out).back();
   EXPECT_EQ(summary.at("exit_code"), 7);

@@ -169,6 +169,37 @@ TEST(ArchiveFolder, OneThatLostItsCurrentFileIsNotMadeAnew) {
   EXPECT_TRUE(report.clean());
 }
 
+// The path of the one file of `folder` that begins with `name`, or empty.
+std::string FileOf(const std::string& folder, const std::string& name) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.path().filename().string().starts_with(name)) return entry.path().string();
+  }
+  return {};
+}
+
+TEST(ArchiveFolder, OneThatLostItsListOfFamiliesIsNotMadeAnew) {
+  TemporaryFolder folder;
+  const std::string path = folder / "archive";
+  {
+    EID_ASSERT_RESULT(auto archive, OpenAt(path));
+    EID_ASSERT_OK(Ingest(archive.get(), "a", 64));
+  }
+  const auto whole = fs::file_size(FileOf(path + "/db", "MANIFEST"));
+  int refused = 0;
+  for (uintmax_t size = 0; size < whole; size += 41) {
+    fs::remove_all(folder / "copy");
+    fs::copy(path, folder / "copy", fs::copy_options::recursive);
+    fs::resize_file(FileOf(folder / "copy/db", "MANIFEST"), size);
+    const std::string table = FileOf(folder / "copy/db", "0");
+    const Status status = OpenAt(folder / "copy").status();
+    if (status.ok()) continue;  // all families were there
+    ++refused;
+    EXPECT_EQ(status.code(), Code::kCorruption) << status.message();
+    EXPECT_TRUE(fs::exists(table));
+  }
+  EXPECT_GT(refused, 5);
+}
+
 // --- decay ---
 
 // Every table whose bytes hold `needle`.

@@ -68,7 +68,9 @@ TEST(SpanChoice, ABlockOfTwoPlacesIsPinnedOnceWithTheBetterScore) {
 
 TEST(SpanChoice, PinnedBlocksJoinAttentionsChoiceAndEachSaysWhy) {
   std::vector<ChosenBlock> chosen = {{0, At(0), 0.5}, {0, At(64), 0.2}, {0, At(128), 0.1}};
-  MergePinned(PinPlaces({Place(6, {32, 64, 96})}, WordShare()), WordShare(), &chosen);
+  WordShare all;
+  all.attention_threshold = 0;
+  MergePinned(PinPlaces({Place(6, {32, 64, 96})}, all), all, &chosen);
   std::string seen;
   for (const ChosenBlock& block : chosen) {
     seen += std::to_string(block.block.position) + (block.by_attention ? "a" : "") +
