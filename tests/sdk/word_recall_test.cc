@@ -18,8 +18,8 @@ constexpr char kQuestion[] = "Who kept the Skerryvore lighthouse?";
 
 class WordRecallTest : public SdkTest {
  protected:
-  static std::string StoryWithFact() {
-    const std::string prose = Prose(3000);
+  static std::string StoryWithFact(size_t bytes = 3000) {
+    const std::string prose = Prose(bytes);
     const size_t at = prose.find(". ", 900) + 1;
     return prose.substr(0, at) + kFact + prose.substr(at);
   }
@@ -89,7 +89,8 @@ TEST_F(WordRecallTest, ThePlaceThatSpeaksOfTheQuestionIsThereWithItsNeighbours) 
 
 TEST_F(WordRecallTest, BothHoldsWhatWordsPinnedAndWhatAttentionChose) {
   auto archive = OpenArchive();
-  Ingest(archive.get(), "story.txt", StoryWithFact());
+  // So long that attention finds passages that do not touch those of the words.
+  Ingest(archive.get(), "story.txt", StoryWithFact(6000));
   auto session = Fresh(RecallPolicy::kBoth, archive);
   Ask(session.get(), kQuestion);
   Answer(session.get());
