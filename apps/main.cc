@@ -1,15 +1,19 @@
 // The command line of eidetic: one subcommand per job, described by --help and docs/cli.md.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <exception>
 #include <iostream>
+#include <memory>
 #include <new>
 #include <string>
 #include <vector>
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
+#include "apps/cli/help.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
+#include "apps/cli/usage.h"
 
 namespace {
 
@@ -20,7 +24,9 @@ std::string help_footer() {
       "\nEnvironment:\n"
       "  EIDETIC_MODEL    the default of --model\n"
       "  EIDETIC_ARCHIVE  the default of --archive\n"
+      "  EIDETIC_CACHE    where hashes of model files are remembered\n"
       "  NO_COLOR         no colours, even on a terminal\n"
+      "  COLUMNS          the width to print in, when it is not the terminal's\n"
       "\nExit codes:\n";
   for (const ExitCodeMeaning& entry : kExitCodes) {
     const std::string code = std::to_string(entry.code);
@@ -34,48 +40,46 @@ std::string help_footer() {
   return text;
 }
 
-int run(Action& action) {
+int fail(const eidetic::Error& error, bool json) {
+  if (json) print_json(error_json(error));
+  print_error(error.what(), error.remedy());
+  return exit_code(error.status());
+}
+
+int run(Action& action, bool json) {
   try {
     return action();
   } catch (const eidetic::Error& error) {
-    print_error(error.what(), error.remedy());
-    return exit_code(error.status());
+    return fail(error, json);
   } catch (const std::bad_alloc&) {
-    print_error("out of memory", "use a smaller model, a smaller window or a machine with more");
+    return fail({EID_OUT_OF_MEMORY, "out of memory",
+                 "use a smaller model, a smaller window or a machine with more"},
+                json);
   } catch (const std::exception& error) {
-    print_error(error.what());
+    return fail({EID_INTERNAL, error.what()}, json);
   }
-  return kExitRuntime;
 }
 
-// CLI11 names the option; the remedy names the command whose help to read.
-int usage_error(const CLI::App& app, const CLI::ParseError& error) {
-  std::string command = "eidetic";
-  for (const CLI::App* at = &app;;) {
-    const auto chosen = at->get_subcommands();
-    if (chosen.empty()) break;
-    at = chosen.front();
-    command += " " + at->get_name();
-  }
-  // CLI11 misses the subcommand before it looks at what stands in its place.
-  const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
-  const bool unknown = error.get_name() == "RequiredError" && !rest.empty() &&
-                       !rest.front().empty() && rest.front()[0] != '-';
-  print_error(unknown ? "'" + rest.front() + "' is no command of " + command : error.what(),
-              "see: " + command + " --help");
-  return kExitUsage;
+// Output that could not be written must not pass for output.
+int flushed(int code) {
+  std::cout.flush();
+  if (std::cout || code != kExitOk) return code;
+  print_error("standard output could not be written", "check the disk and what reads the output");
+  return kExitRuntime;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  install_interrupt_handler();
+  install_signal_handlers();
+  const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   CLI::App app("eidetic: a language model with a memory it can keep");
+  app.formatter(std::make_shared<HelpFormatter>());
   app.name("eidetic");
   app.footer(help_footer());
-  app.set_version_flag("--version", "eidetic " + eidetic::version());
+  app.set_help_flag("-h,--help", "Print this help and exit");
+  app.set_version_flag("--version", "eidetic " + eidetic::version(), "Print the version and exit");
   app.require_subcommand(1);
-  app.get_formatter()->column_width(34);
 
   Action action;
   add_model_commands(app, action);
@@ -89,9 +93,13 @@ int main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
-    return app.exit(success);  // --help, --version
+    return flushed(app.exit(success));  // --help, --version
   } catch (const CLI::ParseError& error) {
-    return usage_error(app, error);
+    if (is_group_alone(app)) {
+      std::cout << app.help();
+      return flushed(kExitOk);
+    }
+    return fail(usage_error(app, error), wants_json(chosen_command(app), arguments));
   }
-  return run(action);
+  return flushed(run(action, wants_json(chosen_command(app), arguments)));
 }

@@ -1,5 +1,6 @@
 // eidetic ask QUESTION --from COLLECTION
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 
 #include "apps/cli/ask.h"
@@ -60,7 +61,10 @@ int run_ask(const AskFlags& flags) {
   request.sources = flags.sources;
   Engine engine = flags.model.load();
 
+  bool begun = false;  // the blank between question and answer is nothing to show
   const OnText stream = [&](std::string_view piece) {
+    if (!begun) piece.remove_prefix(std::min(piece.find_first_not_of(" \n"), piece.size()));
+    begun |= !piece.empty();
     if (!flags.json) std::cout << model_text(piece) << std::flush;
     return !interrupted();
   };

@@ -140,7 +140,7 @@ int run_calibrate(const CalibrateFlags& flags) {
     return kExitOk;
   }
   print_report(found);
-  std::cout << "wrote " << path << "\n";
+  std::cout << "wrote " << printable(path) << "\n";
   return kExitOk;
 }
 

@@ -1,9 +1,11 @@
 #include "apps/cli/command.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 
 #include "apps/cli/characters.h"
+#include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
 
@@ -19,12 +21,11 @@ void ModelFlags::add(CLI::App& command) {
       ->type_name("NAME")
       ->group("Model");
   command
-      .add_option(
-          "--profile", profile,
-          "Retrieval profile; default: MODEL.profile.json when it is there; none: not even that")
+      .add_option("--profile", profile,
+                  "Retrieval profile, or none; default: MODEL.profile.json when it is there")
       ->type_name("FILE")
       ->group("Model");
-  command.add_option("--threads", threads, "Threads of the CPU; 0: one per core")
+  command.add_option("--threads", threads, "Threads of the CPU; default: one per core")
       ->check(CLI::Range(0, 1024))
       ->type_name("N")
       ->group("Model");
@@ -79,18 +80,22 @@ std::string log_damage(const Archive& archive) {
 }
 
 void SpanFlags::add(CLI::App& command) {
-  const auto option = [&](const char* name, auto& value, const char* text) {
-    command.add_option(name, value, text)->type_name("N")->group("Attention");
+  const auto option = [&](const char* name, auto& value, const char* text, int least = 0) {
+    command.add_option(name, value, text)
+        ->check(CLI::Range(least, 1 << 24))
+        ->type_name("N")
+        ->group("Attention");
   };
-  option("--window", window, "Tokens of the attention window; 0: 1024");
-  option("--sinks", sinks, "First tokens that are always attended to; 0: 32, -1: none");
-  option("--segment", segment, "Most tokens in one forward pass; 0: 512");
+  option("--window", window, "Tokens of the attention window; default: 1024");
+  option("--sinks", sinks, "First tokens that are always attended to; default: 32; -1: none", -1);
+  option("--segment", segment, "Most tokens in one forward pass; default: 512");
   option("--span-blocks", span_blocks,
-         "Memory blocks recalled at a time; 0: the profile's, else 16");
+         "Memory blocks recalled at a time; default: the profile's, else 16");
   option("--candidates", candidates,
-         "Blocks rescored on their real keys; 0: the profile's, else 128; -1: no rescoring");
+         "Blocks rescored on their real keys; default: the profile's, else 128; -1: none", -1);
   option("--query-offset", query_offset,
-         "Rotary distance of scoring queries; 0: the profile's, else the window; -1: none");
+         "Rotary distance of scoring queries; default: the profile's, else the window; -1: none",
+         -1);
   command
       .add_option("--span-layers", span_layers,
                   "Model layers that recall, such as 7,16,18; default: the profile's, else all")
@@ -125,22 +130,24 @@ SessionOptions SpanFlags::session_options(eid_attention_mode mode) const {
 }
 
 void SamplingFlags::add(CLI::App& command) {
-  const auto option = [&](const char* name, auto& value, const char* text) {
-    return command.add_option(name, value, text)->type_name("X")->group("Sampling");
+  const auto option = [&](const char* name, auto& value, const char* text, const char* type = "X") {
+    return command.add_option(name, value, text)->type_name(type)->group("Sampling");
   };
-  option("-n,--max-tokens", max_tokens, "Most tokens to generate")
+  option("-n,--max-tokens", max_tokens, "Most tokens to generate", "N")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();
-  option("-t,--temperature", temperature, "0: greedy")->check(CLI::Range(0.0, 100.0));
-  option("--top-k", top_k, "Only the K likeliest tokens; 0: off")->check(CLI::NonNegativeNumber);
-  option("--top-p", top_p, "Only the likeliest tokens that sum to P; 0: off")
-      ->check(CLI::Range(0.0, 1.0));
-  option("--min-p", min_p, "Only tokens at least P times as likely as the likeliest; 0: off")
-      ->check(CLI::Range(0.0, 1.0));
-  option("--repetition-penalty", repetition_penalty, "Above 1 discourages repetition; 0: off")
+  option("-t,--temperature", temperature, "How freely tokens are drawn; default: 0, greedy")
       ->check(CLI::Range(0.0, 100.0));
-  option("--seed", seed, "Seed of the sampler");
-  option("--stop", stop, "Text that ends the answer");
+  option("--top-k", top_k, "Only the N likeliest tokens; default: all", "N")
+      ->check(CLI::NonNegativeNumber);
+  option("--top-p", top_p, "Only the likeliest tokens that sum to X; default: all")
+      ->check(CLI::Range(0.0, 1.0));
+  option("--min-p", min_p, "Only tokens at least X times as likely as the likeliest; default: all")
+      ->check(CLI::Range(0.0, 1.0));
+  option("--repetition-penalty", repetition_penalty, "Above 1 discourages repetition; default: off")
+      ->check(CLI::Range(0.0, 100.0));
+  option("--seed", seed, "Seed of the sampler", "N");
+  option("--stop", stop, "Text that ends the answer", "TEXT");
 }
 
 GenerateOptions SamplingFlags::options() const {
@@ -193,17 +200,37 @@ const char* stop_reason_name(eid_stop_reason reason) {
   return "unknown";
 }
 
+namespace {
+
+// Documents that are being read, or whose reading was interrupted, are not searched.
+void tell_of_unfinished(const nlohmann::json& collection) {
+  std::size_t count = 0;
+  for (const auto& document : collection.value("documents", nlohmann::json::array())) {
+    count += !document.value("complete", true);
+  }
+  if (count == 0) return;
+  print_note("eidetic: " + std::to_string(count) + (count == 1 ? " document" : " documents") +
+             " of '" + collection.value("name", "") +
+             "' not read to the end and not searched; ingest again to go on");
+}
+
+}  // namespace
+
 std::vector<std::string> collections_to_ask(const Archive& archive,
                                             const std::vector<std::string>& names) {
-  if (!names.empty()) return names;
-  std::vector<std::string> all;
   const nlohmann::json list = parse_json(archive.list());
-  for (const auto& collection : list.value("collections", nlohmann::json::array())) {
-    all.push_back(collection.value("name", ""));
-  }
-  if (all.size() == 1) return all;
   std::string known;
-  for (const auto& name : all) known += (known.empty() ? "" : ", ") + name;
+  std::vector<std::string> all;
+  for (const auto& collection : list.value("collections", nlohmann::json::array())) {
+    const std::string name = collection.value("name", "");
+    known += (all.empty() ? "" : ", ") + name;
+    all.push_back(name);
+    if (names.empty() || std::find(names.begin(), names.end(), name) != names.end()) {
+      tell_of_unfinished(collection);
+    }
+  }
+  if (!names.empty()) return names;
+  if (all.size() == 1) return all;
   throw Error(all.empty() ? EID_NOT_FOUND : EID_INVALID_ARGUMENT,
               all.empty() ? "the archive holds no collection" : "no collection was named",
               all.empty() ? "run: eidetic ingest FILE --into COLLECTION"
@@ -278,6 +305,14 @@ nlohmann::json parse_json(const std::string& text) {
                 "please report this");
   }
   return json;
+}
+
+nlohmann::json error_json(const Error& error) {
+  return {{"event", "error"},
+          {"status", eid_status_name(error.status())},
+          {"message", error.what()},
+          {"remedy", error.remedy()},
+          {"exit_code", exit_code(error.status())}};
 }
 
 Progress progress_of(ProgressMeter& meter) {

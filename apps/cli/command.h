@@ -100,7 +100,8 @@ void add_examples(CLI::App& command, const std::string& examples);
 
 const char* stop_reason_name(eid_stop_reason reason);
 
-// The collections to ask: `names`, or the archive's only one when none is named.
+// The collections to ask: `names`, or the archive's only one when none is named. Tells on standard
+// error when documents in them are not complete.
 std::vector<std::string> collections_to_ask(const Archive& archive,
                                             const std::vector<std::string>& names);
 
@@ -119,6 +120,8 @@ nlohmann::json to_json(const Passage& passage);
 std::string compact(const nlohmann::json& json);
 void print_json(const nlohmann::json& json);
 nlohmann::json parse_json(const std::string& text);
+// What a command prints with --json when it fails: event, status, message, remedy, exit_code.
+nlohmann::json error_json(const Error& error);
 
 // Progress callback that drives a meter and stops when the user pressed Ctrl-C.
 class ProgressMeter;

@@ -38,10 +38,16 @@ const char* outcome_name(eid_ingest_outcome outcome) {
   return "unknown";
 }
 
-// What all files came to. Errors of different kinds give the general code.
+// Failures that every further file would meet as well.
+bool is_final(int code) {
+  return code == kExitInterrupted || code == kExitNoSpace || code == kExitWrongModel;
+}
+
+// What all files came to. A final failure gives its code, others of different kinds the general
+// one.
 struct Tally {
-  std::uint64_t files = 0, failed = 0, unchanged = 0, tokens = 0, tokens_read = 0, blocks = 0,
-                bytes = 0;
+  std::uint64_t files = 0, failed = 0, not_tried = 0, unchanged = 0, tokens = 0, tokens_read = 0,
+                blocks = 0, bytes = 0;
   double seconds = 0;
   int code = kExitOk;
 
@@ -55,7 +61,8 @@ struct Tally {
   }
   void fail(int with) {
     ++failed;
-    code = code == kExitOk || code == with ? with : static_cast<int>(kExitRuntime);
+    code =
+        code == kExitOk || is_final(with) || code == with ? with : static_cast<int>(kExitRuntime);
   }
 };
 
@@ -68,6 +75,8 @@ class CommitReporter {
 
   bool operator()(const eid_progress& progress) {
     meter_.update(progress);
+    if (!last_) first_done_ = progress.done;  // where a resumed document goes on
+    last_ = progress;
     if (progress.committed > committed_) {
       committed_ = progress.committed;
       if (json_) {
@@ -83,12 +92,24 @@ class CommitReporter {
     return !interrupted();
   }
   std::uint64_t committed() const { return committed_; }
+  // What was done before a failure.
+  eid_ingest_result so_far() const {
+    eid_ingest_result result{};
+    if (last_) {
+      result.tokens_read = last_->done - first_done_;
+      result.blocks = last_->blocks;
+      result.bytes = last_->bytes;
+      result.seconds = last_->seconds;
+    }
+    return result;
+  }
 
  private:
   std::string source_;
   ProgressMeter& meter_;
   bool json_;
-  std::uint64_t committed_ = 0;
+  std::uint64_t committed_ = 0, first_done_ = 0;
+  std::optional<eid_progress> last_;
 };
 
 void report_done(const std::string& source, const eid_ingest_result& result, bool json) {
@@ -121,11 +142,9 @@ void report_done(const std::string& source, const eid_ingest_result& result, boo
 
 void report_error(const std::string& source, const Error& error, bool json) {
   if (json) {
-    print_json({{"event", "error"},
-                {"source", source},
-                {"status", eid_status_name(error.status())},
-                {"message", error.what()},
-                {"remedy", error.remedy()}});
+    nlohmann::json event = error_json(error);
+    event["source"] = source;
+    print_json(event);
   }
   print_error(error.what(), error.remedy());
 }
@@ -161,6 +180,7 @@ void ingest_text(const std::string& source, const std::string& text, const Inges
     tally.add(result);
   } catch (const Error& error) {
     meter.clear();
+    tally.add(reporter.so_far());
     if (error.status() == EID_CANCELLED) {
       const Error stopped(EID_CANCELLED,
                           "stopped in '" + source + "': " + with_commas(reporter.committed()) +
@@ -174,16 +194,12 @@ void ingest_text(const std::string& source, const std::string& text, const Inges
   }
 }
 
-// Errors that every further file would meet as well.
-bool is_final(int code) {
-  return code == kExitInterrupted || code == kExitNoSpace || code == kExitWrongModel;
-}
-
 void report_summary(const Tally& tally, bool json) {
   if (json) {
     print_json({{"event", "summary"},
                 {"files", tally.files},
                 {"failed", tally.failed},
+                {"not_tried", tally.not_tried},
                 {"unchanged", tally.unchanged},
                 {"tokens", tally.tokens},
                 {"tokens_read", tally.tokens_read},
@@ -194,10 +210,13 @@ void report_summary(const Tally& tally, bool json) {
     return;
   }
   if (tally.files < 2) return;
-  std::cout << tally.files << " files: " << tally.files - tally.failed << " in the archive ("
-            << tally.unchanged << " unchanged), " << tally.failed << " failed; "
-            << with_commas(tally.tokens_read) << " tokens read, " << human_bytes(tally.bytes)
-            << " written, " << human_seconds(tally.seconds) << std::endl;
+  std::cout << tally.files << " files: " << tally.files - tally.failed - tally.not_tried
+            << " in the archive (" << tally.unchanged << " unchanged), " << tally.failed
+            << " failed";
+  if (tally.not_tried > 0) std::cout << ", " << tally.not_tried << " not tried";
+  std::cout << "; " << with_commas(tally.tokens_read) << " tokens read, "
+            << human_bytes(tally.bytes) << " written, " << human_seconds(tally.seconds)
+            << std::endl;
 }
 
 int run_ingest(const IngestFlags& flags) {
@@ -211,13 +230,15 @@ int run_ingest(const IngestFlags& flags) {
   // The archive first: a lock or a wrong path shows before the model is loaded.
   Archive archive = flags.archive.open_to_write(/*create=*/true);
   std::optional<Engine> engine;
+  tally.files = tally.not_tried = flags.files.size();
   for (const std::string& file : flags.files) {
+    const std::string source = flags.name.empty() ? file : flags.name;
     if (interrupted()) {
+      report_error(source, Error(EID_CANCELLED, "stopped before '" + source + "'"), flags.json);
       tally.code = kExitInterrupted;
       break;
     }
-    ++tally.files;
-    const std::string source = flags.name.empty() ? file : flags.name;
+    --tally.not_tried;
     const std::optional<std::string> text = read_or_report(file, source, flags, tally);
     if (!text) continue;
     // Loaded for the first file that can be read: a wrong path shows at once.
@@ -244,22 +265,26 @@ void add_ingest_command(CLI::App& app, Action& action) {
   add_json_flag(*c, flags->json);
   flags->archive.add(*c);
   flags->model.add(*c);
-  const auto option = [&](const char* name, auto& value, const char* text) {
-    return c->add_option(name, value, text)->group("Reading");
+  const auto size = [&](const char* name, auto& value, const char* text, int least) {
+    c->add_option(name, value, text)
+        ->check(CLI::Range(least, 1 << 24))
+        ->type_name("N")
+        ->group("Reading");
   };
   // Left open, they are the collection's own.
-  option("--window", flags->window, "Tokens of the attention window; new collection: 1024")
-      ->type_name("N");
-  option("--sinks", flags->sinks, "First tokens always attended to, -1: none; new collection: 32")
-      ->type_name("N");
-  option("--segment", flags->segment, "Tokens in one forward pass; new collection: 512")
-      ->type_name("N");
-  option("--codec", flags->codec, "int8 or fp16; new collection: int8")
+  size("--window", flags->window, "Tokens of the attention window; new collection: 1024", 0);
+  size("--sinks", flags->sinks, "First tokens always attended to, -1: none; new collection: 32",
+       -1);
+  size("--segment", flags->segment, "Tokens in one forward pass; new collection: 512", 0);
+  c->add_option("--codec", flags->codec, "int8 or fp16; new collection: int8")
       ->check(CLI::IsMember({"int8", "fp16"}))
-      ->type_name("NAME");
-  option("--commit-seconds", flags->commit_seconds, "Longest time between commits; 0: 2")
+      ->type_name("NAME")
+      ->group("Reading");
+  c->add_option("--commit-seconds", flags->commit_seconds,
+                "Longest time between commits; default: 2")
       ->check(CLI::Range(0.0, 3600.0))
-      ->type_name("X");
+      ->type_name("X")
+      ->group("Reading");
   add_examples(
       *c,
       "  eidetic ingest holmes.txt --into books\n"

@@ -26,13 +26,15 @@ extern "C" void on_signal(int number) {
 
 }  // namespace
 
-void install_interrupt_handler() {
+void install_signal_handlers() {
   struct sigaction action {};
   action.sa_handler = on_signal;
   sigemptyset(&action.sa_mask);
   action.sa_flags = SA_RESTART;
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
+  // A parent may have it ignored; then we would go on for nobody.
+  ::signal(SIGPIPE, SIG_DFL);
 }
 
 bool interrupted() {

@@ -55,8 +55,11 @@ int run_stats(const MemoryFlags& flags) {
   }
   Table table({"archive", text_of(stats, "path")}, {false, true});
   table.add({"on disk", human_bytes(count_of(stats, "bytes_on_disk"))});
-  for (const char* key : {"collections", "documents", "sessions", "tokens", "blocks"}) {
-    table.add({key, with_commas(count_of(stats, key))});
+  for (const char* key : {"collections", "documents", "incomplete", "tokens", "blocks", "sessions",
+                          "session_tokens", "session_blocks"}) {
+    std::string name = key;
+    std::replace(name.begin(), name.end(), '_', ' ');
+    table.add({name, with_commas(count_of(stats, key))});
   }
   table.add({"text", human_bytes(count_of(stats, "text_bytes"))});
   table.add({"on disk per token", human_bytes(count_of(stats, "bytes_per_token"))});
@@ -90,6 +93,10 @@ void print_list(const json& list, const Archive& archive, bool whole_archive) {
                  with_commas(count_of(d, "blocks")), state_of(d)});
     }
     if (members.empty()) table.add({text_of(collection, "name"), "(none)"});
+  }
+  if (collections.empty() && array_of(list, "sessions").empty()) {
+    std::cout << "the archive is empty\n";
+    return;
   }
   if (!collections.empty()) std::cout << table.text() << "\n";
   std::cout << counted(collections.size(), "collection") << ", " << counted(documents, "document")

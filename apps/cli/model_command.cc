@@ -21,10 +21,22 @@ struct MergeFlags {
   bool json = false;
 };
 
-std::string plain(const nlohmann::json& value) {
+std::string plain(const std::string& key, const nlohmann::json& value) {
   if (value.is_string()) return value.get<std::string>();
-  if (value.is_number_unsigned()) return with_commas(value.get<std::uint64_t>());
-  return compact(value);
+  if (!value.is_number_unsigned()) return compact(value);
+  const auto number = value.get<std::uint64_t>();
+  return key.ends_with("_bytes") ? human_bytes(number) : with_commas(number);
+}
+
+// Objects in objects get a row for each of their fields.
+void add_fields(Table& table, const nlohmann::json& object, const std::string& prefix) {
+  for (const auto& [key, value] : object.items()) {
+    if (value.is_object()) {
+      add_fields(table, value, prefix + key + ".");
+    } else {
+      table.add({prefix + key, plain(key, value)});
+    }
+  }
 }
 
 int run_info(const InfoFlags& flags) {
@@ -38,7 +50,7 @@ int run_info(const InfoFlags& flags) {
     return kExitOk;
   }
   Table table({"field", "value"});
-  for (const auto& [key, value] : info.items()) table.add({key, one_line(plain(value), 120)});
+  add_fields(table, info, "");
   std::cout << table.text();
   return kExitOk;
 }

@@ -13,6 +13,7 @@
 #include <utility>
 
 #include "apps/cli/characters.h"
+#include "apps/cli/interrupt.h"
 
 namespace eidetic::cli {
 namespace {
@@ -173,6 +174,10 @@ void ProgressMeter::clear() {
 
 void ProgressMeter::update(const eid_progress& progress) {
   if (quiet_) return;
+  if (interrupted()) {
+    drawn_ = false;  // the bar stays as it was, above the note that Ctrl-C gave
+    return;
+  }
   const char* stage = progress.stage ? progress.stage : "";
   if (stage_ != stage) {
     stage_ = stage;

@@ -1,6 +1,12 @@
 // The command line itself: help, exit codes, messages. No model is loaded here.
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <wordexp.h>
 
+#include <cstdlib>
+#include <sstream>
+
+#include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
 #include "tests/model/model_files.h"
 
@@ -8,6 +14,7 @@ namespace eidetic::apps {
 namespace {
 
 using CommandLine = ProgramTest;
+using nlohmann::json;
 using ::testing::Test;
 
 bool Contains(const std::string& text, const std::string& part) {
@@ -18,6 +25,7 @@ const std::vector<std::vector<std::string>> kCommands = {{},
                                                          {"model"},
                                                          {"model", "info"},
                                                          {"model", "merge"},
+                                                         {"model", "calibrate"},
                                                          {"ingest"},
                                                          {"ask"},
                                                          {"generate"},
@@ -37,6 +45,7 @@ const std::vector<std::vector<std::string>> kCommands = {{},
                                                          {"eval"},
                                                          {"eval", "needle"},
                                                          {"eval", "sources"},
+                                                         {"eval", "questions"},
                                                          {"bench"}};
 
 TEST_F(CommandLine, EveryCommandHasHelpWithExamples) {
@@ -58,19 +67,25 @@ TEST_F(CommandLine, VersionIsPrinted) {
 
 TEST_F(CommandLine, WrongUseExitsWithTwoAndNamesTheHelp) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
-      {{}, "eidetic --help"},
-      {{"remember"}, "'remember' is no command"},
+      {{"remember"}, "'remember' is no command of eidetic\n"},
+      {{"--loud"}, "'--loud' is no option of eidetic\n"},
       {{"memory", "forget"}, "'forget' is no command of eidetic memory"},
       {{"ask"}, "eidetic ask --help"},
-      {{"ask", "Who?", "--frm", "books"}, "--frm"},
-      {{"ask", "Who?", "--temperature", "hot"}, "hot"},
-      {{"ask", "Who?", "--sources", "-1"}, "eidetic ask --help"},
+      {{"ask", "Who?", "--frm", "books"}, "'--frm' is no option of eidetic ask\n"},
+      {{"ask", "Who", "is", "he?"}, "a text of several words stands in quotes"},
+      {{"ask", "Who?", "--temperature", "hot"},
+       "--temperature does not take 'hot'\n  -> it takes a number, 0 to 100; "},
+      {{"ask", "Who?", "--sources", "-1"},
+       "--sources does not take '-1'\n  -> it takes a whole number, 0 to 1000; "},
+      {{"ask", "Who?", "--sources"}, "--sources needs a value\n  -> it takes a whole number"},
+      {{"ask", "Who?", "--window", "-5"}, "it takes a whole number, 0 or more; "},
       {{"ingest", "a.txt"}, "--into"},
       {{"ingest", "--into", "books"}, "FILE"},
-      {{"generate", "--mode", "backwards"}, "backwards"},
-      {{"generate", "--codec", "int3", "--prompt", "a"}, "int3"},
-      {{"eval", "needle", "--modes", "stream,sideways"}, "sideways"},
-      {{"eval", "needle", "--lengths", "0"}, "eidetic eval needle --help"}};
+      {{"generate", "--mode", "backwards"}, "it takes stream, window, full or random; "},
+      {{"generate", "--codec", "int3", "--prompt", "a"}, "it takes int8 or fp16; "},
+      {{"eval", "needle", "--modes", "stream,sideways"}, "stream,sideways"},
+      {{"eval", "needle", "--lengths", "0"},
+       "it takes whole numbers, 256 or more; see: eidetic eval"}};
   for (const auto& [arguments, text] : cases) {
     const Outcome outcome = RunProgram(arguments);
     EXPECT_EQ(outcome.code, 2) << text;
@@ -79,6 +94,114 @@ TEST_F(CommandLine, WrongUseExitsWithTwoAndNamesTheHelp) {
     EXPECT_TRUE(Contains(outcome.err, "\n  -> ")) << outcome.err;
     EXPECT_EQ(outcome.out, "");
   }
+}
+
+TEST_F(CommandLine, AGroupAloneShowsItsHelp) {
+  for (const std::vector<std::string>& group :
+       std::vector<std::vector<std::string>>{{}, {"memory"}, {"model"}, {"eval"}}) {
+    std::vector<std::string> with_help = group;
+    with_help.push_back("--help");
+    const Outcome outcome = RunProgram(group);
+    EXPECT_EQ(outcome.code, 0);
+    EXPECT_EQ(outcome.out, RunProgram(with_help).out);
+    EXPECT_EQ(outcome.err, "");
+  }
+}
+
+TEST_F(CommandLine, HelpFitsTheWidthThatIsGiven) {
+  for (const std::string width : {"40", "72", "100"}) {
+    std::istringstream help(RunProgram({"ask", "--help"}, {{"COLUMNS", width}}).out);
+    bool options = true;
+    for (std::string line; std::getline(help, line);) {
+      options = options && line != "Examples:";  // commands are not broken
+      if (!options || line.rfind("Answer", 0) == 0) continue;
+      EXPECT_LE(line.size(), std::stoul(width)) << line;
+    }
+    EXPECT_FALSE(options);
+  }
+}
+
+// Every command line under "Examples:", as a shell would take it apart.
+std::vector<std::vector<std::string>> Examples(const std::string& help) {
+  std::istringstream lines(help.substr(help.find("Examples:")));
+  std::vector<std::vector<std::string>> examples;
+  std::string command;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.rfind("  ", 0) != 0) continue;
+    const bool goes_on = line.back() == '\\';
+    command += line.substr(0, line.size() - goes_on);
+    if (goes_on) continue;
+    const std::size_t begin = command.find("eidetic "), end = command.find_first_of("|#", begin);
+    wordexp_t words;
+    EXPECT_EQ(::wordexp(command.substr(begin, end - begin).c_str(), &words, WRDE_NOCMD), 0)
+        << command;
+    examples.emplace_back(words.we_wordv + 1, words.we_wordv + words.we_wordc);
+    ::wordfree(&words);
+    command.clear();
+  }
+  return examples;
+}
+
+TEST_F(CommandLine, TheExamplesOfHelpAreCommandLines) {
+  // Nothing that they name is there, and that is all that is wrong with them.
+  const auto here = std::filesystem::current_path();
+  int count = 0;
+  for (std::vector<std::string> command : kCommands) {
+    command.push_back("--help");
+    const auto examples = Examples(RunProgram(command).out);
+    EXPECT_FALSE(examples.empty());
+    for (const std::vector<std::string>& example : examples) {
+      if (example == std::vector<std::string>{"COMMAND", "--help"}) continue;
+      const std::string folder = Path(std::to_string(++count));
+      std::filesystem::create_directory(folder);
+      std::filesystem::current_path(folder);
+      const Outcome outcome = RunProgram(
+          example, {{"EIDETIC_MODEL", "no-model"}, {"EIDETIC_ARCHIVE", "no-archive"}}, "Text.");
+      EXPECT_EQ(outcome.code, 3) << ::testing::PrintToString(example) << outcome.err;
+    }
+  }
+  std::filesystem::current_path(here);
+}
+
+TEST_F(CommandLine, AFailureIsAnObjectWhereJsonIsWanted) {
+  const std::string nowhere = Path("nowhere"), noise = Write("noise.gguf", std::string(4096, 'x'));
+  const std::vector<std::pair<std::vector<std::string>, int>> cases = {
+      {{"remember", "--json"}, 2},
+      {{"ask", "Who?", "--json", "--sources", "-1"}, 2},
+      {{"ask", "Who?", "--json"}, 2},
+      {{"model", "info", nowhere, "--json"}, 3},
+      {{"model", "info", noise, "--json"}, 4},
+      {{"model", "merge", nowhere, nowhere, "-o", Path("out.gguf"), "--json"}, 3},
+      {{"memory", "list", "--archive", nowhere, "--json"}, 3},
+      {{"memory", "verify", "--archive", nowhere, "--json"}, 3},
+      {{"generate", "--prompt", "Hello", "--model", noise, "--json"}, 4},
+      {{"ingest", noise, "--into", "a", "--archive", Path("a"), "--model", nowhere, "--json"}, 3},
+      {{"eval", "needle", "--text", nowhere, "--json"}, 3},
+      {{"eval", "sources", "--text", nowhere, "--model", nowhere, "--json"}, 3},
+      {{"bench", "--text", nowhere, "--json"}, 3}};
+  for (const auto& [arguments, code] : cases) {
+    const Outcome outcome = RunProgram(arguments);
+    const std::string name = ::testing::PrintToString(arguments);
+    EXPECT_EQ(outcome.code, code) << name << outcome.err;
+    const auto lines = JsonLines(outcome.out);
+    ASSERT_EQ(lines.size(), 1u) << name;
+    ExpectDocumented("error", lines[0]);
+    EXPECT_EQ(lines[0].at("event"), "error") << name;
+    EXPECT_EQ(lines[0].at("exit_code"), code) << name;
+    EXPECT_FALSE(lines[0].at("status").get<std::string>().empty()) << name;
+    // The same message is there for people.
+    EXPECT_TRUE(Contains(outcome.err, "eidetic: " + lines[0].at("message").get<std::string>()))
+        << outcome.err;
+  }
+}
+
+TEST_F(CommandLine, OutputThatCannotBeWrittenIsAnError) {
+  const std::string err = Path("err");
+  const std::string command =
+      std::string("'" EIDETIC_CLI_PATH "' --help > /dev/full 2> '") + err + "'";
+  const int status = std::system(command.c_str());
+  EXPECT_EQ(WEXITSTATUS(status), 1);
+  EXPECT_TRUE(Contains(model::ReadFile(err), "standard output could not be written"));
 }
 
 TEST_F(CommandLine, ModelAndArchiveMustBeNamed) {
@@ -133,8 +256,17 @@ TEST_F(CommandLine, ModelInfoIsATableAndJson) {
   const nlohmann::json info = RunJson({"model", "info", BaseModel(), "--json"});
   EXPECT_EQ(info.at("architecture"), "llama");
   EXPECT_EQ(info.at("layers"), 30);
+  ExpectDocumented("model info", info);
   // The environment names the model as well.
   EXPECT_EQ(RunProgram({"model", "info"}, {{"EIDETIC_MODEL", BaseModel()}}).code, 0);
+}
+
+TEST_F(CommandLine, MergeWritesAModelAndSaysWhatIsInIt) {
+  const std::string out = Path("hybrid.gguf");
+  const json merged = RunJson({"model", "merge", BaseModel(), EIDETIC_PATCH, "-o", out, "--json"});
+  ExpectDocumented("model merge", merged);
+  EXPECT_EQ(merged.at("output"), out);
+  EXPECT_EQ(merged.at("model"), RunJson({"model", "info", out, "--json"}));
 }
 
 TEST_F(CommandLine, FilesThatAreNoTextAreRefusedOneByOne) {
@@ -160,12 +292,28 @@ TEST_F(CommandLine, FilesThatAreNoTextAreRefusedOneByOne) {
   }
   const auto lines = JsonLines(outcome.out);
   ASSERT_EQ(lines.size(), cases.size() + 1);
-  EXPECT_EQ(lines.back().at("event"), "summary");
+  for (std::size_t i = 0; i < cases.size(); ++i) {
+    ExpectDocumented("error", lines[i]);
+    EXPECT_EQ(lines[i].at("source"), cases[i].first);
+    EXPECT_TRUE(Contains(lines[i].at("message"), cases[i].second)) << lines[i];
+    EXPECT_EQ(lines[i].at("exit_code"), 1);
+  }
+  ExpectDocumented("ingest summary", lines.back());
+  EXPECT_EQ(lines.back().at("files"), cases.size());
   EXPECT_EQ(lines.back().at("failed"), cases.size());
+  EXPECT_EQ(lines.back().at("not_tried"), 0);
+  EXPECT_EQ(lines.back().at("exit_code"), 1);
 
   const Outcome missing = RunProgram({"ingest", Path("nowhere"), "--into", "books", "--archive",
                                       Path("a"), "--model", BaseModel()});
   EXPECT_EQ(missing.code, 3) << missing.err;
+  // Two that are alike give their code, two that differ the general one.
+  for (const auto& [second, code] : {std::pair(Path("nowhere else"), 3), {Path("empty"), 1}}) {
+    const Outcome both = RunProgram({"ingest", Path("nowhere"), second, "--into", "books",
+                                     "--archive", Path("a"), "--model", BaseModel(), "--json"});
+    EXPECT_EQ(both.code, code) << both.err;
+    EXPECT_EQ(JsonLines(both.out).back().at("exit_code"), code);
+  }
 }
 
 TEST_F(CommandLine, EmptyPromptAndQuestionAreRefused) {

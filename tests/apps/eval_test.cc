@@ -1,6 +1,7 @@
 // eval needle, eval sources and bench with the real hybrid model.
 #include <gtest/gtest.h>
 
+#include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
 #include "tests/model/model_files.h"
 
@@ -25,6 +26,7 @@ TEST_F(Eval, StreamRecallsNeedlesAt4KAndReportsThemThreeWays) {
                                       "--model", HybridModel(), "--json", out, "--svg", svg});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   const json report = json::parse(model::ReadFile(out));
+  ExpectDocumented("eval needle", report);
   const json& stream = Cell(report, "stream");
   EXPECT_EQ(stream.at("samples"), 4);
   // At least .95 is promised at 4K: of four samples that is all of them.
@@ -98,6 +100,7 @@ TEST_F(Eval, SourcesReportsTheNeedlesPassage) {
   const json report =
       RunJson({"eval", "sources", "--text", EIDETIC_TEST_TEXT, "--bytes", "6000", "--rounds", "2",
                "--sources", "1", "--model", HybridModel(), "--json"});
+  ExpectDocumented("eval sources", report);
   EXPECT_EQ(report.at("needles"), 2);
   ASSERT_EQ(report.at("asked").size(), 2u);
   EXPECT_EQ(report.at("in_span"), 2) << report;
@@ -123,6 +126,7 @@ TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
   const json report = RunJson({"model", "calibrate", "--text", EIDETIC_TEST_TEXT, "--samples", "1",
                                "--tokens", "512", "--held-out", "1", "--continuation", "48",
                                "--model", HybridModel(), "-o", profile, "--json"});
+  ExpectDocumented("model calibrate", report);
   EXPECT_EQ(report.at("focus_layer"), 18) << report;
   EXPECT_EQ(report.at("layers").size(), 10u);
   const json& kept = report.at("chosen").at("settings").at("span_layers");
@@ -162,6 +166,7 @@ TEST_F(Eval, QuestionsAreAskedByEveryPolicyAndARunThatWasStoppedGoesOn) {
         "--results", results,       "--json"};
   };
   const json first = RunJson(arguments("words"));
+  ExpectDocumented("eval questions", first);
   EXPECT_EQ(first.at("asked").size(), 2u);  // the third is answered further on
   const json& words = first.at("policies").at(0);
   EXPECT_EQ(words.at("source_recall_at_3"), 1.0) << first;
@@ -206,6 +211,7 @@ TEST_F(Eval, BenchReportsEveryRatio) {
                                "--model",
                                HybridModel(),
                                "--json"});
+  ExpectDocumented("bench", report);
   EXPECT_GT(report.at("ingest").at("ratio"), 0);
   EXPECT_GT(report.at("decode").at("large_to_none"), 0);
   EXPECT_GT(report.at("decode").at("large_to_small"), 0);

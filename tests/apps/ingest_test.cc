@@ -4,6 +4,7 @@
 
 #include <algorithm>
 
+#include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
 
 namespace eidetic::apps {
@@ -25,14 +26,21 @@ class Commands : public ProgramTest {
   json Done(const std::string& file, const std::vector<std::string>& more = {}) {
     const Outcome outcome = Ingest({file}, more);
     EXPECT_EQ(outcome.code, 0) << outcome.err;
+    json done;
     for (const json& line : JsonLines(outcome.out)) {
-      if (line.at("event") == "done") return line;
+      ExpectDocumented("ingest " + line.at("event").get<std::string>(), line);
+      if (line.at("event") == "done") done = line;
     }
-    ADD_FAILURE() << "no done event in " << outcome.out;
-    return {};
+    EXPECT_FALSE(done.is_null()) << "no done event in " << outcome.out;
+    return done;
   }
-  json Verify() { return RunJson({"memory", "verify", "--archive", Path("archive"), "--json"}); }
-  json List() { return RunJson({"memory", "list", "--archive", Path("archive"), "--json"}); }
+  json Verify() { return Memory("verify"); }
+  json List() { return Memory("list"); }
+  json Memory(const std::string& what) {
+    const json printed = RunJson({"memory", what, "--archive", Path("archive"), "--json"});
+    ExpectDocumented("memory " + what, printed);
+    return printed;
+  }
 };
 
 TEST_F(Commands, IngestAddsSkipsWhatIsUnchangedAndReplacesWhatChanged) {
@@ -75,6 +83,7 @@ TEST_F(Commands, AFileThatFailsDoesNotKeepTheOthersOut) {
   EXPECT_EQ(summary.at("event"), "summary");
   EXPECT_EQ(summary.at("files"), 3);
   EXPECT_EQ(summary.at("failed"), 2);
+  EXPECT_EQ(summary.at("exit_code"), 1);  // for different reasons
   EXPECT_GT(summary.at("tokens"), 100);
 }
 
@@ -89,6 +98,7 @@ TEST_F(Commands, AskAnswersFromTheArchiveAndNamesTheSource) {
       "What is the special magic number for ancient-dragon mentioned in the provided text?";
   const json reply = RunJson({"ask", question, "--from", "stories", "--archive", Path("archive"),
                               "--model", HybridModel(), "--json"});
+  ExpectDocumented("ask", reply);
   EXPECT_NE(reply.at("answer").get<std::string>().find("6986384"), std::string::npos) << reply;
   ASSERT_FALSE(reply.at("sources").empty());
   double attention = 0;
@@ -116,10 +126,11 @@ TEST_F(Commands, AskAnswersFromTheArchiveAndNamesTheSource) {
   const json found =
       RunJson({"memory", "search", "special magic number for ancient-dragon", "--archive",
                Path("archive"), "--model", HybridModel(), "--limit", "3", "--json"});
+  ExpectDocumented("memory search", found);
   EXPECT_FALSE(found.at("passages").empty());
   EXPECT_LE(found.at("passages").size(), 3u);
 
-  const json stats = RunJson({"memory", "stats", "--archive", Path("archive"), "--json"});
+  const json stats = Memory("stats");
   EXPECT_GT(stats.at("blocks"), 10);
   EXPECT_GT(stats.at("bytes_on_disk"), 1000);
 
@@ -225,6 +236,26 @@ TEST_F(Commands, CtrlCKeepsWhatWasCommittedAndTheNextRunGoesOn) {
             resumed.at("tokens").get<int>() - event.at("tokens").get<int>());
 }
 
+TEST_F(Commands, AReaderThatGoesAwayEndsTheProgramQuietlyAndLosesNothing) {
+  ::signal(SIGPIPE, SIG_IGN);  // as some parents have it; a child inherits that
+  Program program({"ingest", Write("story.txt", Prose(16000)), "--into", "stories", "--archive",
+                   Path("archive"), "--model", HybridModel(), "--json", "--window", "256",
+                   "--commit-seconds", "0.01"});
+  std::string line;
+  json event;
+  do {
+    ASSERT_TRUE(program.ReadLine(&line)) << program.Wait().err;
+    event = json::parse(line);
+  } while (event.at("event") != "committed" || event.at("blocks") == 0);
+  program.CloseOutput();
+  const Outcome outcome = program.Wait();
+  EXPECT_EQ(outcome.signal, SIGPIPE) << outcome.code;
+  EXPECT_EQ(outcome.err.find("eidetic:"), std::string::npos) << outcome.err;
+  EXPECT_GE(List().at("collections")[0].at("documents")[0].at("committed_tokens"),
+            event.at("tokens"));
+  EXPECT_TRUE(Verify().at("clean"));
+}
+
 TEST_F(Commands, AMegabyteInOneLineIsReadAndCanBeStopped) {
   std::string text;
   const std::string words = Prose(20000);
@@ -263,6 +294,7 @@ TEST_F(Commands, GenerateIsSeededAndAKeptSessionGoesOnInANewProcess) {
       RunProgram({"generate", "--prompt", start, "--max-tokens", "1", "--session", "diary",
                   "--archive", Path("archive"), "--model", HybridModel(), "--json"});
   ASSERT_EQ(first.code, 0) << first.err;
+  ExpectDocumented("generate", json::parse(first.out));
   const json before = json::parse(first.out).at("session");
   const json after =
       RunJson({"generate", "--prompt", " He", "--max-tokens", "8", "--session", "diary",
@@ -283,11 +315,19 @@ TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
   // Blocks of 4.5 KB a token, and with each commit the window of 256 tokens: the disk is full after
   // some commits and before the document's end.
   // A sanitized program accepts the preloaded library before its runtime when told so.
-  const Outcome full = RunProgram(arguments, {{"LD_PRELOAD", EIDETIC_FULL_DISK_PATH},
-                                              {"ASAN_OPTIONS", "verify_asan_link_order=0"},
-                                              {"EIDETIC_TEST_DISK_BYTES", "16000000"},
-                                              {"EIDETIC_TEST_DISK_FOLDER", Path("archive")}});
+  // A file that is missing before it, and one that is not tried after it, leave the code as it is.
+  std::vector<std::string> three = arguments;
+  three.insert(three.begin() + 1, Path("nowhere"));
+  three.insert(three.begin() + 3, file);
+  const Outcome full = RunProgram(three, {{"LD_PRELOAD", EIDETIC_FULL_DISK_PATH},
+                                          {"ASAN_OPTIONS", "verify_asan_link_order=0"},
+                                          {"EIDETIC_TEST_DISK_BYTES", "16000000"},
+                                          {"EIDETIC_TEST_DISK_FOLDER", Path("archive")}});
   EXPECT_EQ(full.code, 7) << full.err;
+  const json summary = JsonLines(full.out).back();
+  EXPECT_EQ(summary.at("exit_code"), 7);
+  EXPECT_EQ(summary.at("failed"), 2);
+  EXPECT_EQ(summary.at("not_tried"), 1);
   std::uint64_t acknowledged = 0;
   for (const json& line : JsonLines(full.out)) {
     if (line.at("event") == "committed") acknowledged = line.at("tokens");

@@ -95,6 +95,12 @@ Program::~Program() {
   std::filesystem::remove(in_path_);
 }
 
+void Program::CloseOutput() {
+  ::close(out_);
+  out_ = -1;
+  ended_ = true;
+}
+
 void Program::Signal(int number) const {
   ::kill(id_, number);
 }

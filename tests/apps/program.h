@@ -37,6 +37,8 @@ class Program {
 
   // The next line of standard output, without its end. False at its end or after `limit`.
   bool ReadLine(std::string* line, std::chrono::seconds limit = std::chrono::seconds(240));
+  // Closes this end of its standard output: it writes into a pipe that nobody reads.
+  void CloseOutput();
   void Signal(int number) const;
   pid_t id() const { return id_; }
   // Reads the rest of the output and waits for the end. `out` holds everything but the lines that
