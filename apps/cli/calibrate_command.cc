@@ -8,6 +8,7 @@
 #include <iostream>
 #include <optional>
 
+#include "apps/cli/characters.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
