@@ -107,10 +107,12 @@ void SpanFlags::add(CLI::App& command) {
       ->type_name("NAME")
       ->group("Attention");
   add_policy_flag(command, policy,
-                  "What is recalled: what attention chooses, the places that hold words of the "
-                  "question, or both; default: the profile's, else attention");
+                  "What is recalled: by attention, by words (the places that hold words of the "
+                  "question) or by both; default: the profile's, else attention");
   option("--word-places", word_places,
-         "Most places that words pin, of up to 5 blocks each; 0: the profile's, else 3; -1: none");
+         "Most places that words pin, of up to 5 blocks each; default: the profile's, else 3; "
+         "-1: none",
+         -1);
 }
 
 SessionOptions SpanFlags::session_options(eid_attention_mode mode) const {

@@ -1,6 +1,7 @@
 #include "apps/cli/text_file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -9,6 +10,8 @@
 #include <system_error>
 
 #include "apps/cli/characters.h"
+#include "apps/cli/interrupt.h"
+#include "apps/cli/terminal.h"
 #include "eidetic/eidetic.hpp"
 
 namespace eidetic::cli {
@@ -32,6 +35,11 @@ std::string read_all(int descriptor, const std::string& name) {
   std::string text;
   char buffer[1 << 16];
   for (;;) {
+    // A read would go on waiting for a terminal or a pipe after Ctrl-C; a poll does not.
+    pollfd waiting{descriptor, POLLIN, 0};
+    if (::poll(&waiting, 1, -1) < 0 && interrupted()) {
+      throw Error(EID_CANCELLED, "stopped while '" + name + "' was read");
+    }
     const ssize_t got = ::read(descriptor, buffer, sizeof buffer);
     if (got > 0) {
       text.append(buffer, static_cast<std::size_t>(got));
@@ -86,12 +94,20 @@ std::string read_text_file(const std::string& path) {
     throw Error(EID_IO_ERROR, "'" + path + "' is a directory, not a file",
                 "name the files in it, for example " + path + "/*.txt");
   }
+  const bool endless =
+      S_ISBLK(status.st_mode) || (S_ISCHR(status.st_mode) && !::isatty(file.descriptor));
+  if (endless) {
+    throw Error(EID_UNSUPPORTED, "'" + path + "' is a device, not a file", "name a file of text");
+  }
   std::string text = read_all(file.descriptor, path);
   check_text(text, "'" + path + "'", EID_UNSUPPORTED);
   return text;
 }
 
 std::string read_standard_input() {
+  if (::isatty(STDIN_FILENO)) {
+    print_note("eidetic: reads from the terminal; Ctrl-D at the beginning of a line ends the text");
+  }
   return read_all(STDIN_FILENO, "standard input");
 }
 

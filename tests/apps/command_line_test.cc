@@ -1,10 +1,17 @@
 // The command line itself: help, exit codes, messages. No model is loaded here.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <unistd.h>
 #include <wordexp.h>
 
+#include <chrono>
 #include <cstdlib>
 #include <sstream>
+#include <thread>
 
 #include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
@@ -29,6 +36,13 @@ const std::vector<std::vector<std::string>> kCommands = {{},
                                                          {"ingest"},
                                                          {"ask"},
                                                          {"generate"},
+                                                         {"sessions"},
+                                                         {"sessions", "list"},
+                                                         {"sessions", "show"},
+                                                         {"sessions", "fork"},
+                                                         {"sessions", "rewind"},
+                                                         {"sessions", "delete"},
+                                                         {"sessions", "export"},
                                                          {"sessions"},
                                                          {"sessions", "list"},
                                                          {"sessions", "show"},
@@ -279,6 +293,7 @@ TEST_F(CommandLine, FilesThatAreNoTextAreRefusedOneByOne) {
       {Write("utf16", std::string("\xFF\xFEh\0i\0", 6)), "UTF-16"},
       {Write("empty", ""), "is empty"},
       {directory, "is a directory"},
+      {"/dev/zero", "is a device"},
       {"/proc/self/mem", "cannot be read"}};  // unreadable even for root
   std::vector<std::string> all = {"ingest"};
   for (const auto& [path, message] : cases) all.push_back(path);
@@ -323,6 +338,24 @@ TEST_F(CommandLine, EmptyPromptAndQuestionAreRefused) {
   EXPECT_EQ(RunProgram({"generate", "--model", BaseModel()}).code,
             2);  // standard input holds nothing
   EXPECT_EQ(RunProgram({"ask", "", "--archive", Path("a"), "--model", BaseModel()}).code, 2);
+}
+
+TEST_F(CommandLine, CtrlCEndsTheWaitForText) {
+  const std::string pipe = Path("pipe");
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  const int writer = ::open(pipe.c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(::write(writer, "Once", 4), 4);
+  Program program({"generate", "--file", pipe, "--model", BaseModel()});
+  const auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  for (int unread = 4; unread > 0 && std::chrono::steady_clock::now() < limit;) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    ASSERT_EQ(::ioctl(writer, FIONREAD, &unread), 0);
+  }
+  program.Signal(SIGINT);
+  const Outcome outcome = program.Wait(std::chrono::seconds(60));
+  ::close(writer);
+  EXPECT_EQ(outcome.code, 130) << outcome.err;
+  EXPECT_TRUE(Contains(outcome.err, "stopped while '" + pipe + "' was read")) << outcome.err;
 }
 
 TEST_F(CommandLine, NothingIsColouredInAPipe) {

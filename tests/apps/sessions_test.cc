@@ -6,6 +6,7 @@
 #include <random>
 #include <thread>
 
+#include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
 #include "tests/seed.h"
 
@@ -34,10 +35,13 @@ class Sessions : public ProgramTest {
     return RunProgram(arguments);
   }
   json RunSessions(std::vector<std::string> arguments) const {
+    const std::string command = arguments.front();
     arguments.push_back("--json");
     const Outcome outcome = Run(std::move(arguments));
     EXPECT_EQ(outcome.code, 0) << outcome.err;
-    return json::parse(outcome.out, nullptr, false);
+    json printed = json::parse(outcome.out, nullptr, false);
+    ExpectDocumented("sessions " + (command == "rewind" ? "fork" : command), printed);
+    return printed;
   }
   void ExpectClean() const {
     EXPECT_TRUE(RunJson({"memory", "verify", "--archive", archive_, "--json"}).at("clean"));
@@ -49,6 +53,7 @@ class Sessions : public ProgramTest {
 TEST_F(Sessions, AreListedShownForkedRewoundExportedAndDeleted) {
   const json first =
       Generate("diary", "Dear diary, we left in the morning.", {"--turn-name", "departure"});
+  ExpectDocumented("generate", first);
   EXPECT_EQ(first.at("turn").at("turn"), 1);
   EXPECT_GT(first.at("turn").at("bytes"), 1000000);
   const std::string second = Generate("diary", " The sea was calm.").at("text");
@@ -58,12 +63,13 @@ TEST_F(Sessions, AreListedShownForkedRewoundExportedAndDeleted) {
   EXPECT_EQ(list.at("sessions")[0].at("turns"), 2);
   EXPECT_TRUE(list.at("sessions")[0].at("created").get<std::string>().starts_with("20"));
 
-  EXPECT_EQ(Run({"fork", "diary", "--turn", "departure", "--to", "what-if"}).code, 0);
+  const json forked = RunSessions({"fork", "diary", "--turn", "departure", "--to", "what-if"});
+  EXPECT_EQ(forked.at("session"), "what-if");
   EXPECT_EQ(RunSessions({"show", "what-if"}).at("turns"), 1);
   EXPECT_EQ(RunSessions({"show", "what-if"}).at("forked_from"), "diary");
   // The same words lead to the same answer, whoever says them.
   EXPECT_EQ(Generate("what-if", " The sea was calm.").at("text"), second);
-  EXPECT_EQ(Run({"rewind", "what-if", "--turn", "1"}).code, 0);
+  EXPECT_EQ(RunSessions({"rewind", "what-if", "--turn", "1"}).at("turns"), 1);
   Generate("what-if", " There was a storm.");
   ExpectClean();
 
@@ -81,7 +87,7 @@ TEST_F(Sessions, AreListedShownForkedRewoundExportedAndDeleted) {
   EXPECT_NE(shown.out.find("departure"), std::string::npos) << shown.out;
   EXPECT_NE(shown.out.find("The sea was calm."), std::string::npos) << shown.out;
 
-  EXPECT_EQ(Run({"delete", "diary"}).code, 0);
+  EXPECT_EQ(RunSessions({"delete", "diary"}).at("session"), "diary");
   list = RunSessions({"list"});
   ASSERT_EQ(list.at("sessions").size(), 1u);
   EXPECT_EQ(list.at("sessions")[0].at("name"), "what-if");
