@@ -55,6 +55,7 @@ eid_status eid_session_commit(eid_session* session, const eid_commit_options* op
     EID_RETURN_IF_ERROR(use.status());
     eid_commit_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_commit_options", &given));
+    if (given.name != nullptr) EID_RETURN_IF_ERROR(sdk::RequireName(given.name, "name"));
     EID_ASSIGN_OR_RETURN(const sdk::CommittedTurn turn,
                          use->CommitTurn(given.name != nullptr ? given.name : ""));
     eid_commit_result told = {};
@@ -89,7 +90,7 @@ eid_status eid_archive_fork_session(eid_archive* archive, const char* name, uint
                                     const char* new_name, eid_error* error) {
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(CheckNamed(archive, name));
-    EID_RETURN_IF_ERROR(sdk::RequireText(new_name, "new_name"));
+    EID_RETURN_IF_ERROR(sdk::RequireName(new_name, "new_name"));
     // A session of that name may be open and not committed yet.
     const NameHold hold(archive, new_name);
     EID_RETURN_IF_ERROR(hold.status());

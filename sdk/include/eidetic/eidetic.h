@@ -21,9 +21,10 @@
  *             in use is EID_INVALID_ARGUMENT.
  * Callbacks   Run on the calling thread, in the middle of the call, and may call everything but
  *             what they interrupt: a callback of a session not that session, the progress of a
- *             verification nothing that ingests into that archive or verifies it. Such a call is
- *             EID_INVALID_ARGUMENT and does nothing. A handle freed in a callback lives until the
- *             call returns; a session's call is stopped by it and returns EID_INVALID_ARGUMENT.
+ *             verification nothing that ingests into that archive, takes a session's turns from it
+ *             or verifies it. Such a call is EID_INVALID_ARGUMENT and does nothing. A handle freed
+ *             in a callback lives until the call returns; a session's call is stopped by it and
+ *             returns EID_INVALID_ARGUMENT.
  */
 #ifndef EIDETIC_EIDETIC_H_
 #define EIDETIC_EIDETIC_H_
