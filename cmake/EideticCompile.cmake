@@ -51,3 +51,10 @@ if(EIDETIC_SANITIZE)
   target_sources(eid_flags INTERFACE
     "$<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${PROJECT_SOURCE_DIR}/tests/sanitizers/options.cc>")
 endif()
+
+# For code that is not hot: sanitized, it compiles in half the time without the optimiser.
+function(eid_compile_quickly name)
+  if(EIDETIC_SANITIZE)
+    target_compile_options(${name} PRIVATE -O0)
+  endif()
+endfunction()

@@ -24,6 +24,8 @@ constexpr std::size_t kContinuations = 4;
 constexpr int kTextSegment = 64;
 // Differences of text loss below this say nothing.
 constexpr double kTextNoise = 0.002;
+// Mean reciprocal ranks closer than this are equal but for the order of adding.
+constexpr double kSameRank = 1e-9;
 
 struct Question {
   std::string source;  // the document that holds the needle
@@ -272,9 +274,10 @@ class Calibrator {
     take_if_kept("span of 8 blocks", other, result);
   }
 
-  // The layer in whose attention the right passage stands first most often.
+  // The layer in whose attention the right passage stands first most often; of several such, the
+  // one that pays it most attention.
   void find_focus(Calibration& result) const {
-    std::map<std::int32_t, double> sums;
+    std::map<std::int32_t, double> rank, attention;
     std::uint64_t done = 0;
     for (const Question& question : asked_) {
       tell("the layer that looks things up", done++, asked_.size());
@@ -282,21 +285,30 @@ class Calibrator {
       session.generate({.max_tokens = 8});
       const std::vector<Passage> passages = session.sources();
       for (const std::int32_t layer : result.chosen.span_layers) {
-        sums[layer] += 1.0 / rank_of(passages, question, layer);
+        const Standing standing = standing_of(passages, question, layer);
+        rank[layer] += standing.reciprocal_rank / static_cast<double>(asked_.size());
+        attention[layer] += standing.attention;
       }
     }
+    result.rank = rank;
     double best = 0.5;
-    for (const auto& [layer, sum] : sums) {
-      result.rank[layer] = sum / static_cast<double>(asked_.size());
-      if (result.rank[layer] <= best) continue;
-      best = result.rank[layer];
+    for (const auto& [layer, mean] : rank) {
+      const bool leads_tie = result.focus_layer >= 0 && std::abs(mean - best) < kSameRank &&
+                             attention[layer] > attention[result.focus_layer];
+      if (mean < best + kSameRank && !leads_tie) continue;
+      best = mean;
       result.focus_layer = layer;
     }
   }
 
-  // 1 for the passage with the most of the layer's attention; infinite when it has none.
-  static double rank_of(const std::vector<Passage>& passages, const Question& question,
-                        std::int32_t layer) {
+  // How the passage that holds the needle stands among those that served an answer.
+  struct Standing {
+    double reciprocal_rank = 0;  // 1: no passage has more of the layer's attention; 0: it has none
+    double attention = 0;        // its share
+  };
+
+  static Standing standing_of(const std::vector<Passage>& passages, const Question& question,
+                              std::int32_t layer) {
     const auto share = [&](const Passage& passage) {
       for (const eid_layer_share& s : passage.layers) {
         if (s.layer == layer) return s.attention;
@@ -310,10 +322,10 @@ class Calibrator {
         right = std::max(right, share(passage));
       }
     }
-    if (right <= 0) return INFINITY;
+    if (right <= 0) return {};
     const auto before = std::count_if(passages.begin(), passages.end(),
                                       [&](const Passage& p) { return share(p) > right; });
-    return static_cast<double>(before) + 1;
+    return {1.0 / (static_cast<double>(before) + 1), right};
   }
 
   void check_held_out(Calibration& result) {

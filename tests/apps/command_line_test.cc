@@ -43,13 +43,6 @@ const std::vector<std::vector<std::string>> kCommands = {{},
                                                          {"sessions", "rewind"},
                                                          {"sessions", "delete"},
                                                          {"sessions", "export"},
-                                                         {"sessions"},
-                                                         {"sessions", "list"},
-                                                         {"sessions", "show"},
-                                                         {"sessions", "fork"},
-                                                         {"sessions", "rewind"},
-                                                         {"sessions", "delete"},
-                                                         {"sessions", "export"},
                                                          {"memory"},
                                                          {"memory", "stats"},
                                                          {"memory", "list"},
@@ -145,12 +138,19 @@ std::vector<std::vector<std::string>> Examples(const std::string& help) {
     const bool goes_on = line.back() == '\\';
     command += line.substr(0, line.size() - goes_on);
     if (goes_on) continue;
-    const std::size_t begin = command.find("eidetic "), end = command.find_first_of("|#", begin);
-    wordexp_t words;
-    EXPECT_EQ(::wordexp(command.substr(begin, end - begin).c_str(), &words, WRDE_NOCMD), 0)
-        << command;
-    examples.emplace_back(words.we_wordv + 1, words.we_wordv + words.we_wordc);
-    ::wordfree(&words);
+    // What the shell does with the output is its own affair.
+    const std::size_t begin = command.find("eidetic "), end = command.find_first_of("|#>", begin);
+    if (begin == std::string::npos) {  // what comes before it, such as unpacking a text
+      command.clear();
+      continue;
+    }
+    wordexp_t words{};
+    const int failed = ::wordexp(command.substr(begin, end - begin).c_str(), &words, WRDE_NOCMD);
+    EXPECT_EQ(failed, 0) << command;
+    if (failed == 0) {
+      examples.emplace_back(words.we_wordv + 1, words.we_wordv + words.we_wordc);
+      ::wordfree(&words);
+    }
     command.clear();
   }
   return examples;
