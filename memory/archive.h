@@ -14,6 +14,7 @@
 #include "memory/block_store.h"
 #include "memory/representative_index.h"
 #include "memory/session_store.h"
+#include "memory/text_map.h"
 
 namespace eidetic::memory {
 
@@ -34,12 +35,23 @@ struct DocumentRecord {
   std::string collection;
   std::string source;        // unique among complete documents of the collection
   std::string content_hash;  // hex SHA-256 of the bytes
-  uint64_t bytes = 0;
-  uint64_t tokens = 0;  // of the whole document
+  uint64_t bytes = 0;        // of the text that is kept
+  uint64_t tokens = 0;       // of the whole document
   LineageId lineage = 0;
   bool complete = false;
   uint64_t committed_tokens = 0;
   uint64_t committed_blocks = 0;
+  // What the text was extracted from. Empty and 0 when it is the original itself.
+  std::string format;           // as the caller names it: "html", "markdown", ...
+  uint64_t original_bytes = 0;  // 0: the text is the original
+  std::string map_hash;         // hex SHA-256 of the map's bytes; empty: there is no map
+};
+
+// What a text was extracted from, and how it maps to it.
+struct DocumentOrigin {
+  std::string format;
+  uint64_t original_bytes = 0;  // 0: the text is the original
+  TextMap map;
 };
 
 // A passage's text and where it stands.
@@ -137,11 +149,20 @@ class Archive {
                                                              const std::string& source) const = 0;
   // Begins, or resumes, an ingest. A leftover of other content for the same source is removed. A
   // complete version, of the same content or not, stays until this one is finished.
-  virtual Result<std::unique_ptr<DocumentWriter>> BeginDocument(const std::string& collection,
-                                                                const std::string& source,
-                                                                const std::string& content_hash,
-                                                                std::string_view text,
-                                                                uint64_t tokens) = 0;
+  virtual Result<std::unique_ptr<DocumentWriter>> BeginDocument(
+      const std::string& collection, const std::string& source, const std::string& content_hash,
+      std::string_view text, uint64_t tokens, const DocumentOrigin& origin) = 0;
+  Result<std::unique_ptr<DocumentWriter>> BeginDocument(const std::string& collection,
+                                                        const std::string& source,
+                                                        const std::string& content_hash,
+                                                        std::string_view text, uint64_t tokens) {
+    return BeginDocument(collection, source, content_hash, text, tokens, {});
+  }
+  // Of a document whose text stayed the same: what it is extracted from now. Nothing is written
+  // when that stayed the same too.
+  virtual Status UpdateOrigin(DocumentId document, const DocumentOrigin& origin) = 0;
+  // How the document's text maps to its original; the identity for a text that is its original.
+  virtual Result<TextMap> MapOf(const DocumentRecord& document) const = 0;
   virtual Status RemoveDocument(DocumentId document) = 0;
   // Removes what interrupted ingests of a source left behind, but for those of the content
   // `content_hash`, which may be resumed, and those under way. Nothing when opened read-only.

@@ -1,6 +1,6 @@
 // The archive's implementation, shared by its source files: archive.cc (opening, collections,
-// sessions, index), archive_documents.cc (documents and text), archive_words.cc (search by words),
-// document_writer.cc, verify.cc.
+// sessions, index), archive_documents.cc (documents and text), archive_origins.cc (what texts were
+// extracted from), archive_words.cc (search by words), document_writer.cc, verify.cc.
 #ifndef EIDETIC_MEMORY_ARCHIVE_IMPL_H_
 #define EIDETIC_MEMORY_ARCHIVE_IMPL_H_
 
@@ -47,8 +47,10 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   Result<std::unique_ptr<DocumentWriter>> BeginDocument(const std::string& collection,
                                                         const std::string& source,
                                                         const std::string& content_hash,
-                                                        std::string_view text,
-                                                        uint64_t tokens) override;
+                                                        std::string_view text, uint64_t tokens,
+                                                        const DocumentOrigin& origin) override;
+  Status UpdateOrigin(DocumentId document, const DocumentOrigin& origin) override;
+  Result<TextMap> MapOf(const DocumentRecord& document) const override;
   Status RemoveDocument(DocumentId document) override;
   Status RemoveUnfinished(const std::string& collection, const std::string& source,
                           const std::string& content_hash) override;
@@ -110,8 +112,12 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   bool IsBeingWritten(DocumentId document);
   // After that batch was written: the pool, the index and the disk follow.
   void AfterRemoval(const DocumentRecord& document);
+  // Adds what makes `origin` the document's, in the record and beside it.
+  Status PutOrigin(const DocumentOrigin& origin, DocumentRecord* document,
+                   RecordBatch* batch) const;
   Result<std::unique_ptr<LineageWriter>> StoreNewDocument(const CollectionRecord& collection,
                                                           std::string_view text,
+                                                          const DocumentOrigin& origin,
                                                           DocumentRecord* document);
   void CollectionChanged(const std::string& collection);
 
@@ -164,6 +170,9 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
 // The same checks for every name that becomes part of a key.
 Status CheckName(const char* kind, std::string_view name, size_t max_bytes);
 std::string DocumentOwner(DocumentId document);
+// The identity for a document without a map; kNotFound or kCorruption when it is not there as its
+// record says.
+Result<TextMap> ReadTextMap(const RecordStore& records, const DocumentRecord& document);
 std::string SessionOwner(std::string_view name);
 
 }  // namespace eidetic::memory

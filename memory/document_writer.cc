@@ -148,7 +148,8 @@ class DocumentWriterImpl final : public DocumentWriter {
 };
 
 Result<std::unique_ptr<LineageWriter>> ArchiveImpl::StoreNewDocument(
-    const CollectionRecord& collection, std::string_view text, DocumentRecord* document) {
+    const CollectionRecord& collection, std::string_view text, const DocumentOrigin& origin,
+    DocumentRecord* document) {
   EID_ASSIGN_OR_RETURN(document->id, document_ids_->Next());
   EID_ASSIGN_OR_RETURN(std::unique_ptr<LineageWriter> lineage,
                        store_->NewLineage(collection.layout, DocumentOwner(document->id)));
@@ -170,6 +171,7 @@ Result<std::unique_ptr<LineageWriter>> ArchiveImpl::StoreNewDocument(
     batch.Put(Family::kText, key,
               format::EncodeBytes(key, text.substr(at, format::kTextChunkBytes)));
   }
+  EID_RETURN_IF_ERROR(PutOrigin(origin, document, &batch));
   if (marked) batch.Delete(Family::kMeta, mark);
   const std::string key = format::DocumentKey(document->collection, document->source, document->id);
   batch.Put(Family::kMeta, key, format::EncodeDocument(key, *document));
@@ -179,11 +181,9 @@ Result<std::unique_ptr<LineageWriter>> ArchiveImpl::StoreNewDocument(
   return lineage;
 }
 
-Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(const std::string& collection,
-                                                                   const std::string& source,
-                                                                   const std::string& content_hash,
-                                                                   std::string_view text,
-                                                                   uint64_t tokens) {
+Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(
+    const std::string& collection, const std::string& source, const std::string& content_hash,
+    std::string_view text, uint64_t tokens, const DocumentOrigin& origin) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_RETURN_IF_ERROR(CheckName("document", source, format::kMaxSourceBytes));
   EID_ASSIGN_OR_RETURN(const CollectionRecord record, Collection(collection));
@@ -217,6 +217,9 @@ Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(const std::st
     }
     if (version.content_hash == content_hash && version.tokens == tokens && lineage == nullptr) {
       document = version;
+      RecordBatch batch;
+      EID_RETURN_IF_ERROR(PutOrigin(origin, &document, &batch));
+      if (!batch.changes().empty()) EID_RETURN_IF_ERROR(records_->Write(batch, true));
       EID_ASSIGN_OR_RETURN(lineage, store_->ResumeLineage(version.lineage));
       continue;
     }
@@ -228,7 +231,7 @@ Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(const std::st
     document.content_hash = content_hash;
     document.bytes = text.size();
     document.tokens = tokens;
-    EID_ASSIGN_OR_RETURN(lineage, StoreNewDocument(record, text, &document));
+    EID_ASSIGN_OR_RETURN(lineage, StoreNewDocument(record, text, origin, &document));
     text_bytes = text.size();
   }
   {

@@ -139,7 +139,10 @@ Result<CollectionRecord> DecodeCollection(std::string_view key, std::string_view
 }
 
 std::string EncodeDocument(std::string_view key, const DocumentRecord& record) {
-  std::string value = Begin(256 + record.source.size());
+  const bool has_origin =
+      !record.format.empty() || record.original_bytes != 0 || !record.map_hash.empty();
+  std::string value =
+      Begin(256 + record.source.size(), has_origin ? kOriginVersion : kRecordVersion);
   ByteWriter writer(&value);
   writer.Little(record.id);
   writer.ShortString(record.collection);
@@ -151,11 +154,17 @@ std::string EncodeDocument(std::string_view key, const DocumentRecord& record) {
   writer.Little(static_cast<uint8_t>(record.complete ? 1 : 0));
   writer.Little(record.committed_tokens);
   writer.Little(record.committed_blocks);
+  if (has_origin) {
+    writer.ShortString(record.format);
+    writer.Little(record.original_bytes);
+    writer.ShortString(record.map_hash);
+  }
   return Seal(key, std::move(value));
 }
 
 Result<DocumentRecord> DecodeDocument(std::string_view key, std::string_view value) {
-  EID_ASSIGN_OR_RETURN(std::string_view body, Body(key, value));
+  uint8_t version = 0;
+  EID_ASSIGN_OR_RETURN(std::string_view body, Body(key, value, kOriginVersion, &version));
   ByteReader reader(body);
   DocumentRecord record;
   if (!reader.Little(&record.id) || !reader.ShortString(kMaxNameBytes, &record.collection) ||
@@ -164,6 +173,10 @@ Result<DocumentRecord> DecodeDocument(std::string_view key, std::string_view val
       !reader.Little(&record.bytes) || !reader.Little(&record.tokens) ||
       !reader.Little(&record.lineage) || !ReadFlag(&reader, &record.complete) ||
       !reader.Little(&record.committed_tokens) || !reader.Little(&record.committed_blocks) ||
+      (version == kOriginVersion &&
+       (!reader.ShortString(kMaxOriginFormatBytes, &record.format) ||
+        !reader.Little(&record.original_bytes) ||
+        !reader.ShortString(kMaxFingerprintBytes, &record.map_hash))) ||
       !reader.done() || DocumentKey(record.collection, record.source, record.id) != key ||
       record.committed_tokens > record.tokens ||
       record.committed_blocks > record.committed_tokens) {

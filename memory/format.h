@@ -23,6 +23,7 @@ namespace eidetic::memory::format {
 inline constexpr uint32_t kFormatVersion = 1;       // of the archive; a newer one is refused
 inline constexpr uint8_t kRecordVersion = 1;        // first byte of every value
 inline constexpr uint8_t kLineageBeginVersion = 2;  // of a lineage record that tells its begin
+inline constexpr uint8_t kOriginVersion = 2;        // of a document record that tells its origin
 inline constexpr std::string_view kMagic = "EIDETIC\n";
 inline constexpr size_t kChecksumBytes = 8;
 
@@ -34,9 +35,10 @@ inline constexpr int64_t kMaxBlockTokens = 1024;
 inline constexpr int kMaxReadTokens = 1 << 20;  // window and segment of a document's reader
 inline constexpr int kMaxSinks = 65536;
 inline constexpr int64_t kMaxFingerprintBytes = 128;
-inline constexpr size_t kMaxNameBytes = 255;     // collections and sessions
-inline constexpr size_t kMaxOwnerBytes = 512;    // "session/<name>"
-inline constexpr size_t kMaxSourceBytes = 4096;  // a document's name
+inline constexpr size_t kMaxNameBytes = 255;         // collections and sessions
+inline constexpr size_t kMaxOwnerBytes = 512;        // "session/<name>"
+inline constexpr size_t kMaxSourceBytes = 4096;      // a document's name
+inline constexpr size_t kMaxOriginFormatBytes = 32;  // "html"
 inline constexpr uint64_t kTextChunkBytes = 64u << 10;
 inline constexpr uint64_t kBlobChunkBytes = 1u << 20;
 inline constexpr uint64_t kMaxBlobBytes = 16ull << 30;
@@ -89,8 +91,10 @@ std::string BlobKey(std::string_view prefix, uint32_t chunk);
 // Begins every payload or embedding key of a lineage; of one layer and part of it.
 std::string LineagePrefix(LineageId lineage);
 std::string PayloadPrefix(LineageId lineage, int layer, Part part);
-// Begins every text key of a document.
+// Begins every text key of a document, and those of its map.
 std::string TextPrefix(DocumentId document);
+// The blob in `text` that maps a document's text to its original, behind the text's chunks.
+std::string TextMapPrefix(DocumentId document);
 std::string TagPrefix(MetaTag tag);
 std::string TagPrefix(SessionTag tag);
 // The first key after all keys that begin with `prefix`; empty when there is none.

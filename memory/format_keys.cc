@@ -109,6 +109,11 @@ std::string TextKey(DocumentId document, uint32_t chunk) {
   return key;
 }
 
+std::string TextMapPrefix(DocumentId document) {
+  // Longer than the key of a text chunk, and behind all of those that fit a disk.
+  return TextPrefix(document).append("\xff");
+}
+
 std::string ReaderStatePrefix(DocumentId document) {
   std::string key = Tagged(SessionTag::kReaderState);
   ByteWriter(&key).Big(document);

@@ -346,10 +346,16 @@ class Verifier {
     uint32_t next = 0;
     bool damaged = false;
     const std::string prefix = format::TextPrefix(document.id);
+    const std::string map_prefix = format::TextMapPrefix(document.id);
+    uint64_t map_records = 0;
     const Status status = records_.Scan(
         Family::kText, prefix, format::PrefixEnd(prefix),
         [&](std::string_view key, std::string_view value) -> Status {
           EID_RETURN_IF_ERROR(log_.Count());
+          if (!document.map_hash.empty() && key.starts_with(map_prefix)) {
+            ++map_records;
+            return {};  // looked at as a whole
+          }
           Result<std::string_view> chunk = format::DecodeBytes(key, value);
           if (!chunk.ok() || key != format::TextKey(document.id, next)) {
             damaged = true;
@@ -371,6 +377,10 @@ class Verifier {
     }
     if (!damaged && (bytes != document.bytes || hash.Finish() != document.content_hash)) {
       Damaged(Name(document) + ": its text is not what was ingested", document.id);
+    }
+    if (const Status map = ReadTextMap(records_, document).status(); !map.ok()) {
+      if (map.code() != Code::kCorruption && map.code() != Code::kNotFound) return map;
+      Damaged(Name(document) + ", the map to its original: " + map.message(), document.id);
     }
     return {};
   }

@@ -1,6 +1,7 @@
 // The C interface's archive functions.
 #include <algorithm>
 #include <utility>
+#include <vector>
 
 #include "sdk/c_handles.h"
 #include "sdk/document_reader.h"
@@ -35,6 +36,34 @@ std::function<bool(const sdk::IngestProgress&)> IngestCallback(const eid_ingest_
     told.seconds = progress.seconds;
     return options.progress(&told, options.user) == 0;
   };
+}
+
+// What the text was extracted from.
+memory::Result<memory::DocumentOrigin> OriginOption(const eid_ingest_options& given) {
+  memory::DocumentOrigin origin;
+  if (given.format != nullptr && *given.format != '\0') {
+    EID_RETURN_IF_ERROR(sdk::RequireName(given.format, "format"));
+    origin.format = given.format;
+  }
+  if (given.piece_count == 0 && given.original_bytes == 0) return origin;
+  EID_RETURN_IF_ERROR(sdk::RequireHandle(given.pieces, "pieces"));
+  if (given.piece_count == 0) {
+    return Status(Code::kInvalidArgument, "original_bytes is set, and there are no pieces",
+                  "give pieces, or leave original_bytes 0 for a text that is its original");
+  }
+  const size_t text_bytes = sdk::View(given.text, given.text_length).size();
+  std::vector<memory::TextPiece> pieces;
+  // No text has more pieces than bytes: what is wrong is found before memory is taken for it.
+  pieces.reserve(std::min(given.piece_count, text_bytes));
+  for (size_t i = 0; i < given.piece_count && i <= text_bytes; ++i) {
+    const eid_text_piece& piece = given.pieces[i];
+    pieces.push_back(
+        {piece.text_begin, piece.text_bytes, piece.original_begin, piece.original_bytes});
+  }
+  origin.original_bytes = given.original_bytes;
+  EID_ASSIGN_OR_RETURN(origin.map,
+                       memory::TextMap::Make(std::move(pieces), text_bytes, given.original_bytes));
+  return origin;
 }
 
 }  // namespace
@@ -89,6 +118,7 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
     if (given.commit_seconds != 0) wanted.commit_seconds = given.commit_seconds;
     wanted.again = given.again != 0;
     wanted.progress = IngestCallback(given);
+    EID_ASSIGN_OR_RETURN(wanted.origin, OriginOption(given));
     // Held: the callback may free the handles.
     const auto reader = engine->engine;
     const auto kept = archive->archive;

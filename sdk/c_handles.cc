@@ -156,6 +156,8 @@ eid_passages* NewPassages(std::vector<Passage> passages) {
     if (passage.by_attention) view.reasons |= EID_BY_ATTENTION;
     if (passage.by_words) view.reasons |= EID_BY_WORDS;
     view.word_score = passage.word_score;
+    view.text_begin = passage.text_begin;
+    view.text_end = passage.text_end;
     owned->views.push_back(view);
   }
   owned->count = owned->views.size();

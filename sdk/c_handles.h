@@ -52,6 +52,9 @@ template <>
 inline constexpr std::array<size_t, 2> kKnownSizes<eid_session_options> = {
     offsetof(eid_session_options, policy), sizeof(eid_session_options)};
 template <>
+inline constexpr std::array<size_t, 2> kKnownSizes<eid_ingest_options> = {
+    offsetof(eid_ingest_options, format), sizeof(eid_ingest_options)};
+template <>
 inline constexpr std::array<size_t, 3> kKnownSizes<eid_append_options> = {
     offsetof(eid_append_options, words), offsetof(eid_append_options, losses),
     sizeof(eid_append_options)};

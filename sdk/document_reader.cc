@@ -223,6 +223,7 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
     if (present && present->content_hash == hash && !options.again) {
       // What an interrupted change left behind will not be gone on with.
       EID_RETURN_IF_ERROR(archive->RemoveUnfinished(options.collection, options.source, hash));
+      EID_RETURN_IF_ERROR(archive->UpdateOrigin(present->id, options.origin));
       result.outcome = IngestOutcome::kUnchanged;
       result.document = present->id;
       result.tokens = present->tokens;
@@ -245,9 +246,9 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
     offsets.push_back(text.size());
     tokens.insert(tokens.end(), words.begin(), words.end());
     result.tokens = tokens.size();
-    EID_ASSIGN_OR_RETURN(
-        std::unique_ptr<memory::DocumentWriter> writer,
-        archive->BeginDocument(options.collection, options.source, hash, text, tokens.size()));
+    EID_ASSIGN_OR_RETURN(std::unique_ptr<memory::DocumentWriter> writer,
+                         archive->BeginDocument(options.collection, options.source, hash, text,
+                                                tokens.size(), options.origin));
     EID_ASSIGN_OR_RETURN(const std::string reader_state, writer->ResumeState());
     const bool resumed = !reader_state.empty();
     result.outcome = resumed   ? IngestOutcome::kResumed

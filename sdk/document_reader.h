@@ -31,6 +31,9 @@ struct IngestOptions {
   std::optional<int> window, sinks, segment;
   double commit_seconds = 2;
   bool again = false;  // also when its content is the one that is there
+  // What the text was extracted from. When only this changed, it is brought up to date and the
+  // outcome is kUnchanged.
+  memory::DocumentOrigin origin;
   // Called on the caller's thread after each segment, at the end, and before an error is returned.
   // Returns false to stop; what was read so far is then committed.
   std::function<bool(const IngestProgress&)> progress;

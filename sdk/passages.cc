@@ -12,7 +12,10 @@ using memory::Status;
 
 namespace {
 
+// Fills in what a reader looks a passage up by.
 Status Describe(const PassageSource& source, memory::LineageId lineage, Passage* passage) {
+  passage->byte_begin = passage->text_begin;
+  passage->byte_end = passage->text_end;
   if (source.archive == nullptr) {
     passage->source = source.session;
     passage->text = source.text(passage->token_begin, passage->token_end);
@@ -25,12 +28,18 @@ Status Describe(const PassageSource& source, memory::LineageId lineage, Passage*
   passage->source = document->source;
   passage->document = document->id;
   Result<std::string> text =
-      source.archive->Text(document->id, passage->byte_begin, passage->byte_end);
-  if (text.ok()) {
-    passage->text = std::move(text).value();
-  } else if (text.status().code() != memory::Code::kNotFound) {
-    return text.status();
+      source.archive->Text(document->id, passage->text_begin, passage->text_end);
+  if (!text.ok()) {
+    return text.status().code() == memory::Code::kNotFound ? Status() : text.status();
   }
+  passage->text = std::move(text).value();
+  const Result<memory::TextMap> map = source.archive->MapOf(*document);
+  if (!map.ok()) {
+    return map.status().code() == memory::Code::kNotFound ? Status() : map.status();
+  }
+  const memory::ByteRange original = map->ToOriginal({passage->text_begin, passage->text_end});
+  passage->byte_begin = original.begin;
+  passage->byte_end = original.end;
   return Status();
 }
 
@@ -58,12 +67,12 @@ std::vector<Run> RunsOf(const RecallRecord& record) {
       run.source = use.source;
       run.lineage = block.lineage;
       run.passage.token_begin = block.position;
-      run.passage.byte_begin = block.text_begin;
+      run.passage.text_begin = block.text_begin;
       runs.push_back(std::move(run));
     }
     Passage& passage = runs.back().passage;
     passage.token_end = block.position + static_cast<uint64_t>(block.tokens);
-    passage.byte_end = block.text_end;
+    passage.text_end = block.text_end;
     passage.blocks += 1;
     passage.score += use.retrieval;
     passage.by_attention |= use.by_attention;
@@ -185,8 +194,8 @@ Result<std::vector<Passage>> PassagesByWords(memory::Archive* archive,
   for (const memory::WordPlace& place : places) {
     const memory::IndexedBlock& last = place.blocks.back();
     Passage passage;
-    passage.byte_begin = place.byte_begin;
-    passage.byte_end = place.byte_end;
+    passage.text_begin = place.byte_begin;
+    passage.text_end = place.byte_end;
     passage.token_begin = place.blocks.front().position;
     passage.token_end = last.position + static_cast<uint64_t>(last.tokens);
     passage.blocks = static_cast<uint32_t>(place.blocks.size());

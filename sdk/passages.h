@@ -25,8 +25,10 @@ struct Passage {
   std::string source;
   std::string text;
   memory::DocumentId document = 0;
-  uint64_t byte_begin = 0;
+  uint64_t byte_begin = 0;  // of the original that a document's text was extracted from
   uint64_t byte_end = 0;
+  uint64_t text_begin = 0;  // of the stored text
+  uint64_t text_end = 0;
   uint64_t token_begin = 0;
   uint64_t token_end = 0;
   uint32_t blocks = 0;

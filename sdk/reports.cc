@@ -65,14 +65,17 @@ json ProfileJson(const RetrievalProfile& profile) {
 }
 
 json DocumentJson(const memory::DocumentRecord& document) {
-  return {{"id", document.id},
-          {"source", document.source},
-          {"content_hash", document.content_hash},
-          {"bytes", document.bytes},
-          {"tokens", document.tokens},
-          {"blocks", document.committed_blocks},
-          {"complete", document.complete},
-          {"committed_tokens", document.committed_tokens}};
+  return {
+      {"id", document.id},
+      {"source", document.source},
+      {"content_hash", document.content_hash},
+      {"bytes", document.bytes},
+      {"format", document.format.empty() ? "text" : document.format},
+      {"original_bytes", document.original_bytes == 0 ? document.bytes : document.original_bytes},
+      {"tokens", document.tokens},
+      {"blocks", document.committed_blocks},
+      {"complete", document.complete},
+      {"committed_tokens", document.committed_tokens}};
 }
 
 }  // namespace

@@ -182,6 +182,51 @@ TEST_F(Interface, WordsFindAPlaceWithoutAModelAndPinItWithOne) {
   EXPECT_EQ(sources[0].word_score, found[0].word_score);
 }
 
+TEST_F(Interface, PassagesOfAnExtractedTextNameBytesOfItsOriginal) {
+  const std::string head = "<p>", text = "The captain & his ship went home.";
+  const std::string original = head + "The captain &amp; his ship went home.</p>";
+  Archive archive = NewArchive();
+  IngestOptions options{.collection = "pages", .source = "a.html", .text = text};
+  options.format = "html";
+  options.original_bytes = original.size();
+  std::vector<eid_text_piece> pieces = {{0, 12, 3, 12}, {12, 1, 15, 5}, {13, 20, 20, 20}};
+  options.pieces = &pieces;
+  archive.ingest(SharedEngine(), options);
+  const auto place = [&] {
+    const Passage passage = archive.search_words("pages", "captain").at(0);
+    EXPECT_EQ(passage.text_begin, 0u);
+    EXPECT_EQ(passage.text_end, text.size());
+    return std::make_pair(passage.byte_begin, passage.byte_end);
+  };
+  EXPECT_EQ(place(), std::make_pair(3ul, 40ul));
+  EXPECT_NE(archive.list().find("\"format\":\"html\""), std::string::npos);
+  EXPECT_NE(archive.list().find("\"original_bytes\":44"), std::string::npos);
+
+  // The same text, elsewhere in its original: nothing is read, and the new places are told.
+  for (eid_text_piece& piece : pieces) piece.original_begin += 100;
+  options.original_bytes += 100;
+  const eid_ingest_result moved = archive.ingest(SharedEngine(), options);
+  EXPECT_EQ(moved.outcome, EID_INGEST_UNCHANGED);
+  EXPECT_EQ(moved.tokens_read, 0u);
+  EXPECT_EQ(place(), std::make_pair(103ul, 140ul));
+
+  const auto refused = [&] {
+    try {
+      archive.ingest(SharedEngine(), options);
+    } catch (const Error& error) {
+      return error.status() == EID_INVALID_ARGUMENT;
+    }
+    return false;
+  };
+  pieces[2].text_bytes = 21;  // past the text
+  EXPECT_TRUE(refused());
+  pieces[2] = {5, 1, 20, 1};  // within the piece before
+  EXPECT_TRUE(refused());
+  pieces.clear();
+  EXPECT_TRUE(refused());  // an original, and nothing of it
+  EXPECT_EQ(place(), std::make_pair(103ul, 140ul));
+}
+
 TEST_F(Interface, ASavedSessionGoesOnWithTheSameLogits) {
   const std::string text = Prose(3000);
   std::vector<float> expected;

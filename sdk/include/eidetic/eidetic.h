@@ -115,7 +115,7 @@ typedef struct eid_passage {
   eid_string source;     /* the document's name as ingested, or the session's name */
   eid_string text;       /* the passage's text as it was read; empty when it was not stored */
   uint64_t document;     /* the document's id; 0 for a session's own past */
-  uint64_t byte_begin;   /* byte range in the document, or in the session's text */
+  uint64_t byte_begin;   /* byte range in the document's original, or in the session's text */
   uint64_t byte_end;
   uint64_t token_begin; /* token range in the document's or session's stream */
   uint64_t token_end;
@@ -134,6 +134,8 @@ typedef struct eid_passage {
                       * within one answer; 0 when words did not find it */
   const eid_layer_share* layers; /* in order of the layer; those that chose a block of it */
   size_t layer_count;
+  uint64_t text_begin; /* byte range in the text that is kept, which is not the original's where */
+  uint64_t text_end;   /* the text was extracted */
 } eid_passage;
 
 typedef enum eid_recall_reason {
@@ -232,6 +234,15 @@ EID_API eid_status eid_archive_open(const eid_archive_options* options, eid_arch
                                     eid_error* error);
 EID_API void eid_archive_free(eid_archive* archive);
 
+/* A run of a text, and the run of the original that it was extracted from. Runs of the same length
+ * belong together byte by byte, others (a character reference, another encoding) as a whole. */
+typedef struct eid_text_piece {
+  uint64_t text_begin;
+  uint64_t text_bytes; /* 1 or more */
+  uint64_t original_begin;
+  uint64_t original_bytes; /* 1 or more */
+} eid_text_piece;
+
 typedef struct eid_ingest_options {
   size_t struct_size;
   const char* collection; /* required; made when it is not there */
@@ -248,12 +259,19 @@ typedef struct eid_ingest_options {
   int again;             /* non-zero: read it also when its content is the one that is there */
   eid_progress_callback progress;
   void* user;
+  /* Of a text that was extracted from something else, such as a web page: what that was. Passages
+   * then name bytes of the original. */
+  const char* format;           /* "html", "markdown", ...; at most 32 bytes; NULL: "text" */
+  const eid_text_piece* pieces; /* in the order of the text, not overlapping there; what stands
+                                 * between them has no original; NULL: the text is the original */
+  size_t piece_count;
+  uint64_t original_bytes; /* the size of the original; required with `pieces` */
 } eid_ingest_options;
 
 typedef enum eid_ingest_outcome {
   EID_INGEST_ADDED = 0,
   EID_INGEST_REPLACED = 1,  /* the same source, changed or read again: the old version is gone */
-  EID_INGEST_UNCHANGED = 2, /* the same content: nothing was done */
+  EID_INGEST_UNCHANGED = 2, /* the same text: nothing was read. Pieces that changed are stored */
   EID_INGEST_RESUMED = 3    /* an interrupted ingest of the same content was completed */
 } eid_ingest_outcome;
 

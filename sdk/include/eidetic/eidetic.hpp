@@ -66,7 +66,7 @@ struct Passage {
   std::string source{};
   std::string text{};
   std::uint64_t document = 0;
-  std::uint64_t byte_begin = 0, byte_end = 0;
+  std::uint64_t byte_begin = 0, byte_end = 0;  // in the document's original
   std::uint64_t token_begin = 0, token_end = 0;
   std::uint32_t blocks = 0;
   double attention = 0;       // sources(): share of the answer's attention, 0..1, mean over layers
@@ -76,7 +76,8 @@ struct Passage {
   double presence = 0;        // share of the choices of one span layer that held it, 0..1
   std::uint32_t reasons = 0;  // bits of eid_recall_reason: why it was in the span, or found
   double word_score = 0;      // BM25 of its best place, comparable within one answer
-  std::vector<eid_layer_share> layers{};  // what each span layer paid, in order of the layer
+  std::vector<eid_layer_share> layers{};       // what each span layer paid, in order of the layer
+  std::uint64_t text_begin = 0, text_end = 0;  // in the text that is kept, not in the original
 };
 
 inline std::string version() {
@@ -149,7 +150,9 @@ inline std::vector<Passage> take(eid_passages* passages) {
                       p.presence,
                       p.reasons,
                       p.word_score,
-                      {p.layers, p.layers + p.layer_count}});
+                      {p.layers, p.layers + p.layer_count},
+                      p.text_begin,
+                      p.text_end});
   }
   return result;
 }
@@ -303,6 +306,10 @@ struct IngestOptions {
   int segment = 0;            // tokens a forward pass
   double commit_seconds = 0;  // longest time between commits; 0: 2 s
   bool again = false;         // read it also when its content is the one that is there
+  // Of a text that was extracted from something else: what that was.
+  std::string format{};  // "html", "markdown", ...; empty: "text"
+  const std::vector<eid_text_piece>* pieces = nullptr;
+  std::uint64_t original_bytes = 0;
 };
 
 // What verify() found: `clean`, or the damaged records in the JSON report.
@@ -341,6 +348,12 @@ class Archive {
     o.segment = options.segment;
     o.commit_seconds = options.commit_seconds;
     o.again = options.again;
+    o.format = detail::text_or_null(options.format);
+    if (options.pieces != nullptr) {
+      o.pieces = options.pieces->data();
+      o.piece_count = options.pieces->size();
+    }
+    o.original_bytes = options.original_bytes;
     o.progress = detail::trampoline(progress);
     o.user = callback.user();
     auto result = detail::sized<eid_ingest_result>();
