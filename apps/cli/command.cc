@@ -278,6 +278,8 @@ nlohmann::json to_json(const Passage& passage) {
           {"document", passage.document},
           {"byte_begin", passage.byte_begin},
           {"byte_end", passage.byte_end},
+          {"text_begin", passage.text_begin},
+          {"text_end", passage.text_end},
           {"token_begin", passage.token_begin},
           {"token_end", passage.token_end},
           {"blocks", passage.blocks},

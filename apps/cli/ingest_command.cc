@@ -1,178 +1,64 @@
-// eidetic ingest FILE... --into COLLECTION
+// eidetic ingest FILE|DIRECTORY|-... --into COLLECTION
+#include <sys/stat.h>
+
 #include <CLI/CLI.hpp>
-#include <iostream>
+#include <algorithm>
+#include <cerrno>
 #include <optional>
+#include <thread>
 
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
+#include "apps/cli/ingest_inputs.h"
+#include "apps/cli/ingest_plan.h"
+#include "apps/cli/ingest_report.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
-#include "apps/cli/text_file.h"
 
 namespace eidetic::cli {
 namespace {
 
 struct IngestFlags {
   std::vector<std::string> files;
-  std::string collection, name;
+  std::string collection, name, format = "auto";
+  ingest::WalkOptions walk;
   ModelFlags model;
   ArchiveFlag archive;
-  int window = 0, sinks = 0, segment = 0;
+  int window = 0, sinks = 0, segment = 0, jobs = 0;
   std::string codec;
   double commit_seconds = 0;
-  bool again = false, json = false;
+  bool again = false, dry_run = false, json = false;
 };
 
-const char* outcome_name(eid_ingest_outcome outcome) {
-  switch (outcome) {
-    case EID_INGEST_ADDED:
-      return "added";
-    case EID_INGEST_REPLACED:
-      return "replaced";
-    case EID_INGEST_UNCHANGED:
-      return "unchanged";
-    case EID_INGEST_RESUMED:
-      return "resumed";
-  }
-  return "unknown";
+int jobs_of(const IngestFlags& flags) {
+  if (flags.jobs > 0) return flags.jobs;
+  return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
 }
 
-// Failures that every further file would meet as well.
-bool is_final(int code) {
-  return code == kExitInterrupted || code == kExitNoSpace || code == kExitWrongModel;
-}
-
-// What all files came to. A final failure gives its code, others of different kinds the general
-// one.
-struct Tally {
-  std::uint64_t files = 0, failed = 0, not_tried = 0, unchanged = 0, tokens = 0, tokens_read = 0,
-                blocks = 0, bytes = 0;
-  double seconds = 0;
-  int code = kExitOk;
-
-  void add(const eid_ingest_result& result) {
-    unchanged += result.outcome == EID_INGEST_UNCHANGED;
-    tokens += result.tokens;
-    tokens_read += result.tokens_read;
-    blocks += result.blocks;
-    bytes += result.bytes;
-    seconds += result.seconds;
-  }
-  void fail(int with) {
-    ++failed;
-    code =
-        code == kExitOk || is_final(with) || code == with ? with : static_cast<int>(kExitRuntime);
-  }
-};
-
-// Reports what a kill can no longer lose: one line per commit, flushed, so that a reader may take
-// it for an acknowledgement (rule 2).
-class CommitReporter {
- public:
-  CommitReporter(std::string source, ProgressMeter& meter, bool json)
-      : source_(std::move(source)), meter_(meter), json_(json) {}
-
-  bool operator()(const eid_progress& progress) {
-    meter_.update(progress);
-    if (!last_) first_done_ = progress.done;  // where a resumed document goes on
-    last_ = progress;
-    if (progress.committed > committed_) {
-      committed_ = progress.committed;
-      if (json_) {
-        print_json({{"event", "committed"},
-                    {"source", source_},
-                    {"tokens", progress.committed},
-                    {"total", progress.total},
-                    {"blocks", progress.blocks},
-                    {"bytes", progress.bytes},
-                    {"seconds", progress.seconds}});
-      }
-    }
-    return !interrupted();
-  }
-  std::uint64_t committed() const { return committed_; }
-  // What was done before a failure.
-  eid_ingest_result so_far() const {
-    eid_ingest_result result{};
-    if (last_) {
-      result.tokens_read = last_->done - first_done_;
-      result.blocks = last_->blocks;
-      result.bytes = last_->bytes;
-      result.seconds = last_->seconds;
-    }
-    return result;
-  }
-
- private:
-  std::string source_;
-  ProgressMeter& meter_;
-  bool json_;
-  std::uint64_t committed_ = 0, first_done_ = 0;
-  std::optional<eid_progress> last_;
-};
-
-void report_done(const std::string& source, const eid_ingest_result& result, bool json) {
-  if (json) {
-    print_json({{"event", "done"},
-                {"source", source},
-                {"outcome", outcome_name(result.outcome)},
-                {"document", result.document},
-                {"tokens", result.tokens},
-                {"tokens_read", result.tokens_read},
-                {"blocks", result.blocks},
-                {"bytes", result.bytes},
-                {"seconds", result.seconds}});
-    return;
-  }
-  std::cout << styled(printable(source), Style::kBold) << ": " << outcome_name(result.outcome)
-            << ", " << with_commas(result.tokens) << " tokens in " << with_commas(result.blocks)
-            << " blocks";
-  if (result.tokens_read > 0) {
-    std::cout << ", " << human_bytes(result.bytes) << ", " << human_seconds(result.seconds);
-    if (result.seconds > 0) {
-      std::cout << " ("
-                << with_commas(static_cast<std::uint64_t>(static_cast<double>(result.tokens_read) /
-                                                          result.seconds))
-                << " tokens/s)";
-    }
-  }
-  std::cout << std::endl;
-}
-
-void report_error(const std::string& source, const Error& error, bool json) {
-  if (json) {
-    nlohmann::json event = error_json(error);
-    event["source"] = source;
-    print_json(event);
-  }
-  print_error(error.what(), error.remedy());
-}
-
-// The file's text, or nothing after a report of why there is none.
-std::optional<std::string> read_or_report(const std::string& path, const std::string& source,
-                                          const IngestFlags& flags, Tally& tally) {
-  try {
-    return read_text_file(path);
-  } catch (const Error& error) {
-    report_error(source, error, flags.json);
-    tally.fail(exit_code(error.status()));
-    return std::nullopt;
-  }
-}
-
-void ingest_text(const std::string& source, const std::string& text, const IngestFlags& flags,
-                 const Engine& engine, Archive& archive, Tally& tally) {
+void ingest_text(const std::string& source, const ingest::ExtractedText& extracted,
+                 const IngestFlags& flags, const Engine& engine, Archive& archive, Tally& tally) {
   ProgressMeter meter(source, "tokens");
   CommitReporter reporter(source, meter, flags.json);
-  if (flags.json) print_json({{"event", "started"}, {"source", source}, {"bytes", text.size()}});
-  IngestOptions options{.collection = flags.collection, .source = source, .text = text};
+  if (flags.json) {
+    print_json({{"event", "started"},
+                {"source", source},
+                {"format", extracted.format},
+                {"bytes", extracted.original_bytes},
+                {"text_bytes", extracted.text.size()}});
+  }
+  IngestOptions options{.collection = flags.collection, .source = source, .text = extracted.text};
   options.codec = flags.codec;
   options.window = flags.window;
   options.sinks = flags.sinks;
   options.segment = flags.segment;
   options.commit_seconds = flags.commit_seconds;
   options.again = flags.again;
+  if (extracted.format != "text") options.format = extracted.format;
+  if (!extracted.pieces.empty()) {
+    options.pieces = &extracted.pieces;
+    options.original_bytes = extracted.original_bytes;
+  }
   try {
     const eid_ingest_result result = archive.ingest(engine, options, std::ref(reporter));
     meter.clear();
@@ -180,7 +66,7 @@ void ingest_text(const std::string& source, const std::string& text, const Inges
     tally.add(result);
   } catch (const Error& error) {
     meter.clear();
-    tally.add(reporter.so_far());
+    tally.add_part(reporter.so_far());
     if (error.status() == EID_CANCELLED) {
       const Error stopped(EID_CANCELLED,
                           "stopped in '" + source + "': " + with_commas(reporter.committed()) +
@@ -194,58 +80,105 @@ void ingest_text(const std::string& source, const std::string& text, const Inges
   }
 }
 
-void report_summary(const Tally& tally, bool json) {
-  if (json) {
-    print_json({{"event", "summary"},
-                {"files", tally.files},
-                {"failed", tally.failed},
-                {"not_tried", tally.not_tried},
-                {"unchanged", tally.unchanged},
-                {"tokens", tally.tokens},
-                {"tokens_read", tally.tokens_read},
-                {"blocks", tally.blocks},
-                {"bytes", tally.bytes},
-                {"seconds", tally.seconds},
-                {"exit_code", tally.code}});
+// A file that gave no text: named, it is a failure; found in a directory, it is skipped.
+void count_unread(const IngestInput& input, const ingest::ReadDocument& document,
+                  const IngestFlags& flags, Tally& tally) {
+  const Error& error = *document.error;
+  const bool refused = !document.refusal.empty();
+  if (!input.named && error.status() != EID_CANCELLED) {
+    --tally.files;
+    ++tally.skipped[refused ? document.refusal : "unreadable"];
+    report_skipped(input.source, refused ? document.refusal : "unreadable", error.what(),
+                   flags.json);
+    if (refused) return;
+    print_error(error.what(), error.remedy());
+    if (tally.code == kExitOk) tally.code = kExitRuntime;
     return;
   }
-  if (tally.files < 2) return;
-  std::cout << tally.files << " files: " << tally.files - tally.failed - tally.not_tried
-            << " in the archive (" << tally.unchanged << " unchanged), " << tally.failed
-            << " failed";
-  if (tally.not_tried > 0) std::cout << ", " << tally.not_tried << " not tried";
-  std::cout << "; " << with_commas(tally.tokens_read) << " tokens read, "
-            << human_bytes(tally.bytes) << " written, " << human_seconds(tally.seconds)
-            << std::endl;
+  report_error(input.source, error, flags.json);
+  tally.fail(exit_code(error.status()));
+}
+
+void count_skipped(const IngestInputs& inputs, const IngestFlags& flags, Tally& tally) {
+  tally.left_out = inputs.left_out;
+  for (const ingest::SkippedEntry& entry : inputs.skipped) {
+    ++tally.skipped[entry.reason];
+    report_skipped(entry.path, entry.reason, entry.detail, flags.json);
+    if (entry.reason != "unreadable") continue;
+    print_error("'" + entry.path + "' cannot be read: " + entry.detail, "check its permissions");
+    tally.code = kExitRuntime;
+  }
+}
+
+bool is_within(const std::string& source, const std::string& folder) {
+  if (folder == ".") return source[0] != '/' && source.rfind("../", 0) != 0;
+  return source.rfind(folder == "/" ? folder : folder + "/", 0) == 0;
+}
+
+// Documents of the walked folders whose files are not there any more.
+std::uint64_t count_gone(const IngestInputs& inputs, const IngestFlags& flags,
+                         const Archive& archive) {
+  if (inputs.folders.empty()) return 0;
+  std::uint64_t gone = 0;
+  const nlohmann::json list = parse_json(archive.list());
+  for (const nlohmann::json& collection : list.at("collections")) {
+    if (collection.at("name") != flags.collection) continue;
+    for (const nlohmann::json& document : collection.at("documents")) {
+      const std::string source = document.at("source");
+      const auto holds = [&](const std::string& folder) { return is_within(source, folder); };
+      struct stat status {};
+      gone += document.at("complete") &&
+              std::any_of(inputs.folders.begin(), inputs.folders.end(), holds) &&
+              ::lstat(source.c_str(), &status) != 0 && (errno == ENOENT || errno == ENOTDIR);
+    }
+  }
+  return gone;
+}
+
+int run_dry(const IngestInputs& inputs, const IngestFlags& flags) {
+  std::optional<Archive> archive;
+  try {
+    archive.emplace(flags.archive.open_to_read());
+  } catch (const Error& error) {
+    if (error.status() != EID_NOT_FOUND) throw;  // else it would be made
+  }
+  PlanOptions options{flags.collection, flags.format, flags.again, flags.json, jobs_of(flags)};
+  return print_plan(inputs, options, archive);
 }
 
 int run_ingest(const IngestFlags& flags) {
-  if (!flags.name.empty() && flags.files.size() > 1) {
-    throw Error(
-        EID_INVALID_ARGUMENT,
-        "--name '" + flags.name + "' cannot name " + std::to_string(flags.files.size()) + " files",
-        "a document's name is unique in its collection: ingest the files one by one");
-  }
+  const IngestInputs list = list_inputs(flags.files, flags.name, flags.walk);
+  if (flags.dry_run) return run_dry(list, flags);
   Tally tally;
   // The archive first: a lock or a wrong path shows before the model is loaded.
   Archive archive = flags.archive.open_to_write(/*create=*/true);
   std::optional<Engine> engine;
-  tally.files = tally.not_tried = flags.files.size();
-  for (const std::string& file : flags.files) {
-    const std::string source = flags.name.empty() ? file : flags.name;
+  count_skipped(list, flags, tally);
+  tally.files = tally.not_tried = list.inputs.size();
+  ingest::Prefetch ahead(list.inputs.size(), jobs_of(flags), [&](std::size_t i) {
+    const IngestInput& input = list.inputs[i];
+    return input.regular ? read_input(input, flags.format) : ingest::ReadDocument{};
+  });
+  for (const IngestInput& input : list.inputs) {
     if (interrupted()) {
-      report_error(source, Error(EID_CANCELLED, "stopped before '" + source + "'"), flags.json);
+      report_error(input.source, Error(EID_CANCELLED, "stopped before '" + input.source + "'"),
+                   flags.json);
       tally.code = kExitInterrupted;
       break;
     }
     --tally.not_tried;
-    const std::optional<std::string> text = read_or_report(file, source, flags, tally);
-    if (!text) continue;
-    // Loaded for the first file that can be read: a wrong path shows at once.
-    if (!engine) engine = flags.model.load();
-    ingest_text(source, *text, flags, *engine, archive, tally);
+    ingest::ReadDocument document = ahead.next();
+    if (!input.regular) document = read_input(input, flags.format);
+    if (document.error) {
+      count_unread(input, document, flags, tally);
+    } else {
+      // Loaded for the first file that can be read: a wrong path shows at once.
+      if (!engine) engine = flags.model.load();
+      ingest_text(input.source, document.text, flags, *engine, archive, tally);
+    }
     if (is_final(tally.code)) break;
   }
+  tally.gone = count_gone(list, flags, archive);
   report_summary(tally, flags.json);
   return tally.code;
 }
@@ -254,14 +187,50 @@ int run_ingest(const IngestFlags& flags) {
 
 void add_ingest_command(CLI::App& app, Action& action) {
   auto flags = std::make_shared<IngestFlags>();
-  CLI::App* c = app.add_subcommand("ingest", "Read text files into a collection of memory");
-  c->add_option("FILE", flags->files, "UTF-8 text files")->required();
+  CLI::App* c = app.add_subcommand("ingest", "Read files of text into a collection of memory");
+  c->add_option("FILE", flags->files,
+                "Text, Markdown, HTML or source code in UTF-8; a directory: the files in it; -: "
+                "standard input")
+      ->required();
   c->add_option("--into,--collection", flags->collection, "The collection; made when it is new")
       ->required()
       ->type_name("NAME");
-  c->add_option("--name", flags->name, "The document's name; default: the path as given")
+  c->add_option("--name,--source", flags->name, "The document's name; default: the path as given")
+      ->type_name("NAME");
+  c->add_option("--format", flags->format,
+                "auto (by the file's name), text, markdown, code or html (its text without markup)")
+      ->check(CLI::IsMember({"auto", "text", "markdown", "code", "html"}))
+      ->capture_default_str()
       ->type_name("NAME");
   c->add_flag("--again", flags->again, "Also read files that did not change");
+  c->add_flag("--dry-run", flags->dry_run,
+              "Print what would be read, replaced and skipped; no model, nothing is written");
+  c->add_option("--jobs", flags->jobs,
+                "Files that are read ahead of the model at a time; default: one per core, up to 4")
+      ->check(CLI::Range(0, 64))
+      ->type_name("N");
+  const auto patterns = [&](const char* name, auto& value, const char* text) {
+    c->add_option(name, value, text)
+        ->type_name("GLOB")
+        ->take_all()
+        ->allow_extra_args(false)
+        ->check(CLI::Validator(
+            [](std::string& pattern) {
+              return pattern.empty() ? std::string("a pattern cannot be empty") : std::string();
+            },
+            ""))
+        ->group("Directories");
+  };
+  patterns("--include", flags->walk.include,
+           "Only files that fit, such as '*.md' or 'docs/**'; may be repeated");
+  patterns("--exclude", flags->walk.exclude, "Not what fits, such as 'drafts/'; may be repeated");
+  c->add_flag("--hidden", flags->walk.hidden, "Also entries whose name begins with a dot")
+      ->group("Directories");
+  c->add_flag("--no-ignore", flags->walk.no_ignore,
+              "Also what .gitignore and .eideticignore leave out")
+      ->group("Directories");
+  c->add_flag("--follow", flags->walk.follow, "Also what symbolic links lead to")
+      ->group("Directories");
   add_json_flag(*c, flags->json);
   flags->archive.add(*c);
   flags->model.add(*c);
@@ -290,10 +259,13 @@ void add_ingest_command(CLI::App& app, Action& action) {
       "  eidetic ingest holmes.txt --into books\n"
       "  eidetic ingest notes/*.txt --into notes --archive memory.eid --model model.gguf\n"
       "  eidetic ingest holmes.txt --into books --json   # one line per commit\n"
+      "  eidetic ingest handbook --into work --include '*.md' --include '*.html' --dry-run\n"
+      "  eidetic ingest - --source talk --into notes   # standard input\n"
       "\nA file that did not change is skipped, or with --again read once more; a changed one\n"
       "replaces its old version; an interrupted one goes on from its last commit. A file that "
       "cannot be read is reported\n"
-      "and the others are ingested all the same.");
+      "and the others are ingested all the same;\n"
+      "in a directory, what is no text is skipped.");
   c->callback([flags, &action] { action = [flags] { return run_ingest(*flags); }; });
 }
 

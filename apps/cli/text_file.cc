@@ -81,7 +81,7 @@ void check_text(std::string_view text, const std::string& name, eid_status statu
   }
 }
 
-std::string read_text_file(const std::string& path) {
+std::string read_file(const std::string& path) {
   const File file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (file.descriptor < 0) {
     const int number = errno;
@@ -99,7 +99,11 @@ std::string read_text_file(const std::string& path) {
   if (endless) {
     throw Error(EID_UNSUPPORTED, "'" + path + "' is a device, not a file", "name a file of text");
   }
-  std::string text = read_all(file.descriptor, path);
+  return read_all(file.descriptor, path);
+}
+
+std::string read_text_file(const std::string& path) {
+  std::string text = read_file(path);
   check_text(text, "'" + path + "'", EID_UNSUPPORTED);
   return text;
 }

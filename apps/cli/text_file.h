@@ -9,7 +9,10 @@
 
 namespace eidetic::cli {
 
-// The whole file. Throws Error: not found, cannot be read, a directory, empty, binary (a NUL byte,
+// The whole file. Throws Error: not found, cannot be read, a directory, a device.
+std::string read_file(const std::string& path);
+
+// The same of text. Throws Error as well: empty, binary (a NUL byte,
 // UTF-16), or not UTF-8 (with the offset of the first bad byte).
 std::string read_text_file(const std::string& path);
 

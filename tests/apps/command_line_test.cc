@@ -284,15 +284,12 @@ TEST_F(CommandLine, MergeWritesAModelAndSaysWhatIsInIt) {
 }
 
 TEST_F(CommandLine, FilesThatAreNoTextAreRefusedOneByOne) {
-  const std::string directory = Path("folder");
-  std::filesystem::create_directory(directory);
   const std::vector<std::pair<std::string, std::string>> cases = {
       {Write("binary", std::string("ab\0cd", 5)), "byte 2 is NUL"},
       {Write("latin1", "caf\xE9 au lait"), "byte 3 is 0xE9"},
       {Write("cut", "whole caf\xC3"), "byte 9 is 0xC3"},
       {Write("utf16", std::string("\xFF\xFEh\0i\0", 6)), "UTF-16"},
       {Write("empty", ""), "is empty"},
-      {directory, "is a directory"},
       {"/dev/zero", "is a device"},
       {"/proc/self/mem", "cannot be read"}};  // unreadable even for root
   std::vector<std::string> all = {"ingest"};

@@ -351,7 +351,7 @@ TEST_F(Commands, AFullDiskExitsWithSevenAndLosesNothingThatWasAcknowledged) {
   // A file that is missing before it, and one that is not tried after it, leave the code as it is.
   std::vector<std::string> three = arguments;
   three.insert(three.begin() + 1, Path("nowhere"));
-  three.insert(three.begin() + 3, file);
+  three.insert(three.begin() + 3, Write("other.txt", Prose(900)));
   const Outcome full = RunProgram(three, DiskOf("16000000", Path("archive")));
   EXPECT_EQ(full.code, 7) << full.err;
   const json summary = JsonLines(full.out).back();

@@ -1,0 +1,25 @@
+// `ingest --dry-run`: what would be read, without a model and without writing.
+#ifndef EIDETIC_APPS_CLI_INGEST_PLAN_H_
+#define EIDETIC_APPS_CLI_INGEST_PLAN_H_
+
+#include <optional>
+#include <string>
+
+#include "apps/cli/ingest_inputs.h"
+
+namespace eidetic::cli {
+
+struct PlanOptions {
+  std::string collection, format;
+  bool again = false, json = false;
+  int jobs = 1;
+};
+
+// Prints a line per document and a summary; returns the exit code that reading would have so far as
+// the files decide on it. `archive`: the one to read into; nothing when it is to be made.
+int print_plan(const IngestInputs& inputs, const PlanOptions& options,
+               const std::optional<Archive>& archive);
+
+}  // namespace eidetic::cli
+
+#endif  // EIDETIC_APPS_CLI_INGEST_PLAN_H_

@@ -1,0 +1,147 @@
+// `ingest` of directories, web pages and standard input.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "tests/apps/documented_keys.h"
+#include "tests/apps/program.h"
+
+namespace eidetic::apps {
+namespace {
+
+using nlohmann::json;
+
+class IngestDirectory : public ProgramTest {
+ protected:
+  void Fill() {
+    std::filesystem::create_directories(Path("notes/drafts"));
+    Write("notes/page.html",
+          "<html><head><title>Ships</title><script>no()</script></head><body><p>The captain &amp; "
+          "his <b>schooner</b> went home.</p></body></html>");
+    Write("notes/list.md", "# List\n\n* a lantern\n");
+    Write("notes/code.c", "int main(void) { return 0; }\n");
+    Write("notes/drafts/draft.txt", "a draft\n");
+    Write("notes/.gitignore", "drafts/\n");
+    Write("notes/picture", std::string("\x89PNG\0\0", 6));
+    Write("notes/empty.txt", "");
+    std::filesystem::create_symlink("..", Path("notes/loop"));
+  }
+  std::vector<std::string> Into(std::vector<std::string> more, bool model = true) const {
+    std::vector<std::string> arguments = {"ingest"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    arguments.insert(arguments.end(), {"--into", "notes", "--archive", Path("archive"), "--json"});
+    if (model) arguments.insert(arguments.end(), {"--model", HybridModel()});
+    return arguments;
+  }
+  std::vector<json> Events(const Outcome& outcome, const std::string& event) const {
+    std::vector<json> events;
+    for (const json& line : JsonLines(outcome.out)) {
+      const std::string name = line.at("event");
+      ExpectDocumented(name == "error" ? name : "ingest " + name, line);
+      if (name == event) events.push_back(line);
+    }
+    return events;
+  }
+};
+
+TEST_F(IngestDirectory, ADryRunTellsWhatWouldBeReadAndWritesNothing) {
+  Fill();
+  const Outcome outcome = RunProgram(Into({Path("notes"), "--dry-run"}, /*model=*/false));
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_FALSE(std::filesystem::exists(Path("archive")));
+  const auto planned = Events(outcome, "planned");
+  ASSERT_EQ(planned.size(), 3u);
+  EXPECT_EQ(planned[0].at("source"), Path("notes/code.c"));
+  EXPECT_EQ(planned[0].at("format"), "code");
+  EXPECT_EQ(planned[1].at("format"), "markdown");
+  EXPECT_EQ(planned[2].at("format"), "html");
+  EXPECT_LT(planned[2].at("text_bytes"), planned[2].at("bytes"));
+  const json plan = Events(outcome, "plan").at(0);
+  EXPECT_EQ(plan.at("add"), 3);
+  EXPECT_EQ(plan.at("skipped_by_reason"),
+            (json{{"binary", 1}, {"empty", 1}, {"symbolic link", 1}}));
+  EXPECT_EQ(plan.at("left_out"), 2);  // the ignore file, and what it ignores
+  const Outcome fewer =
+      RunProgram(Into({Path("notes"), "--dry-run", "--no-ignore", "--include", "*.txt", "--include",
+                       "*.md", "--exclude", "list.*", "--jobs", "1"},
+                      /*model=*/false));
+  ASSERT_EQ(Events(fewer, "planned").size(), 1u) << fewer.out << fewer.err;
+  EXPECT_EQ(Events(fewer, "planned")[0].at("source"), Path("notes/drafts/draft.txt"));
+  const Outcome piped = RunProgram(Into({"-", "--source", "page", "--dry-run"}, /*model=*/false),
+                                   {}, "<!doctype html><p>x");
+  EXPECT_EQ(Events(piped, "planned").at(0).at("format"), "html") << piped.err;
+}
+
+TEST_F(IngestDirectory, SourcesNameTheBytesOfThePageAsItWas) {
+  Fill();
+  const Outcome first = RunProgram(Into({Path("notes")}));
+  ASSERT_EQ(first.code, 0) << first.err;
+  json summary = Events(first, "summary").at(0);
+  EXPECT_EQ(summary.at("files"), 3);
+  EXPECT_EQ(summary.at("added"), 3);
+  EXPECT_EQ(summary.at("skipped"), 3);
+  EXPECT_EQ(Events(first, "skipped").size(), 3u);
+
+  const auto found_in = [&](const std::string& page) {
+    const json found = RunJson({"memory", "search", "captain schooner", "--words", "--archive",
+                                Path("archive"), "--json"});
+    const json& passage = found.at("passages").at(0);
+    EXPECT_EQ(passage.at("source"), Path("notes/page.html"));
+    EXPECT_EQ(passage.at("text"), "Ships\n\nThe captain & his schooner went home.");
+    const std::size_t begin = passage.at("byte_begin");
+    return page.substr(begin, passage.at("byte_end").get<std::size_t>() - begin);
+  };
+  const std::string page =
+      "<html><head><title>Ships</title><script>no()</script></head><body><p>The captain &amp; his "
+      "<b>schooner</b> went home.</p></body></html>";
+  const std::size_t begin = page.find("Ships");
+  EXPECT_EQ(found_in(page), page.substr(begin, page.find("</p>") - begin));
+  const json list = RunJson({"memory", "list", "--archive", Path("archive"), "--json"});
+  ExpectDocumented("memory list", list);
+  const json& document = list.at("collections")[0].at("documents")[2];
+  EXPECT_EQ(document.at("format"), "html");
+  EXPECT_EQ(document.at("original_bytes"), page.size());
+
+  // Other markup around the same text, a file that went, one that came.
+  const std::string other =
+      "<!-- new --><title>Ships</title><div class='a'><p>The captain &#38; his "
+      "<i>schooner</i> went home.</div>";
+  Write("notes/page.html", other);
+  std::filesystem::remove(Path("notes/list.md"));
+  const Outcome again = RunProgram(Into({Path("notes"), Path("notes/code.c")}));
+  ASSERT_EQ(again.code, 0) << again.err;
+  summary = Events(again, "summary").at(0);
+  EXPECT_EQ(summary.at("unchanged"), 2);  // the file that was named twice counts once
+  EXPECT_EQ(summary.at("tokens_read"), 0);
+  EXPECT_EQ(summary.at("gone"), 1);
+  EXPECT_EQ(found_in(other),
+            other.substr(other.find("Ships"), other.find("</div>") - other.find("Ships")));
+  const json plan =
+      Events(RunProgram(Into({Path("notes"), "--dry-run"}, /*model=*/false)), "plan").at(0);
+  EXPECT_EQ(plan.at("unchanged"), 2);
+  EXPECT_TRUE(plan.contains("estimated_bytes"));
+  const json verified = RunJson({"memory", "verify", "--archive", Path("archive"), "--json"});
+  EXPECT_TRUE(verified.at("clean"));
+
+  const Outcome piped = RunProgram(Into({"-", "--source", "talk"}), {}, "A word from a pipe.\n");
+  EXPECT_EQ(Events(piped, "done").at(0).at("source"), "talk") << piped.err;
+}
+
+TEST_F(IngestDirectory, WhatCannotBeMeantIsRefused) {
+  Fill();
+  const auto refused = [&](std::vector<std::string> more, const std::string& message) {
+    const Outcome outcome = RunProgram(Into(std::move(more), /*model=*/false));
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_NE(outcome.err.find(message), std::string::npos) << outcome.err;
+  };
+  refused({"-"}, "--source");
+  refused({Path("notes"), "--name", "all"}, "directory");
+  refused({"-", Path("notes/code.c"), "--source", "both"}, "2 files");
+  refused({Path("notes"), "--format", "pdf"}, "--format");
+  refused({Path("notes"), "--include", ""}, "--include");
+  refused({Path("notes"), "--jobs", "-1"}, "--jobs");
+  EXPECT_FALSE(std::filesystem::exists(Path("archive")));
+}
+
+}  // namespace
+}  // namespace eidetic::apps
