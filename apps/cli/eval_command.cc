@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 
 #include "apps/cli/command.h"
+#include "apps/cli/eval_continuation_command.h"
 #include "apps/cli/eval_needle_command.h"
 #include "apps/cli/eval_ppl_command.h"
 #include "apps/cli/eval_questions_command.h"
@@ -18,6 +19,7 @@ void add_eval_commands(CLI::App& app, Action& action) {
                "  eidetic eval sources --text books/*.txt --needles 5");
   add_eval_needle_command(*eval_app, action);
   add_eval_ppl_command(*eval_app, action);
+  add_eval_continuation_command(*eval_app, action);
   add_eval_sources_command(*eval_app, action);
   add_eval_questions_command(*eval_app, action);
 }

@@ -52,6 +52,7 @@ const std::vector<std::vector<std::string>> kCommands = {{},
                                                          {"eval"},
                                                          {"eval", "needle"},
                                                          {"eval", "ppl"},
+                                                         {"eval", "continuation"},
                                                          {"eval", "sources"},
                                                          {"eval", "questions"},
                                                          {"bench"}};

@@ -157,6 +157,29 @@ TEST_F(Eval, PerplexityIsMeasuredInEveryModeAndGoesOn) {
   EXPECT_NE(longer.err.find("no piece of 4096"), std::string::npos) << longer.err;
 }
 
+TEST_F(Eval, TheEndOfABookIsScoredWithAndWithoutItsBeginning) {
+  // What ends as it begins is foreseen by who remembers the beginning.
+  const std::string text = model::ReadFile(EIDETIC_TEST_TEXT).substr(0, 1200);
+  const std::string book = Write("twice.txt", text + text);
+  const std::vector<std::string> arguments = {
+      "eval",      "continuation",     "--text",  book,          "--score",
+      "128",       "--lead",           "64",      "--segment",   "32",
+      "--results", Path("ends.jsonl"), "--model", HybridModel(), "--json"};
+  const json report = RunJson(arguments);
+  ExpectDocumented("eval continuation", report);
+  const json& row = report.at("rows").at(0);
+  EXPECT_EQ(row.at("tokens"), 128);
+  EXPECT_GT(row.at("archived"), 256);
+  EXPECT_LT(row.at("with_memory"), row.at("without")) << row;
+  EXPECT_EQ(RunJson(arguments).at("rows"), report.at("rows"));
+  std::vector<std::string> longer = arguments;
+  longer[5] = "4096";
+  longer[11] = Path("other.jsonl");
+  const Outcome refused = RunProgram(longer);
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  EXPECT_NE(refused.err.find("nothing to remember"), std::string::npos) << refused.err;
+}
+
 TEST_F(Eval, AFreshSessionRecallsFromAnArchive) {
   const auto ask = [&](const std::string& mode, const std::string& length) {
     return RunJson({"eval", "needle", "--text", EIDETIC_TEST_TEXT, "--lengths", length, "--samples",
