@@ -23,7 +23,7 @@ struct CalibrateOptions {
   // Share of what memory gains on running text with all layers that must stay.
   double keep_text = 0.8;
   // Nats per token of the answer that a smaller setting may cost.
-  double slack = 0.05;
+  double slack = 0.1;
   // Share of the layers that stay whatever is measured: needles and a few texts do not show all
   // that a layer recalls.
   double least = 0.25;
