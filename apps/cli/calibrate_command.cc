@@ -2,6 +2,7 @@
 #include "apps/cli/calibrate_command.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <fstream>
@@ -17,6 +18,9 @@
 
 namespace eidetic::cli {
 namespace {
+
+// A GPU waits for the processor most of the time, layer after layer.
+constexpr std::size_t kGpuJobs = 4;
 
 struct CalibrateFlags {
   ModelFlags model;
@@ -80,21 +84,24 @@ std::string listed(const std::vector<std::int32_t>& layers) {
 }
 
 void print_report(const eval::Calibration& c) {
-  Table layers({"layer", "cost to answers", "cost to text", "kept", "rank of the passage"},
-               {true, true, true, false, true});
-  for (const auto& [layer, cost] : c.cost) {
-    const auto rank = c.rank.find(layer);
-    const bool kept = rank != c.rank.end();
-    layers.add({std::to_string(layer), fixed(cost, 3), fixed(c.text_cost.at(layer), 4),
+  Table layers(
+      {"layer", "cost to answers", "cost to text", "kept", "rank of the passage", "its share"},
+      {true, true, true, false, true, true});
+  const auto& chosen = c.chosen.span_layers;
+  for (const auto& [layer, look] : c.looks) {
+    const bool kept = std::find(chosen.begin(), chosen.end(), layer) != chosen.end();
+    const bool measured = c.cost.count(layer) > 0;
+    layers.add({std::to_string(layer), measured ? fixed(c.cost.at(layer), 3) : "-",
+                measured ? fixed(c.text_cost.at(layer), 4) : "-",
                 !kept                    ? ""
                 : layer == c.focus_layer ? "yes, looks things up"
                                          : "yes",
-                kept ? fixed(rank->second, 2) : ""});
+                fixed(look.rank, 2), fixed(look.share, 3)});
   }
-  std::cout
-      << layers.text()
-      << "\nCost of dropping a layer: nats per token. Rank of the right passage by the layer's\n"
-         "attention: mean of 1/rank.\n\n";
+  std::cout << layers.text()
+            << "\nCost of dropping a layer: nats per token (-: attention ruled it out). Rank of "
+               "the right\n"
+               "passage by the layer's attention: mean of 1/rank; its share of that attention.\n\n";
   Table scores({"", "all layers", "as found"}, {false, true, true});
   const auto hits = [](const eval::RecallScore& score) {
     return std::to_string(score.hits) + " of " + std::to_string(score.samples);
@@ -119,12 +126,14 @@ int run_calibrate(const CalibrateFlags& flags) {
   std::vector<std::string> texts;
   for (const std::string& path : flags.texts) texts.push_back(read_text_file(path));
   ModelFlags model = flags.model;
+  eval::CalibrateOptions options = flags.options;
+  if (options.probe.jobs == 0) options.probe.jobs = model.device == "cpu" ? 1 : kGpuJobs;
   model.profile = "none";  // what is there already must not bias what is found
   const Engine engine = model.load();
   const eval::Corpus corpus(engine, texts);
   StageMeter meter;
   const eval::Calibration found =
-      eval::calibrate(engine, corpus, flags.options,
+      eval::calibrate(engine, corpus, options,
                       [&](const std::string& stage, std::uint64_t done, std::uint64_t total) {
                         return meter.update(stage, done, total);
                       });
@@ -157,19 +166,20 @@ void add_calibrate_command(CLI::App& model, Action& action) {
       ->type_name("FILE...");
   c->add_option("-o,--output", flags->output, "The profile; default: MODEL.profile.json")
       ->type_name("FILE");
-  c->add_option("--samples", o.samples, "Documents with a needle, each asked for")
+  c->add_option("--samples", o.probe.samples, "Documents with a needle, each asked for")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str()
       ->type_name("N");
-  c->add_option("--tokens", o.tokens, "Tokens in a document")
+  c->add_option("--tokens", o.probe.tokens, "Tokens in a document")
       ->check(CLI::Range(256, 1 << 20))
       ->capture_default_str()
       ->type_name("N");
-  c->add_option("--held-out", o.held_out, "Documents with four needles, for the check; 0: none")
+  c->add_option("--held-out", o.probe.held_out,
+                "Documents with four needles, for the check; 0: none")
       ->check(CLI::Range(0, 1000))
       ->capture_default_str()
       ->type_name("N");
-  c->add_option("--continuation", o.continuation,
+  c->add_option("--continuation", o.probe.continuation,
                 "Tokens of running text whose loss is compared, four times; 0: none")
       ->check(CLI::Range(0, 1 << 16))
       ->capture_default_str()
@@ -187,8 +197,18 @@ void add_calibrate_command(CLI::App& model, Action& action) {
       ->check(CLI::Range(0.0, 10.0))
       ->capture_default_str()
       ->type_name("NATS");
-  c->add_option("--seed", o.seed, "The same seed hides the same needles")->capture_default_str();
-  c->add_option("--work-dir", o.work_dir, "Where the temporary archive is made")->type_name("DIR");
+  c->add_option("--least", o.least, "Share of the layers that stay whatever is measured")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str()
+      ->type_name("SHARE");
+  c->add_option("--seed", o.probe.seed, "The same seed hides the same needles")
+      ->capture_default_str();
+  c->add_option("--jobs", o.probe.jobs,
+                "Samples at a time; default: 1 on the CPU, whose cores one keeps busy, 4 on a GPU")
+      ->check(CLI::Range(1, 64))
+      ->type_name("N");
+  c->add_option("--work-dir", o.probe.work_dir, "Where the temporary archive is made")
+      ->type_name("DIR");
   add_json_flag(*c, flags->json);
   flags->model.add(*c);
   add_examples(*c,

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <iostream>
 #include <limits>
 #include <optional>
@@ -14,6 +13,7 @@
 #include "apps/cli/ask.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
+#include "apps/cli/results_file.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
 #include "apps/common/temporary_directory.h"
@@ -57,29 +57,12 @@ json settings_of(const QuestionsFlags& flags, const Engine& engine, const eval::
             span.query_offset, span.word_places, span.span_layers, span.codec}}};
 }
 
-// The answers so far, one JSON object a line after one with the settings. A last line that a kill
-// cut short is left out.
+// The answers so far.
 class Results {
  public:
-  Results(std::string path, const json& settings) : path_(std::move(path)) {
-    if (path_.empty()) return;
-    std::ifstream in(path_, std::ios::binary);
-    std::string line, kept;
-    for (bool first = true; std::getline(in, line); first = false) {
-      const json one = json::parse(line, nullptr, /*allow_exceptions=*/false);
-      if (in.eof() || one.is_discarded()) break;
-      if (first) {
-        check_settings(one, settings);
-      } else {
-        asked_.push_back(eval::asked_from_json(one));
-      }
-      kept += line + "\n";
-    }
-    in.close();
-    if (kept.empty()) kept = compact({{"settings", settings}}) + "\n";
-    out_.open(path_, std::ios::binary | std::ios::trunc);
-    out_ << kept;
-    check_written();
+  Results(const std::string& path, const json& settings) : file_(path, settings) {
+    for_each_result(file_, path,
+                    [&](const json& line) { asked_.push_back(eval::asked_from_json(line)); });
   }
 
   const std::vector<eval::Asked>& all() const { return asked_; }
@@ -90,26 +73,11 @@ class Results {
   }
   void add(const eval::Asked& asked) {
     asked_.push_back(asked);
-    if (path_.empty()) return;
-    out_ << compact(eval::to_json(asked)) << "\n";
-    check_written();
+    file_.add(eval::to_json(asked));
   }
 
  private:
-  void check_settings(const json& line, const json& settings) const {
-    if (line.is_object() && line.value("settings", json()) == settings) return;
-    throw Error(EID_INVALID_ARGUMENT,
-                "the answers in '" + path_ + "' were given under other settings",
-                "name another file with --results, or remove that one");
-  }
-  void check_written() {
-    if (out_.flush()) return;
-    throw Error(EID_IO_ERROR, "'" + path_ + "' could not be written",
-                "check the path and the disk");
-  }
-
-  std::string path_;
-  std::ofstream out_;
+  ResultsFile file_;
   std::vector<eval::Asked> asked_;
 };
 

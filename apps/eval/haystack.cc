@@ -145,18 +145,25 @@ std::string Needle::sentence() const {
   return needle_prefix(*this) + " " + number + ".";
 }
 
-std::vector<Needle> draw_needles(Random& random, std::size_t count) {
+std::vector<Needle> draw_needles(Random& random, std::size_t keys, std::size_t values) {
   std::set<std::string> taken;
   std::vector<Needle> needles;
-  if (count > kAdjectives.size() * kNouns.size() / 2) {
-    throw Error(EID_INVALID_ARGUMENT, std::to_string(count) + " needles are too many",
+  if (keys > kAdjectives.size() * kNouns.size() / 2) {
+    throw Error(EID_INVALID_ARGUMENT, std::to_string(keys) + " needles are too many",
                 "ask for fewer: their keys must differ");
   }
-  while (needles.size() < count) {
+  while (taken.size() < keys) {
     Needle needle;
     needle.key = std::string(pick(random, kAdjectives)) + "-" + pick(random, kNouns);
     needle.number = std::to_string(1000000 + random.below(9000000));
-    if (taken.insert(needle.key).second) needles.push_back(std::move(needle));
+    if (!taken.insert(needle.key).second) continue;
+    std::set<std::string> numbers;
+    while (numbers.size() < values) {
+      if (numbers.insert(needle.number).second) needles.push_back(needle);
+      if (numbers.size() < values) {
+        needle.number = std::to_string(1000000 + random.below(9000000));
+      }
+    }
   }
   return needles;
 }
@@ -164,7 +171,7 @@ std::vector<Needle> draw_needles(Random& random, std::size_t count) {
 Haystack build_haystack(const Engine& engine, const Corpus& corpus, Random& random,
                         const HaystackOptions& options) {
   Haystack result;
-  result.needles = draw_needles(random, options.needles);
+  result.needles = draw_needles(random, options.needles, options.values);
   std::uint64_t needle_tokens = 0;
   for (const Needle& needle : result.needles) {
     needle_tokens += engine.tokenize(needle.sentence()).size();
@@ -172,7 +179,7 @@ Haystack build_haystack(const Engine& engine, const Corpus& corpus, Random& rand
   if (options.length < 2 * needle_tokens + 64) {
     throw Error(EID_INVALID_ARGUMENT,
                 "a length of " + std::to_string(options.length) + " tokens leaves no text around " +
-                    std::to_string(options.needles) + " needle(s)",
+                    std::to_string(result.needles.size()) + " needle(s)",
                 "ask for a greater length");
   }
 

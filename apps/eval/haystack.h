@@ -70,19 +70,20 @@ struct Needle {
   std::string sentence() const;
 };
 
-// Needles with keys that differ.
-std::vector<Needle> draw_needles(Random& random, std::size_t count);
+// Needles of `keys` keys that differ, `values` of each key side by side, with numbers that differ.
+std::vector<Needle> draw_needles(Random& random, std::size_t keys, std::size_t values = 1);
 
 struct Haystack {
   std::string text;                  // what `tokens` stand for
   std::vector<std::int32_t> tokens;  // at most the length asked for, short by a word at most
-  std::vector<Needle> needles;       // the first is the one asked for
+  std::vector<Needle> needles;       // the first ones have the key that is asked for
   double depth = 0;                  // of the first needle, in tokens, 0..1
 };
 
 struct HaystackOptions {
   std::uint64_t length = 4096;  // tokens, needles included
-  std::size_t needles = 1;      // 0: text alone
+  std::size_t needles = 1;      // keys; 0: text alone
+  std::size_t values = 1;       // needles of each key
   // The first needle's depth is drawn from this range, the others' from the whole text.
   double depth_from = 0, depth_to = 1;
 };

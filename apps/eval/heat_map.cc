@@ -4,36 +4,12 @@
 #include <cmath>
 #include <cstdio>
 #include <sstream>
-#include <string_view>
 
 namespace eidetic::eval {
 namespace {
 
 constexpr int kCellWidth = 64, kCellHeight = 34, kLabelWidth = 84, kMargin = 24, kGap = 36;
 constexpr int kTop = 84, kPanelTitle = 26, kLengths = 24, kLegend = 56;
-
-std::string escaped(std::string_view text) {
-  std::string result;
-  for (const char c : text) {
-    switch (c) {
-      case '&':
-        result += "&amp;";
-        break;
-      case '<':
-        result += "&lt;";
-        break;
-      case '>':
-        result += "&gt;";
-        break;
-      case '"':
-        result += "&quot;";
-        break;
-      default:
-        result += c;
-    }
-  }
-  return result;
-}
 
 // From deep red over pale yellow to deep blue: told apart by people who confuse red and green, and
 // in grey print by the figure in the cell.
@@ -59,7 +35,7 @@ std::string colour(double share) {
 
 void put_text(std::ostringstream& svg, double x, double y, std::string_view text,
               std::string_view attributes) {
-  svg << "<text x=\"" << x << "\" y=\"" << y << "\" " << attributes << ">" << escaped(text)
+  svg << "<text x=\"" << x << "\" y=\"" << y << "\" " << attributes << ">" << escaped_markup(text)
       << "</text>\n";
 }
 
@@ -101,6 +77,29 @@ void put_panel(std::ostringstream& svg, const HeatMap& map, const HeatPanel& pan
 
 }  // namespace
 
+std::string escaped_markup(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    switch (c) {
+      case '&':
+        result += "&amp;";
+        break;
+      case '<':
+        result += "&lt;";
+        break;
+      case '>':
+        result += "&gt;";
+        break;
+      case '"':
+        result += "&quot;";
+        break;
+      default:
+        result += c;
+    }
+  }
+  return result;
+}
+
 std::string to_svg(const HeatMap& map) {
   const int panel_width = kLabelWidth + static_cast<int>(map.columns.size()) * kCellWidth;
   const int panels = static_cast<int>(map.panels.size());
@@ -111,7 +110,7 @@ std::string to_svg(const HeatMap& map) {
   svg << "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"" << width << "\" height=\""
       << bottom + kLegend << "\" viewBox=\"0 0 " << width << " " << bottom + kLegend
       << "\" font-family=\"system-ui, sans-serif\" fill=\"#222222\">\n"
-      << "<title>" << escaped(map.title) << "</title>\n"
+      << "<title>" << escaped_markup(map.title) << "</title>\n"
       << "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n";
   put_text(svg, kMargin, 34, map.title, "font-size=\"19\" font-weight=\"600\"");
   put_text(svg, kMargin, 56, map.subtitle, "font-size=\"12\" fill=\"#555555\"");

@@ -3,6 +3,7 @@
 #define EIDETIC_APPS_EVAL_HEAT_MAP_H_
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace eidetic::eval {
@@ -23,6 +24,9 @@ struct HeatMap {
   std::vector<std::string> rows;     // "0-25 %"
   std::vector<HeatPanel> panels;
 };
+
+// Text as it stands in XML and HTML.
+std::string escaped_markup(std::string_view text);
 
 // A self-contained SVG document: no fonts, scripts or links from outside.
 std::string to_svg(const HeatMap& map);

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <memory>
+#include <numeric>
+#include <optional>
+#include <set>
+#include <utility>
 
-#include "apps/common/attention_mode.h"
 #include "apps/common/temporary_directory.h"
 
 namespace eidetic::eval {
@@ -22,18 +25,9 @@ double seconds_since(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-SessionOptions session_options(const NeedleOptions& options, const std::string& mode,
-                               std::uint64_t index) {
-  SessionOptions result = options.session;
-  result.mode = apps::parse_mode(mode);
-  result.seed = options.seed + index;
-  if (result.mode != EID_ATTENTION_STREAM) result.policy = EID_RECALL_ATTENTION;
-  // The baselines keep no memory: their speed is that of the plain model.
-  result.forget_own_past = result.mode == EID_ATTENTION_WINDOW || result.mode == EID_ATTENTION_FULL;
-  return result;
-}
-
-bool is_recallable(const NeedleOptions& options, const Haystack& haystack) {
+bool is_recallable(const NeedleOptions& options, const std::string& mode,
+                   const Haystack& haystack) {
+  if (reads_a_sequence(mode)) return false;  // nothing leaves a window there
   if (options.via == Via::kArchive) return true;
   const auto& session = options.session;
   const std::uint64_t window = session.window > 0 ? session.window : kDefaultWindow;
@@ -41,6 +35,23 @@ bool is_recallable(const NeedleOptions& options, const Haystack& haystack) {
       session.sinks > 0 ? session.sinks : (session.sinks < 0 ? 0 : kDefaultSinks);
   const Range& number = haystack.needles[0].tokens;
   return number.begin >= sinks && number.end + window + kBlockSlack <= haystack.tokens.size();
+}
+
+// How many of the numbers stand in the answer.
+std::size_t count_numbers(const NeedleSample& sample) {
+  return static_cast<std::size_t>(std::count_if(
+      sample.numbers.begin(), sample.numbers.end(),
+      [&](const std::string& number) { return sample.answer.find(number) != std::string::npos; }));
+}
+
+// The token of the greatest logit in each row.
+std::vector<std::int32_t> likeliest(const std::vector<float>& logits, std::size_t rows) {
+  const auto width = static_cast<std::ptrdiff_t>(logits.size() / rows);
+  std::vector<std::int32_t> tokens;
+  for (auto row = logits.begin(); row != logits.end(); row += width) {
+    tokens.push_back(static_cast<std::int32_t>(std::max_element(row, row + width) - row));
+  }
+  return tokens;
 }
 
 // Asks `session` and fills in the answer's part of the sample. `text_begin`: the session's token at
@@ -53,13 +64,14 @@ void ask_for_needle(Session& session, const NeedleOptions& options, const Haysta
   GenerateOptions generate;
   generate.max_tokens = options.answer_tokens;
   generate.assistant_turn = options.form.chat;
-  // Nothing after the number can change the outcome.
+  // Nothing after the last number can change the outcome.
   const Answer answer = session.generate(generate, [&](std::string_view piece) {
     sample.answer += piece;
-    return sample.answer.find(sample.number) == std::string::npos;
+    return count_numbers(sample) < sample.numbers.size();
   });
   sample.answer = answer.text;
-  sample.hit = sample.answer.find(sample.number) != std::string::npos;
+  sample.found = count_numbers(sample);
+  sample.hit = sample.found == sample.numbers.size();
   sample.answer_seconds = seconds_since(begin);
 
   const Needle& needle = haystack.needles[0];
@@ -84,34 +96,77 @@ class SampleRun {
         options_(options),
         haystack_(haystack),
         base_(std::move(base)),
-        on_read_(std::move(on_read)) {}
+        on_read_(std::move(on_read)),
+        vocabulary_(json::parse(engine.info()).at("vocabulary")) {}
 
   NeedleSample run(const std::string& mode) {
     NeedleSample sample = base_;
     sample.mode = mode;
-    Session session(engine_, session_options(options_, mode, sample.index));
+    sample.recallable = is_recallable(options_, mode, haystack_);
+    try {
+      if (reads_a_sequence(mode)) {
+        ask_in_a_sequence(mode, sample);
+      } else {
+        ask_a_session(mode, sample);
+      }
+    } catch (const Error& error) {
+      if (error.status() != EID_OUT_OF_MEMORY || recalls(mode)) throw;
+      sample.fits = false;
+    }
+    return sample;
+  }
+
+ private:
+  void ask_a_session(const std::string& mode, NeedleSample& sample) {
+    SessionOptions session_options = session_of(mode, options_.session, engine_);
+    session_options.seed = options_.seed + sample.index;
+    Session session(engine_, session_options);
     const std::uint64_t text_begin = read_preface(session);
     if (options_.via == Via::kArchive) {
       sample.read_seconds = read_into_archive();
       // Mode window has no span; it shows what the question alone brings.
-      if (mode != "window") session.attach(*archive_, kCollection);
+      if (recalls(mode)) session.attach(*archive_, kCollection);
     } else {
       const auto begin = Clock::now();
       session.append(haystack_.tokens, {.use_span = false}, on_read_);
       sample.read_seconds = seconds_since(begin);
     }
     ask_for_needle(session, options_, haystack_, text_begin, sample);
-    return sample;
   }
 
- private:
+  void ask_in_a_sequence(const std::string& mode, NeedleSample& sample) const {
+    std::vector<std::int32_t> tokens = preface();
+    const auto append = [&](const std::vector<std::int32_t>& more) {
+      tokens.insert(tokens.end(), more.begin(), more.end());
+    };
+    append(haystack_.tokens);
+    append(engine_.tokenize(options_.form.ask_for(sample.key)));
+    const std::vector<std::int32_t> answer = engine_.tokenize(" " + sample.numbers[0]);
+    append(answer);
+    const auto begin = Clock::now();
+    SequenceOptions sequence = sequence_of(mode, options_.sequence);
+    sequence.losses = false;
+    sequence.logit_rows = answer.size() + 1;
+    sequence.seed = options_.seed + sample.index;
+    const std::vector<float> logits = engine_.read_sequence(tokens, sequence, vocabulary_).logits;
+    sample.read_seconds = seconds_since(begin);
+    std::vector<std::int32_t> said = likeliest(logits, sequence.logit_rows);
+    said.pop_back();  // what would follow the answer
+    sample.answer = engine_.detokenize(said);
+    sample.hit = said == answer;
+    sample.found = sample.hit ? 1 : 0;
+  }
+
+  std::vector<std::int32_t> preface() const {
+    if (options_.form.chat) return {};
+    return engine_.tokenize(std::string(needle_preface()) + "\n\n");
+  }
+
   // The task's own preface, unless the chat template has one; gives its tokens.
   std::uint64_t read_preface(Session& session) const {
-    if (options_.form.chat) return 0;
-    const std::vector<std::int32_t> preface =
-        engine_.tokenize(std::string(needle_preface()) + "\n\n");
-    session.append(preface, {.use_span = false});
-    return preface.size();
+    const std::vector<std::int32_t> tokens = preface();
+    if (!tokens.empty()) session.append(tokens, {.use_span = false});
+    return tokens.size();
   }
 
   // The archive serves all modes; only the first fills it.
@@ -133,18 +188,28 @@ class SampleRun {
   const Haystack& haystack_;
   NeedleSample base_;
   Progress on_read_;
+  std::size_t vocabulary_;
   std::unique_ptr<apps::TemporaryDirectory> directory_;
   std::unique_ptr<Archive> archive_;
   double archive_seconds_ = 0;
 };
 
-}  // namespace
-
-std::string length_name(std::uint64_t length) {
-  if (length >= (1u << 20) && length % (1u << 20) == 0) return std::to_string(length >> 20) + "M";
-  if (length >= 1024 && length % 1024 == 0) return std::to_string(length >> 10) + "K";
-  return std::to_string(length);
+NeedleSample sample_of(const NeedleOptions& options, const Haystack& haystack, std::uint64_t length,
+                       std::uint64_t index) {
+  NeedleSample sample;
+  sample.length = length;
+  sample.index = index;
+  sample.tokens = haystack.tokens.size();
+  sample.depth_part = index % options.depths;
+  sample.depth = haystack.depth;
+  sample.key = haystack.needles[0].key;
+  for (std::size_t v = 0; v < options.values; ++v) {
+    sample.numbers.push_back(haystack.needles[v].number);
+  }
+  return sample;
 }
+
+}  // namespace
 
 Haystack needle_prompt(const Engine& engine, const Corpus& corpus, const NeedleOptions& options,
                        std::uint64_t length, std::uint64_t index) {
@@ -160,40 +225,58 @@ Haystack needle_prompt(const Engine& engine, const Corpus& corpus, const NeedleO
   HaystackOptions haystack;
   haystack.length = length - question;
   haystack.needles = options.keys;
+  haystack.values = options.values;
   haystack.depth_from = static_cast<double>(part) / static_cast<double>(options.depths);
   haystack.depth_to = static_cast<double>(part + 1) / static_cast<double>(options.depths);
   return build_haystack(engine, corpus, random, haystack);
 }
 
 std::vector<NeedleSample> run_needle(const Engine& engine, const Corpus& corpus,
-                                     const NeedleOptions& options, const NeedleProgress& progress) {
+                                     const NeedleOptions& options, const NeedleCalls& calls) {
+  const auto modes_at = [&](std::uint64_t length) {
+    std::vector<std::string> modes;
+    for (const std::string& mode : options.modes) {
+      const auto limit = options.limits.find(mode);
+      if (limit == options.limits.end() || length <= limit->second) modes.push_back(mode);
+    }
+    return modes;
+  };
   // Modes that share one archived text count it once.
-  const std::uint64_t reads = options.via == Via::kArchive ? 1 : options.modes.size();
+  const auto reads_of = [&](const std::vector<std::string>& modes) {
+    return options.via == Via::kArchive ? std::min<std::size_t>(1, modes.size()) : modes.size();
+  };
   std::uint64_t total = 0, done = 0;
-  for (const std::uint64_t length : options.lengths) total += length * options.samples * reads;
-
+  for (const std::uint64_t length : options.lengths) {
+    total += length * options.samples * reads_of(modes_at(length));
+  }
   std::vector<NeedleSample> samples;
   for (const std::uint64_t length : options.lengths) {
-    for (std::uint64_t index = 0; index < options.samples; ++index) {
-      const Haystack haystack = needle_prompt(engine, corpus, options, length, index);
+    const std::vector<std::string> modes = modes_at(length);
+    for (std::uint64_t i = 0; i < options.samples; ++i) {
+      const std::uint64_t index = options.first_sample + i;
+      std::optional<Haystack> haystack;  // built when it is needed
+      std::unique_ptr<SampleRun> run;
       NeedleSample base;
-      base.length = length;
-      base.index = index;
-      base.tokens = haystack.tokens.size();
-      base.depth_part = index % options.depths;
-      base.depth = haystack.depth;
-      base.key = haystack.needles[0].key;
-      base.number = haystack.needles[0].number;
-      base.recallable = is_recallable(options, haystack);
       const Progress on_read = [&](const eid_progress& read) {
-        return !progress || progress(base, done + std::min(read.done, length), total);
+        return !calls.progress || calls.progress(base, done + std::min(read.done, length), total);
       };
-      SampleRun run(engine, options, haystack, base, on_read);
-      for (const std::string& mode : options.modes) {
+      for (const std::string& mode : modes) {
+        const NeedleSample* known = calls.known ? calls.known(mode, length, index) : nullptr;
+        if (known != nullptr) {
+          samples.push_back(*known);
+        } else if (!options.only_known) {
+          if (!run) {
+            haystack = needle_prompt(engine, corpus, options, length, index);
+            base = sample_of(options, *haystack, length, index);
+            run = std::make_unique<SampleRun>(engine, options, *haystack, base, on_read);
+          }
+          base.mode = mode;
+          samples.push_back(run->run(mode));
+          if (calls.done) calls.done(samples.back());
+        }
+        if (options.via == Via::kSession || mode == modes.back()) done += length;
         base.mode = mode;
-        samples.push_back(run.run(mode));
-        if (options.via == Via::kSession || mode == options.modes.back()) done += length;
-        if (progress && !progress(samples.back(), done, total)) {
+        if (calls.progress && !calls.progress(base, done, total)) {
           throw Error(EID_CANCELLED, "the evaluation was stopped after " +
                                          std::to_string(samples.size()) + " answers");
         }
@@ -203,121 +286,46 @@ std::vector<NeedleSample> run_needle(const Engine& engine, const Corpus& corpus,
   return samples;
 }
 
-std::vector<NeedleCell> needle_cells(const NeedleOptions& options,
-                                     const std::vector<NeedleSample>& samples) {
-  std::vector<NeedleCell> cells;
-  for (const std::string& mode : options.modes) {
-    for (const std::uint64_t length : options.lengths) {
-      NeedleCell cell{mode, length};
-      cell.by_depth.resize(options.depths);
-      double tokens = 0, seconds = 0;
-      for (const NeedleSample& s : samples) {
-        if (s.mode != mode || s.length != length) continue;
-        ++cell.samples;
-        cell.hits += s.hit;
-        cell.recallable += s.recallable;
-        cell.presence += s.presence;
-        ++cell.by_depth[s.depth_part].samples;
-        cell.by_depth[s.depth_part].hits += s.hit;
-        tokens += static_cast<double>(s.tokens);
-        seconds += s.read_seconds;
-      }
-      cell.tokens_per_second = seconds > 0 ? tokens / seconds : 0;
-      cells.push_back(cell);
-    }
-  }
-  return cells;
+json to_json(const NeedleSample& s) {
+  return {{"mode", s.mode},
+          {"length", s.length},
+          {"index", s.index},
+          {"tokens", s.tokens},
+          {"depth", s.depth},
+          {"depth_part", s.depth_part},
+          {"key", s.key},
+          {"number", s.numbers.at(0)},
+          {"numbers", s.numbers},
+          {"answer", s.answer},
+          {"found", s.found},
+          {"hit", s.hit},
+          {"fits", s.fits},
+          {"recallable", s.recallable},
+          {"presence", s.presence},
+          {"read_seconds", s.read_seconds},
+          {"answer_seconds", s.answer_seconds}};
 }
 
-json needle_report(const NeedleOptions& options, const std::vector<NeedleSample>& samples) {
-  const auto share = [](int part, int whole) -> json {
-    return whole > 0 ? json(static_cast<double>(part) / whole) : json(nullptr);
-  };
-  json cells = json::array();
-  for (const NeedleCell& cell : needle_cells(options, samples)) {
-    json depths = json::array();
-    for (std::size_t d = 0; d < cell.by_depth.size(); ++d) {
-      const double parts = static_cast<double>(options.depths);
-      depths.push_back({{"from", static_cast<double>(d) / parts},
-                        {"to", static_cast<double>(d + 1) / parts},
-                        {"samples", cell.by_depth[d].samples},
-                        {"hits", cell.by_depth[d].hits}});
-    }
-    const bool has_span = cell.mode == "stream" || cell.mode == "random";
-    cells.push_back(
-        {{"mode", cell.mode},
-         {"length", cell.length},
-         {"samples", cell.samples},
-         {"hits", cell.hits},
-         {"accuracy", share(cell.hits, cell.samples)},
-         {"recallable", cell.recallable},
-         {"span_recall",
-          has_span && cell.recallable > 0 ? json(cell.presence / cell.recallable) : json()},
-         {"tokens_per_second", cell.tokens_per_second},
-         {"by_depth", depths}});
-  }
-  json all = json::array();
-  for (const NeedleSample& s : samples) {
-    all.push_back({{"mode", s.mode},
-                   {"length", s.length},
-                   {"index", s.index},
-                   {"tokens", s.tokens},
-                   {"depth", s.depth},
-                   {"key", s.key},
-                   {"number", s.number},
-                   {"answer", s.answer},
-                   {"hit", s.hit},
-                   {"recallable", s.recallable},
-                   {"presence", s.presence},
-                   {"read_seconds", s.read_seconds},
-                   {"answer_seconds", s.answer_seconds}});
-  }
-  return {{"parameters",
-           {{"lengths", options.lengths},
-            {"modes", options.modes},
-            {"samples", options.samples},
-            {"keys", options.keys},
-            {"seed", options.seed},
-            {"via", options.via == Via::kSession ? "session" : "archive"},
-            {"question_form", options.form.name},
-            {"question", options.form.text},
-            {"answer_tokens", options.answer_tokens},
-            {"window", options.session.window},
-            {"sinks", options.session.sinks},
-            {"segment", options.session.segment},
-            {"span_blocks", options.session.span_blocks},
-            {"candidates", options.session.candidate_blocks},
-            {"query_offset", options.session.query_offset},
-            {"span_layers", options.session.span_layers},
-            {"codec", options.session.codec}}},
-          {"cells", cells},
-          {"samples", all}};
-}
-
-HeatMap needle_heat_map(const NeedleOptions& options, const std::vector<NeedleCell>& cells,
-                        const std::string& model) {
-  HeatMap map;
-  map.title = options.keys == 1 ? "Needle in a haystack"
-                                : std::to_string(options.keys) + " needles in a haystack";
-  map.subtitle = model + ", text read " +
-                 (options.via == Via::kSession ? "in the session that is asked"
-                                               : "into an archive, asked by a fresh session") +
-                 ", seed " + std::to_string(options.seed);
-  for (const std::uint64_t length : options.lengths) map.columns.push_back(length_name(length));
-  for (std::size_t d = 0; d < options.depths; ++d) {
-    map.rows.push_back(std::to_string(100 * d / options.depths) + "-" +
-                       std::to_string(100 * (d + 1) / options.depths) + " %");
-  }
-  for (std::size_t m = 0; m < options.modes.size(); ++m) {
-    HeatPanel panel{options.modes[m], {}};
-    panel.cells.resize(options.depths);
-    for (std::size_t l = 0; l < options.lengths.size(); ++l) {
-      const NeedleCell& cell = cells[m * options.lengths.size() + l];
-      for (std::size_t d = 0; d < options.depths; ++d) panel.cells[d].push_back(cell.by_depth[d]);
-    }
-    map.panels.push_back(panel);
-  }
-  return map;
+NeedleSample needle_sample_from_json(const json& json) {
+  NeedleSample s;
+  s.mode = json.at("mode");
+  s.length = json.at("length");
+  s.index = json.at("index");
+  s.tokens = json.at("tokens");
+  s.depth = json.at("depth");
+  s.depth_part = json.at("depth_part");
+  s.key = json.at("key");
+  s.numbers = json.at("numbers").get<std::vector<std::string>>();
+  if (s.numbers.empty()) s.numbers.push_back(json.at("number"));
+  s.answer = json.at("answer");
+  s.found = json.at("found");
+  s.hit = json.at("hit");
+  s.fits = json.at("fits");
+  s.recallable = json.at("recallable");
+  s.presence = json.at("presence");
+  s.read_seconds = json.at("read_seconds");
+  s.answer_seconds = json.at("answer_seconds");
+  return s;
 }
 
 }  // namespace eidetic::eval

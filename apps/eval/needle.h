@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -12,6 +13,7 @@
 #include "apps/eval/haystack.h"
 #include "apps/eval/heat_map.h"
 #include "apps/eval/question_form.h"
+#include "apps/eval/reading_mode.h"
 #include "eidetic/eidetic.hpp"
 
 namespace eidetic::eval {
@@ -24,14 +26,20 @@ struct NeedleOptions {
   std::vector<std::uint64_t> lengths = {4096};
   std::vector<std::string> modes = {"stream"};  // in the order of the report
   std::size_t samples = 4;                      // per length and mode, the same prompts for all
-  std::size_t keys = 1;                         // needles in a prompt; one is asked for
+  std::size_t first_sample = 0;                 // the number of the first one
+  std::size_t keys = 1;                         // in a prompt; one is asked for
+  std::size_t values = 1;                       // needles of each key; all are asked for
   std::size_t depths = 4;                       // equal parts of the text, taken in turn
   std::uint64_t seed = 1;
   Via via = Via::kSession;
   QuestionForm form;
   int answer_tokens = 16;
+  bool only_known = false;  // measure nothing
+  // Greatest length by mode; what is longer is not measured.
+  std::map<std::string, std::uint64_t> limits;
   SessionOptions session;  // `mode` and `seed` are set per run
-  std::string work_dir;    // for archives
+  SequenceOptions sequence;
+  std::string work_dir;  // for archives
 };
 
 struct NeedleSample {
@@ -39,8 +47,11 @@ struct NeedleSample {
   std::uint64_t length = 0, index = 0, tokens = 0;
   std::size_t depth_part = 0;
   double depth = 0;
-  std::string key, number, answer;
-  bool hit = false;
+  std::string key, answer;
+  std::vector<std::string> numbers;  // that are asked for
+  std::size_t found = 0;             // of these in the answer
+  bool hit = false;                  // all of them
+  bool fits = true;                  // false: there was not enough memory for the mode
   // Recallable: the number had left window and sinks when the question came, so that only the span
   // could bring it. Presence: how often a block of it was in the span (Passage::presence).
   bool recallable = false;
@@ -48,36 +59,28 @@ struct NeedleSample {
   double read_seconds = 0, answer_seconds = 0;
 };
 
-// Returns false to stop. `done` and `total` count tokens read, over all samples.
-using NeedleProgress =
-    std::function<bool(const NeedleSample& at, std::uint64_t done, std::uint64_t total)>;
+nlohmann::json to_json(const NeedleSample& sample);
+NeedleSample needle_sample_from_json(const nlohmann::json& json);  // throws json::exception
+
+struct NeedleCalls {
+  // Returns false to stop. `done` and `total` count tokens read, over all samples.
+  std::function<bool(const NeedleSample& at, std::uint64_t done, std::uint64_t total)> progress;
+  // A sample that is known already is not asked for; null when it is not.
+  std::function<const NeedleSample*(const std::string& mode, std::uint64_t length,
+                                    std::uint64_t index)>
+      known;
+  std::function<void(const NeedleSample&)> done;
+};
 
 // The prompt of one sample: a pure function of the options' seed, the length and the index.
 Haystack needle_prompt(const Engine& engine, const Corpus& corpus, const NeedleOptions& options,
                        std::uint64_t length, std::uint64_t index);
 
+// In a mode that reads a sequence the right answer is fed: a hit is one whose every token was the
+// likeliest, given those before. Such a mode, and full, may not have the memory that a length
+// needs: that sample does not fit.
 std::vector<NeedleSample> run_needle(const Engine& engine, const Corpus& corpus,
-                                     const NeedleOptions& options, const NeedleProgress& progress);
-
-// One mode at one length.
-struct NeedleCell {
-  std::string mode;
-  std::uint64_t length = 0;
-  int samples = 0, hits = 0, recallable = 0;
-  double presence = 0;           // summed over recallable samples
-  double tokens_per_second = 0;  // of reading
-  std::vector<HeatCell> by_depth{};
-};
-
-std::vector<NeedleCell> needle_cells(const NeedleOptions& options,
-                                     const std::vector<NeedleSample>& samples);
-nlohmann::json needle_report(const NeedleOptions& options,
-                             const std::vector<NeedleSample>& samples);
-HeatMap needle_heat_map(const NeedleOptions& options, const std::vector<NeedleCell>& cells,
-                        const std::string& model);
-
-// 4096: "4K", 131072: "128K", 1000: "1000"
-std::string length_name(std::uint64_t length);
+                                     const NeedleOptions& options, const NeedleCalls& calls);
 
 }  // namespace eidetic::eval
 

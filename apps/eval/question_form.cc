@@ -35,6 +35,9 @@ const std::vector<QuestionForm>& question_forms() {
       {"answer-statement",
        "\nQuestion: What is the special magic number for {key}?\nAnswer: The special magic number "
        "for {key} is"},
+      {"values",
+       "\nWhat are all the special magic numbers for {key} mentioned in the provided text? The "
+       "special magic numbers for {key} mentioned in the provided text are"},
       {"chat", "What is the special magic number for {key} mentioned in the provided text?", true},
   };
   return forms;

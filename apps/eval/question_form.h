@@ -20,7 +20,7 @@ struct QuestionForm {
 // task's own preface.
 std::string_view needle_preface();
 
-// protocol (the default), question, statement, repeat, answer, chat.
+// protocol (the default), question, statement, repeat, answer, values (of several), chat.
 const std::vector<QuestionForm>& question_forms();
 
 // A form by name, or, when `name` holds {key}, that text itself. Throws Error.

@@ -51,6 +51,8 @@ const std::vector<std::vector<std::string>> kCommands = {{},
                                                          {"memory", "repair"},
                                                          {"eval"},
                                                          {"eval", "needle"},
+                                                         {"eval", "ppl"},
+                                                         {"eval", "continuation"},
                                                          {"eval", "sources"},
                                                          {"eval", "questions"},
                                                          {"bench"}};
@@ -92,7 +94,19 @@ TEST_F(CommandLine, WrongUseExitsWithTwoAndNamesTheHelp) {
       {{"generate", "--codec", "int3", "--prompt", "a"}, "it takes int8 or fp16; "},
       {{"eval", "needle", "--modes", "stream,sideways"}, "stream,sideways"},
       {{"eval", "needle", "--lengths", "0"},
-       "it takes whole numbers, 256 or more; see: eidetic eval"}};
+       "it takes whole numbers, 256 or more; see: eidetic eval"},
+      {{"eval", "needle", "--text", EIDETIC_TEST_TEXT, "--limit", "full"}, "not MODE=TOKENS"},
+      {{"eval", "needle", "--text", EIDETIC_TEST_TEXT, "--limit", "full=-1"}, "not MODE=TOKENS"},
+      {{"eval", "needle", "--text", EIDETIC_TEST_TEXT, "--limit", "ful=9"}, "mode 'ful'"},
+      {{"eval", "needle", "--text", EIDETIC_TEST_TEXT, "--modes", "s2", "--via", "archive"},
+       "mode s2 cannot ask an archive"},
+      {{"eval", "needle", "--text", EIDETIC_TEST_TEXT, "--modes", "paper", "--values", "2"},
+       "mode paper answers with one number"},
+      {{"eval", "needle", "--text", EIDETIC_TEST_TEXT, "--modes", "full,full"}, "named twice"},
+      {{"eval", "needle", "--report-only"}, "--results"},
+      {{"eval", "ppl"}, "--text"},
+      {{"eval", "ppl", "--text", EIDETIC_TEST_TEXT, "--score", "0"}, "--score does not take '0'"},
+      {{"eval", "ppl", "--text", EIDETIC_TEST_TEXT, EIDETIC_TEST_TEXT}, "named twice in --text"}};
   for (const auto& [arguments, text] : cases) {
     const Outcome outcome = RunProgram(arguments);
     EXPECT_EQ(outcome.code, 2) << text;
@@ -192,6 +206,7 @@ TEST_F(CommandLine, AFailureIsAnObjectWhereJsonIsWanted) {
       {{"ingest", noise, "--into", "a", "--archive", Path("a"), "--model", nowhere, "--json"}, 3},
       {{"eval", "needle", "--text", nowhere, "--json"}, 3},
       {{"eval", "sources", "--text", nowhere, "--model", nowhere, "--json"}, 3},
+      {{"eval", "ppl", "--text", nowhere, "--model", nowhere, "--json"}, 3},
       {{"bench", "--text", nowhere, "--json"}, 3}};
   for (const auto& [arguments, code] : cases) {
     const Outcome outcome = RunProgram(arguments);

@@ -1,6 +1,8 @@
 // eval needle, eval sources and bench with the real hybrid model.
 #include <gtest/gtest.h>
 
+#include <cmath>
+
 #include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
 #include "tests/model/model_files.h"
@@ -82,6 +84,100 @@ TEST_F(Eval, TheSameSeedHidesTheSameNeedlesInEveryMode) {
   EXPECT_EQ(needles(first, "window"), needles(first, "full"));
   EXPECT_NE(needles(first, "window"), needles(other, "window"));
   EXPECT_EQ(needles(first, "window").size(), 2u);
+}
+
+TEST_F(Eval, NeedlesAreReadSideBySideAndAStoppedRunGoesOn) {
+  const std::string results = Path("needle.jsonl"), page = Path("needle.html");
+  const auto run = [&](const std::string& modes, std::vector<std::string> more = {}) {
+    std::vector<std::string> arguments = {
+        "eval",    "needle",  "--text",  EIDETIC_TEST_TEXT, "--lengths", "384",     "--samples",
+        "1",       "--modes", modes,     "--window",        "64",        "--chunk", "128",
+        "--limit", "s2=300",  "--model", HybridModel(),     "--results", results,   "--html",
+        page,      "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunJson(arguments);
+  };
+  const json first = run("full");
+  const json all = run("full,window,paper,s2,stream");
+  ExpectDocumented("eval needle", all);
+  ASSERT_EQ(all.at("samples").size(), 4u);  // s2 ends at 300 tokens
+  EXPECT_EQ(all.at("samples").at(0), first.at("samples").at(0));
+  EXPECT_EQ(Cell(all, "s2").at("samples"), 0);
+  EXPECT_TRUE(Cell(all, "s2").at("accuracy").is_null());
+  EXPECT_EQ(Cell(all, "full").at("hits"), 1) << all.at("samples");
+  EXPECT_EQ(Cell(all, "window").at("hits"), 0) << all.at("samples");
+  EXPECT_NEAR(Cell(all, "full").at("accuracy_low"), 0.2065, 1e-3);
+  // What was measured is told without measuring more.
+  const json told = run("full,random", {"--report-only"});
+  EXPECT_EQ(told.at("samples").size(), 1u);
+  const std::string html = model::ReadFile(page);
+  for (const char* part : {"<!doctype html>", "<svg", "Span recall", "384", "</html>"}) {
+    EXPECT_NE(html.find(part), std::string::npos) << part;
+  }
+  for (const char* outside : {"<script", "<link", " src=", " href=", "@import", "url("}) {
+    EXPECT_EQ(html.find(outside), std::string::npos) << outside;
+  }
+}
+
+TEST_F(Eval, PerplexityIsMeasuredInEveryModeAndGoesOn) {
+  const std::string book = Write("book.txt", model::ReadFile(EIDETIC_TEST_TEXT).substr(0, 3000));
+  const auto run = [&](const std::string& modes, const std::string& score) {
+    return std::vector<std::string>{"eval",      "ppl",         "--text",    book,
+                                    "--lengths", "256",         "--score",   score,
+                                    "--pieces",  "1",           "--window",  "64",
+                                    "--sinks",   "-1",          "--modes",   modes,
+                                    "--model",   HybridModel(), "--results", Path("ppl.jsonl"),
+                                    "--json"};
+  };
+  const json first = RunJson(run("full", "64"));
+  ExpectDocumented("eval ppl", first);
+  const json report = RunJson(run("full,window,stream,s2", "64"));
+  const auto loss = [&](const std::string& mode) {
+    for (const json& row : report.at("rows")) {
+      if (row.at("mode") == mode && row.at("text") == "book") return row.at("loss").get<double>();
+    }
+    throw std::runtime_error("no row of mode " + mode);
+  };
+  EXPECT_EQ(loss("full"), first.at("rows").at(0).at("loss"));
+  EXPECT_LT(loss("full"), loss("window"));
+  for (const json& row : report.at("rows")) {
+    EXPECT_EQ(row.at("tokens"), 64);
+    EXPECT_NEAR(std::log(row.at("token_perplexity").get<double>()), row.at("loss"), 1e-9);
+    EXPECT_GT(row.at("word_perplexity"), row.at("token_perplexity"));
+  }
+  const Outcome other = RunProgram(run("full", "32"));
+  EXPECT_EQ(other.code, 2) << other.err;
+  EXPECT_NE(other.err.find("under other settings"), std::string::npos) << other.err;
+  const Outcome greater = RunProgram({"eval", "ppl", "--text", book, "--lengths", "64", "--score",
+                                      "65", "--model", HybridModel()});
+  EXPECT_EQ(greater.code, 2) << greater.err;
+  const Outcome longer = RunProgram({"eval", "ppl", "--text", book, "--lengths", "4096", "--score",
+                                     "64", "--model", HybridModel()});
+  EXPECT_EQ(longer.code, 2) << longer.err;
+  EXPECT_NE(longer.err.find("no piece of 4096"), std::string::npos) << longer.err;
+}
+
+TEST_F(Eval, TheEndOfABookIsScoredWithAndWithoutItsBeginning) {
+  // What ends as it begins is foreseen by who remembers the beginning.
+  const std::string text = model::ReadFile(EIDETIC_TEST_TEXT).substr(0, 1200);
+  const std::string book = Write("twice.txt", text + text);
+  const std::vector<std::string> arguments = {
+      "eval",      "continuation",     "--text",  book,          "--score",
+      "128",       "--lead",           "64",      "--segment",   "32",
+      "--results", Path("ends.jsonl"), "--model", HybridModel(), "--json"};
+  const json report = RunJson(arguments);
+  ExpectDocumented("eval continuation", report);
+  const json& row = report.at("rows").at(0);
+  EXPECT_EQ(row.at("tokens"), 128);
+  EXPECT_GT(row.at("archived"), 256);
+  EXPECT_LT(row.at("with_memory"), row.at("without")) << row;
+  EXPECT_EQ(RunJson(arguments).at("rows"), report.at("rows"));
+  std::vector<std::string> longer = arguments;
+  longer[5] = "4096";
+  longer[11] = Path("other.jsonl");
+  const Outcome refused = RunProgram(longer);
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  EXPECT_NE(refused.err.find("nothing to remember"), std::string::npos) << refused.err;
 }
 
 TEST_F(Eval, AFreshSessionRecallsFromAnArchive) {

@@ -3,16 +3,20 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <cmath>
 #include <cstdlib>
 #include <set>
 
 #include "apps/cli/ask.h"
 #include "apps/cli/characters.h"
 #include "apps/cli/exit_code.h"
+#include "apps/cli/results_file.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
 #include "apps/eval/haystack.h"
 #include "apps/eval/heat_map.h"
+#include "apps/eval/needle_report.h"
+#include "apps/eval/perplexity.h"
 #include "apps/eval/question_form.h"
 #include "apps/eval/questions.h"
 #include "tests/model/model_files.h"
@@ -199,6 +203,99 @@ TEST(Haystack, NeedlesHaveDifferentKeysAndSevenDigits) {
     EXPECT_TRUE(keys.insert(needle.key).second);
     EXPECT_EQ(needle.number.size(), 7u);
   }
+}
+
+TEST(Haystack, ValuesOfAKeyStandSideBySideAndDiffer) {
+  eval::Random random(7);
+  const std::vector<eval::Needle> needles = eval::draw_needles(random, 3, 4);
+  ASSERT_EQ(needles.size(), 12u);
+  std::set<std::string> keys;
+  for (std::size_t key = 0; key < 3; ++key) {
+    std::set<std::string> numbers;
+    for (std::size_t value = 0; value < 4; ++value) {
+      EXPECT_EQ(needles[4 * key + value].key, needles[4 * key].key);
+      numbers.insert(needles[4 * key + value].number);
+    }
+    EXPECT_EQ(numbers.size(), 4u);
+    keys.insert(needles[4 * key].key);
+  }
+  EXPECT_EQ(keys.size(), 3u);
+}
+
+// Newcombe, "Two-sided confidence intervals for the single proportion", 1998, table I.
+TEST(NeedleReport, IntervalsAreWilsons) {
+  const auto expect = [](int hits, int samples, double low, double high) {
+    const auto interval = eval::wilson_interval(hits, samples);
+    EXPECT_NEAR(interval.first, low, 5e-5);
+    EXPECT_NEAR(interval.second, high, 5e-5);
+  };
+  expect(81, 263, 0.2553, 0.3662);
+  expect(15, 148, 0.0624, 0.1605);
+  expect(0, 20, 0.0, 0.1611);
+  expect(1, 29, 0.0061, 0.1718);
+  expect(29, 29, 0.8830, 1.0);
+  expect(0, 0, 0, 1);
+}
+
+TEST(Perplexity, WordsAreWhatStandsBetweenWhiteSpace) {
+  EXPECT_EQ(eval::count_words(""), 0u);
+  EXPECT_EQ(eval::count_words(" \n "), 0u);
+  EXPECT_EQ(eval::count_words("one"), 1u);
+  EXPECT_EQ(eval::count_words(" It's\ttwo\r\nwords -- no, five. "), 6u);
+}
+
+TEST(Perplexity, SumsAreByTextAndOverAll) {
+  eval::PerplexityOptions options;
+  options.lengths = {8};
+  options.modes = {"full"};
+  const std::vector<eval::PieceLoss> losses = {{"a", "full", 8, 0, 10, 5, 20.0, 1},
+                                               {"a", "full", 8, 1, 10, 5, 10.0, 1},
+                                               {"b", "full", 8, 0, 20, 10, 90.0, 1}};
+  const auto sums = eval::sum_losses(losses, {{"a", ""}, {"b", ""}}, options);
+  ASSERT_EQ(sums.size(), 3u);
+  EXPECT_DOUBLE_EQ(sums[0].loss(), 1.5);
+  EXPECT_EQ(sums[0].pieces, 2u);
+  EXPECT_DOUBLE_EQ(sums[1].loss(), 4.5);
+  EXPECT_EQ(sums[2].text, "");
+  EXPECT_DOUBLE_EQ(sums[2].token_perplexity(), std::exp(3.0));
+  EXPECT_DOUBLE_EQ(sums[2].word_perplexity(), std::exp(6.0));
+}
+
+// What a results file holds after it was opened with `settings`.
+std::vector<nlohmann::json> Earlier(const std::string& path, const nlohmann::json& settings) {
+  return cli::ResultsFile(path, settings).earlier();
+}
+
+TEST(ResultsFile, GoesOnAfterTheLastWholeLineAndRefusesOtherSettings) {
+  const model::TemporaryFolder folder;
+  const std::string path = folder.path() + "/results.jsonl";
+  const nlohmann::json settings = {{"seed", 1}};
+  {
+    cli::ResultsFile file(path, settings);
+    file.add({{"n", 1}});
+    file.add({{"n", 2}});
+  }
+  const std::string whole = model::ReadFile(path);
+  EXPECT_EQ(Earlier(path, settings).size(), 2u);
+  EXPECT_EQ(model::ReadFile(path), whole);
+  // Cut anywhere in the last line, by a kill.
+  for (const std::size_t cut : {1, 3, 8}) {
+    cli::write_file(path, whole.substr(0, whole.size() - cut));
+    EXPECT_EQ(Earlier(path, settings).size(), 1u) << cut;
+  }
+  // Two files of equal settings, one behind the other.
+  cli::write_file(path, whole + whole);
+  EXPECT_EQ(Earlier(path, settings).size(), 4u);
+  for (const std::string& wrong :
+       {whole + "noise\n" + whole, std::string("{\"n\":1}\n"), std::string("noise\nnoise\n")}) {
+    cli::write_file(path, wrong);
+    EXPECT_THROW(Earlier(path, settings), Error) << wrong;
+    EXPECT_EQ(model::ReadFile(path), wrong);  // nothing of it is lost
+  }
+  cli::write_file(path, whole);
+  EXPECT_THROW(Earlier(path, {{"seed", 2}}), Error);
+  EXPECT_EQ(model::ReadFile(path), whole);
+  EXPECT_THROW(Earlier(folder.path() + "/no/such/folder", settings), Error);
 }
 
 TEST(Random, SeedsGiveTheSameNumbersEverywhere) {

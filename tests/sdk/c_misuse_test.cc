@@ -271,6 +271,52 @@ TEST_F(Misuse, EngineAndArchiveOptionsOutOfRangeNameThemselves) {
   Refused(eid_archive_open(&options, &archive, &error_), EID_INVALID_ARGUMENT, "/usr");
 }
 
+TEST_F(Misuse, SequenceOptionsOutOfRangeNameThemselves) {
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  std::vector<float> losses(tokens.size()), logits(10);
+  const auto refuse = [&](const char* told, auto change) {
+    auto options = Sized<eid_sequence_options>();
+    options.tokens = tokens.data();
+    options.token_count = tokens.size();
+    options.losses = losses.data();
+    change(&options);
+    Refused(eid_engine_read_sequence(Engine(), &options, &error_), EID_INVALID_ARGUMENT, told);
+  };
+  refuse("eid_sequence_options", [](auto* o) { o->struct_size = 8; });
+  refuse("'stream'", [](auto* o) { o->mode = "stream"; });
+  refuse("tokens is NULL", [](auto* o) { o->tokens = nullptr; });
+  refuse("no tokens", [](auto* o) { o->token_count = 0; });
+  refuse("chunk is -1", [](auto* o) { o->chunk = -1; });
+  refuse("block_tokens is -32", [](auto* o) { o->block_tokens = -32; });
+  refuse("span_blocks is -1", [](auto* o) { o->span_blocks = -1; });
+  refuse("groups is -4", [](auto* o) {
+    o->mode = "s2";
+    o->groups = -4;
+  });
+  refuse("window is -1", [](auto* o) {
+    o->mode = "window";
+    o->window = -1;
+  });
+  refuse("logit_rows is 4", [&](auto* o) {
+    o->logits = logits.data();
+    o->logit_rows = 4;
+  });
+  refuse("logit_capacity is 10", [&](auto* o) {
+    o->logits = logits.data();
+    o->logit_rows = 1;
+    o->logit_capacity = logits.size();
+  });
+  const std::vector<int32_t> unknown = {1, 1 << 30};
+  refuse("token 1", [&](auto* o) {
+    o->tokens = unknown.data();
+    o->token_count = unknown.size();
+  });
+  auto options = Sized<eid_sequence_options>();
+  options.tokens = tokens.data();
+  options.token_count = tokens.size();
+  Refused(eid_engine_read_sequence(nullptr, &options, &error_), EID_INVALID_ARGUMENT, "engine");
+}
+
 TEST_F(Misuse, NamesAreUtf8AndNotTooLong) {
   eid_archive* archive = OpenArchive(Path("archive"));
   const std::string long_name(300, 'n'), long_source(5000, 's');

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <string>
@@ -76,6 +77,30 @@ TEST_F(Interface, GreedyAnswersBeginWithTheLikeliestToken) {
   EXPECT_EQ(answer.reason, EID_STOP_LIMIT);
   EXPECT_EQ(answer.text, streamed);
   EXPECT_EQ(answer.text, SharedEngine().detokenize({static_cast<std::int32_t>(best)}));
+}
+
+TEST_F(Interface, ASequenceReadAtOnceHasTheLossesOfASession) {
+  std::vector<std::int32_t> tokens = SharedEngine().tokenize(Prose(600));
+  tokens.resize(96);
+  Session session(SharedEngine(), {.mode = EID_ATTENTION_FULL});
+  const std::vector<float> streamed = session.losses(tokens), last = session.logits();
+  const SequenceResult whole =
+      SharedEngine().read_sequence(tokens, {.mode = "full", .logit_rows = 1}, last.size());
+  ASSERT_EQ(whole.losses.size(), tokens.size());
+  ASSERT_EQ(whole.logits.size(), last.size());
+  EXPECT_TRUE(std::isnan(whole.losses[0]));
+  for (std::size_t i = 1; i < tokens.size(); ++i) {
+    EXPECT_NEAR(whole.losses[i], streamed[i], 1e-3) << i;
+  }
+  for (std::size_t i = 0; i < last.size(); ++i) EXPECT_NEAR(whole.logits[i], last[i], 1e-3);
+  // The first chunk has no memory; the second one has, or not.
+  const auto losses = [&](const std::string& mode) {
+    return SharedEngine().read_sequence(tokens, {.mode = mode, .chunk = 48}).losses;
+  };
+  const std::vector<float> paper = losses("paper"), alone = losses("paper-no-memory");
+  EXPECT_NEAR(paper[40], alone[40], 1e-4);
+  EXPECT_GT(std::abs(paper[80] - alone[80]), 1e-4);
+  EXPECT_EQ(losses("")[80], paper[80]);
 }
 
 TEST_F(Interface, ACallbackThatReturnsFalseStopsTheAnswer) {

@@ -201,6 +201,36 @@ EID_API eid_status eid_engine_tokenize(const eid_engine* engine, const char* tex
 EID_API eid_status eid_engine_detokenize(const eid_engine* engine, const int32_t* tokens,
                                          size_t count, eid_string** text, eid_error* error);
 
+typedef struct eid_sequence_options {
+  size_t struct_size;
+  /* How attention layers read it. "full", every token sees all before it; "window", the last
+   * `window`; "s2", shifted sparse attention in `groups`; "paper", Span-Expanded Attention as
+   * published, "paper-random" and "paper-no-memory", its controls. NULL: "paper". */
+  const char* mode;
+  const int32_t* tokens; /* required */
+  size_t token_count;
+  int chunk;        /* paper and its controls: tokens per chunk; 0: 4096 */
+  int block_tokens; /* paper: tokens per block of memory; 0: 32 */
+  int span_blocks;  /* paper: most blocks that a chunk sees beside itself; 0: 8 */
+  int one_choice;   /* paper; non-zero: one choice of blocks for all heads of a layer */
+  int groups;       /* s2; 0: 4 */
+  int window;       /* window: tokens, the reader itself among them; no sinks; 0: 4096 */
+  uint64_t seed;    /* paper-random: of the draws */
+  /* Results, each left out when NULL. */
+  float* losses;     /* room for `token_count`: the negative log-likelihood of each token, in nats,
+                      * given all before it; NaN for the first */
+  float* logits;     /* fp32, after each of the last `logit_rows` tokens, oldest first */
+  size_t logit_rows; /* at most `token_count` */
+  size_t logit_capacity; /* numbers there is room for: `logit_rows` times the vocabulary */
+} eid_sequence_options;
+
+/* Reads a whole sequence at once from a fresh state and keeps nothing: the published method and the
+ * baselines beside it, to be compared with what sessions do. In "paper" all
+ * tokens of a chunk choose its span together: a perplexity is a little too good for that. Memory
+ * grows linearly with the sequence, the number of layers has no part in it. */
+EID_API eid_status eid_engine_read_sequence(const eid_engine* engine,
+                                            const eid_sequence_options* options, eid_error* error);
+
 /* Reads a model file's header and tables, without loading weights: what `model info` prints. */
 EID_API eid_status eid_model_info(const char* path, eid_string** json, eid_error* error);
 

@@ -236,6 +236,23 @@ struct EngineOptions {
   std::string profile_path{};
 };
 
+// How read_sequence() reads: eidetic.h says what the modes and zeros mean.
+struct SequenceOptions {
+  std::string mode{};  // full, window, s2, paper, paper-random, paper-no-memory; empty: paper
+  int chunk = 0, block_tokens = 0, span_blocks = 0;
+  bool one_choice = false;
+  int groups = 0;
+  int window = 0;
+  std::uint64_t seed = 0;
+  bool losses = true;
+  std::size_t logit_rows = 0;
+};
+
+struct SequenceResult {
+  std::vector<float> losses{};  // [tokens], or empty: nats; NaN for the first token
+  std::vector<float> logits{};  // [logit_rows, vocabulary], oldest first
+};
+
 // A model's weights and tokenizer, loaded once, shared by any number of sessions.
 class Engine {
  public:
@@ -279,6 +296,38 @@ class Engine {
     return detail::text_from([&](eid_string** out, eid_error* error) {
       return eid_engine_detokenize(handle_.get(), tokens.data(), tokens.size(), out, error);
     });
+  }
+
+  // Reads a whole sequence at once from a fresh state: the published method and its baselines.
+  // `vocabulary` is needed for logits: info() tells it.
+  SequenceResult read_sequence(const std::vector<std::int32_t>& tokens,
+                               const SequenceOptions& options = {},
+                               std::size_t vocabulary = 0) const {
+    SequenceResult result;
+    auto o = detail::sized<eid_sequence_options>();
+    o.mode = detail::text_or_null(options.mode);
+    o.tokens = tokens.data();
+    o.token_count = tokens.size();
+    o.chunk = options.chunk;
+    o.block_tokens = options.block_tokens;
+    o.span_blocks = options.span_blocks;
+    o.one_choice = options.one_choice;
+    o.groups = options.groups;
+    o.window = options.window;
+    o.seed = options.seed;
+    if (options.losses) {
+      result.losses.resize(tokens.size());
+      o.losses = result.losses.data();
+    }
+    if (options.logit_rows > 0) {
+      result.logits.resize(options.logit_rows * vocabulary);
+      o.logits = result.logits.data();
+      o.logit_rows = options.logit_rows;
+      o.logit_capacity = result.logits.size();
+    }
+    auto error = detail::sized<eid_error>();
+    detail::check(eid_engine_read_sequence(handle_.get(), &o, &error), error);
+    return result;
   }
 
   eid_engine* get() const noexcept { return handle_.get(); }

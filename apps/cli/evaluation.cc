@@ -1,0 +1,118 @@
+#include "apps/cli/evaluation.h"
+
+#include <CLI/CLI.hpp>
+#include <filesystem>
+#include <set>
+
+#include "apps/cli/results_file.h"
+#include "apps/cli/text_file.h"
+
+namespace eidetic::cli {
+
+using nlohmann::json;
+
+void SequenceFlags::add(CLI::App& command) {
+  const auto option = [&](const char* name, int& value, const char* text) {
+    command.add_option(name, value, text)
+        ->check(CLI::Range(1, 1 << 24))
+        ->type_name("N")
+        ->group("Sequences");
+  };
+  option("--chunk", chunk, "Tokens of a chunk in mode paper and its controls; default: 4096");
+  option("--chunk-blocks", chunk_blocks, "Blocks of 32 tokens that a chunk recalls; default: 8");
+  option("--groups", groups, "Groups in mode s2; default: 4");
+}
+
+SequenceOptions SequenceFlags::options() const {
+  SequenceOptions options;
+  options.chunk = chunk;
+  options.span_blocks = chunk_blocks;
+  options.groups = groups;
+  return options;
+}
+
+void ReportFlags::add(CLI::App& command) {
+  json_given =
+      command
+          .add_option("--json", json_file, "Write JSON to FILE, or to standard output without one")
+          ->expected(0, 1)
+          ->type_name("[FILE]");
+  command.add_option("--markdown", markdown_file, "Write the tables as Markdown")
+      ->type_name("FILE");
+  CLI::Option* file =
+      command
+          .add_option(
+              "--results", results,
+              "Keep every result in this file; a run that was stopped goes on after its last")
+          ->type_name("FILE");
+  command.add_flag("--report-only", only, "Report what --results holds, and measure nothing")
+      ->needs(file);
+}
+
+bool ReportFlags::write(const json& report, const std::string& markdown) const {
+  if (!markdown_file.empty()) write_file(markdown_file, markdown);
+  if (json_given->count() == 0) return false;
+  if (json_file.empty()) {
+    print_json(report);
+    return true;
+  }
+  write_file(json_file, compact(report) + "\n");
+  return false;
+}
+
+void add_modes_flag(CLI::App& command, std::vector<std::string>& modes,
+                    const std::vector<std::string>& allowed, const std::string& text) {
+  command.add_option("--modes", modes, text)
+      ->delimiter(',')
+      ->check(CLI::IsMember(allowed))
+      ->type_name("NAME,...");
+}
+
+void check_each_once(const std::vector<std::string>& names, const std::string& option) {
+  std::set<std::string> seen;
+  for (const std::string& name : names) {
+    if (seen.insert(name).second) continue;
+    throw Error(EID_INVALID_ARGUMENT, "'" + name + "' is named twice in " + option,
+                "name each once");
+  }
+}
+
+json settings_of(const SessionOptions& o) {
+  return {o.window,       o.sinks,       o.segment,     o.span_blocks, o.candidate_blocks,
+          o.query_offset, o.word_places, o.span_layers, o.codec,       static_cast<int>(o.policy)};
+}
+
+json settings_of(const SequenceOptions& o) {
+  return {o.chunk, o.block_tokens, o.span_blocks, o.groups};
+}
+
+json settings_of(const Engine& engine) {
+  const json model = parse_json(engine.info());
+  return {{"fingerprint", model.value("fingerprint", "")},
+          {"profile", model.value("retrieval_profile", json::object()).value("hash", "")}};
+}
+
+std::vector<eval::NamedText> read_named_texts(const std::vector<std::string>& paths) {
+  std::vector<eval::NamedText> texts;
+  std::vector<std::string> names;
+  for (const std::string& path : paths) {
+    texts.push_back({std::filesystem::path(path).stem().string(), read_text_file(path)});
+    names.push_back(texts.back().name);
+  }
+  check_each_once(names, "--text");
+  return texts;
+}
+
+std::string markdown_table(const std::vector<std::vector<std::string>>& rows) {
+  std::string text;
+  for (std::size_t r = 0; r < rows.size(); ++r) {
+    for (const std::string& cell : rows[r]) text += "| " + cell + " ";
+    text += "|\n";
+    if (r > 0) continue;
+    for (std::size_t i = 0; i < rows[r].size(); ++i) text += "|---";
+    text += "|\n";
+  }
+  return text;
+}
+
+}  // namespace eidetic::cli

@@ -1,0 +1,57 @@
+// What the evaluations have in common: how they read, and where their results go.
+#ifndef EIDETIC_APPS_CLI_EVALUATION_H_
+#define EIDETIC_APPS_CLI_EVALUATION_H_
+
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "apps/cli/command.h"
+#include "apps/eval/perplexity.h"
+
+namespace CLI {
+class Option;
+}
+
+namespace eidetic::cli {
+
+// --chunk, --chunk-blocks, --groups: of the modes that read a sequence.
+struct SequenceFlags {
+  int chunk = 0, chunk_blocks = 0, groups = 0;
+
+  void add(CLI::App& command);
+  SequenceOptions options() const;
+};
+
+// --json [FILE], --markdown FILE, --results FILE, --report-only
+struct ReportFlags {
+  std::string json_file, markdown_file, results;
+  bool only = false;
+  CLI::Option* json_given = nullptr;
+
+  void add(CLI::App& command);
+  // Writes the files; true when nothing else is to be printed.
+  bool write(const nlohmann::json& report, const std::string& markdown) const;
+};
+
+// --modes NAME,... out of `allowed`
+void add_modes_flag(CLI::App& command, std::vector<std::string>& modes,
+                    const std::vector<std::string>& allowed, const std::string& text);
+// Throws when a name stands twice.
+void check_each_once(const std::vector<std::string>& names, const std::string& option);
+
+// What a session's result depends on, as a list: part of a results file's settings.
+nlohmann::json settings_of(const SessionOptions& options);
+nlohmann::json settings_of(const SequenceOptions& options);
+// Fingerprint and hash of the profile.
+nlohmann::json settings_of(const Engine& engine);
+
+// The files, by their names without folder and ending; refuses two of one name.
+std::vector<eval::NamedText> read_named_texts(const std::vector<std::string>& paths);
+
+// A Markdown table: headings, then rows.
+std::string markdown_table(const std::vector<std::vector<std::string>>& rows);
+
+}  // namespace eidetic::cli
+
+#endif  // EIDETIC_APPS_CLI_EVALUATION_H_
