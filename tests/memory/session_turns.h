@@ -61,6 +61,7 @@ inline std::string TestState(const Plan& plan) {
 
 inline TurnContent TestContent(const TurnPlan& turn) {
   TurnContent content;
+  if (turn.tokens == 0) return content;
   for (uint64_t i = 0; i < turn.tokens; ++i) {
     content.tokens.push_back(static_cast<int32_t>(turn.seed * 1000 + i));
   }
@@ -100,14 +101,16 @@ class TurnWriter {
     if (head.ok() && head->writes != 0) {
       EID_ASSIGN_OR_RETURN(writer.lineage_, archive->store().ResumeLineage(head->writes));
     } else {
-      const uint64_t begin = head.ok() ? head->path.back().blocks : 0;
+      const uint64_t begin = head.ok() && !head->path.empty() ? head->path.back().blocks : 0;
       EID_ASSIGN_OR_RETURN(writer.lineage_, archive->store().NewLineage(
                                                 SmallLayout(), "session/" + writer.name_, begin));
     }
     return writer;
   }
 
-  Result<TurnReceipt> Commit(const TurnPlan& turn) {
+  // `waiting`: it is the next one to be read again. `view`: of a collection it recalls from.
+  Result<TurnReceipt> Commit(const TurnPlan& turn, bool waiting = false,
+                             const CollectionView& view = {}) {
     Plan plan = plan_;
     plan.push_back(turn);
     const uint64_t tokens = PlanTokens(plan);
@@ -122,6 +125,8 @@ class TurnWriter {
     commit.name = turn.name;
     commit.time = static_cast<int64_t>(1000 * tokens);
     commit.content = TestContent(turn);
+    commit.waiting = waiting;
+    if (!view.collection.empty()) commit.content.views.front().collections.push_back(view);
     commit.window_begin = TestWindowBegin(tokens);
     commit.sinks = TestSinksAt(tokens);
     commit.replayable = turn.replayable;
