@@ -80,8 +80,9 @@ class ForgetTest : public ::testing::Test {
     EXPECT_TRUE(receipt.ok()) << testing::Explain(receipt.status());
     if (!receipt.ok()) return {};
     if (receipt->scan) {
-      for (const std::string& found : receipt->scan->found) ADD_FAILURE() << "found in " << found;
-      EXPECT_GT(receipt->scan->files, 3u);
+      for (const std::string& found : receipt->scan.value().found)
+        ADD_FAILURE() << "found in " << found;
+      EXPECT_GT(receipt->scan.value().files, 3u);
     }
     return std::move(receipt).value();
   }
@@ -138,7 +139,7 @@ TEST_F(ForgetTest, ADocumentIsGoneFromRecordsWordsAndFiles) {
   EXPECT_EQ(told.blocks, receipt.blocks);
   EXPECT_EQ(told.text_bytes, receipt.text_bytes);
   ASSERT_TRUE(receipt.scan);
-  EXPECT_GT(receipt.scan->samples, 300u);
+  EXPECT_GT(receipt.scan.value().samples, 300u);
 
   EXPECT_TRUE(archive->SearchWords("books", "tangerine", 3)->empty());
   EXPECT_FALSE(archive->FindDocument("books", "secret.txt")->has_value());
@@ -302,7 +303,7 @@ TEST_F(ForgetTest, ATurnGoesFromEveryForkThatSeesItAndLaterTurnsWait) {
   request.turn = 4;
   const ForgetReceipt receipt = Forget(archive.get(), request);
   EXPECT_EQ(receipt.turns, 1u);
-  EXPECT_EQ(receipt.text_bytes, std::string("said 4").size());
+  EXPECT_EQ(receipt.text_bytes, testing::TurnText(4).size());
   EXPECT_GT(receipt.blocks, 10u);
   EXPECT_GT(receipt.snapshots, 7u);
   ASSERT_EQ(receipt.sessions.size(), 2u);
@@ -441,8 +442,8 @@ TEST_F(ForgetTest, WhatIsStillSaidElsewhereIsNoFinding) {
   request.collection = "books";
   request.source = "a.txt";
   const ForgetReceipt receipt = Forget(archive.get(), request);
-  EXPECT_GT(receipt.scan->elsewhere, 50u);
-  EXPECT_LT(receipt.scan->elsewhere, receipt.scan->samples);  // token ids differ
+  EXPECT_GT(receipt.scan.value().elsewhere, 50u);
+  EXPECT_LT(receipt.scan.value().elsewhere, receipt.scan.value().samples);  // token ids differ
 }
 
 TEST_F(ForgetTest, TheSearchFindsWhatIsLeft) {
@@ -454,8 +455,8 @@ TEST_F(ForgetTest, TheSearchFindsWhatIsLeft) {
   request.source = "a.txt";
   request.verify_files = true;
   EID_ASSERT_RESULT(const ForgetReceipt receipt, archive->Forget(request));
-  ASSERT_FALSE(receipt.scan->clean());
-  EXPECT_NE(receipt.scan->found[0].find("left behind, byte"), std::string::npos);
+  ASSERT_FALSE(receipt.scan.value().clean());
+  EXPECT_NE(receipt.scan.value().found[0].find("left behind, byte"), std::string::npos);
 }
 
 TEST_F(ForgetTest, CompressedTextIsFoundInTables) {

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +27,8 @@ struct TurnPlan {
   uint64_t tokens = 0;
   std::string name;
   bool replayable = true;
+  bool waiting = false;  // to be read again
+  bool forgotten = false;
 };
 using Plan = std::vector<TurnPlan>;
 
@@ -32,6 +36,38 @@ inline uint64_t PlanTokens(const Plan& plan) {
   uint64_t tokens = 0;
   for (const TurnPlan& turn : plan) tokens += turn.tokens;
   return tokens;
+}
+
+// The turns that are read, and those that wait to be read again.
+inline Plan ReadTurns(const Plan& plan) {
+  Plan read;
+  std::copy_if(plan.begin(), plan.end(), std::back_inserter(read),
+               [](const TurnPlan& turn) { return !turn.waiting; });
+  return read;
+}
+
+inline Plan FirstTurns(const Plan& plan, uint64_t turns) {
+  return Plan(plan.begin(),
+              plan.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(turns, plan.size())));
+}
+
+// What is left of a session when the turns of these seeds are forgotten, all of which can be
+// replayed; empty: nothing.
+inline Plan WithoutTurns(Plan plan, const std::set<uint64_t>& seeds) {
+  bool behind = false;  // the first one
+  for (TurnPlan& turn : plan) {
+    if (!turn.forgotten && seeds.contains(turn.seed)) {
+      behind = true;
+      turn = {};
+      turn.forgotten = true;
+    }
+    turn.waiting |= behind;
+  }
+  if (!behind) return plan;
+  while (!plan.empty() && plan.back().waiting && plan.back().forgotten) plan.pop_back();
+  const bool nothing =
+      std::all_of(plan.begin(), plan.end(), [](const TurnPlan& turn) { return turn.forgotten; });
+  return nothing ? Plan() : plan;
 }
 
 // The seed of the turn that read the token at a position.
@@ -59,6 +95,13 @@ inline std::string TestState(const Plan& plan) {
          std::to_string(plan.back().seed) + std::string(3000, '#');
 }
 
+// Said in this turn alone.
+inline std::string TurnText(uint64_t seed) {
+  std::string digits = std::to_string(seed);
+  digits.insert(0, 8 - std::min<size_t>(8, digits.size()), '0');
+  return "turn " + digits + " said so";
+}
+
 inline TurnContent TestContent(const TurnPlan& turn) {
   TurnContent content;
   if (turn.tokens == 0) return content;
@@ -70,8 +113,7 @@ inline TurnContent TestContent(const TurnPlan& turn) {
   const auto rest = static_cast<uint32_t>(turn.tokens % 8);
   if (whole > 0) content.passes.push_back({8, whole, true, 0});
   if (rest > 0) content.passes.push_back({1, rest, false, 0});
-  content.parts.push_back(
-      {"user", false, static_cast<uint32_t>(turn.tokens), "said " + std::to_string(turn.seed)});
+  content.parts.push_back({"user", false, static_cast<uint32_t>(turn.tokens), TurnText(turn.seed)});
   content.resume = "resume " + std::to_string(turn.seed);
   return content;
 }
@@ -140,6 +182,15 @@ class TurnWriter {
     plan_ = std::move(plan);
     return receipt;
   }
+  // All that waits to be read again.
+  Status ReadAgain(const Plan& plan) {
+    for (TurnPlan turn : plan) {
+      if (!turn.waiting) continue;
+      turn.waiting = false;
+      EID_RETURN_IF_ERROR(Commit(turn, /*waiting=*/true).status());
+    }
+    return {};
+  }
 
   const Plan& plan() const { return plan_; }
   // Tokens whose rows were written.
@@ -201,7 +252,7 @@ inline void ExpectSession(const Archive& archive, const std::string& name, const
         },
         entry.blocks));
   }
-  EXPECT_EQ(position, head.path.back().blocks);
+  EXPECT_EQ(position, head.path.empty() ? 0 : head.path.back().blocks);
 }
 
 // The turns of a session that have a snapshot.
