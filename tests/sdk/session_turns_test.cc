@@ -466,8 +466,7 @@ TEST_F(SessionTurnsTest, APinOfWhatASessionNeverReadIsDamage) {
   auto archive = OpenArchive();
   for (const char* name : {"diary", "stranger"}) {
     auto session = Must(Session::Create(engine, SmallWindow(name), archive));
-    CommittedTurn(session.get(), 1, name);
-    CommittedTurn(session.get(), 2, name);
+    for (int turn = 1; turn <= 4; ++turn) CommittedTurn(session.get(), turn, name);
   }
   const memory::TurnHeader turn = Must(archive->sessions().Turns("diary")).back();
   const memory::LineageId other = Must(archive->sessions().Find("stranger")).path.back().lineage;
