@@ -338,6 +338,13 @@ Status ArchiveImpl::WriteWithoutRange(const Forgetting& plan, RecordBatch batch)
   document.tokens = document.committed_tokens = lineage->position();
   document.committed_blocks = lineage->blocks_appended();
 
+  // Text keeps its length, so the map to the original is what it was.
+  EID_ASSIGN_OR_RETURN(TextMap map, MapOf(*plan.part));
+  const DocumentOrigin origin{document.format, document.original_bytes, std::move(map)};
+  document.format.clear();
+  document.original_bytes = 0;
+  document.map_hash.clear();
+  EID_RETURN_IF_ERROR(PutOrigin(origin, &document, &batch));
   batch.Delete(Family::kMeta, format::UnfinishedTextKey(document.id));
   const std::string key = format::DocumentKey(document.collection, document.source, document.id);
   batch.Put(Family::kMeta, key, format::EncodeDocument(key, document));
