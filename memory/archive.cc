@@ -1,6 +1,7 @@
 #include "memory/archive.h"
 
 #include <algorithm>
+#include <chrono>
 #include <unordered_set>
 #include <utility>
 
@@ -149,6 +150,7 @@ Result<std::shared_ptr<Archive>> ArchiveImpl::Make(std::shared_ptr<RecordStore> 
     EID_ASSIGN_OR_RETURN(archive->document_ids_,
                          IdCounter::Open(archive->records_.get(), format::Counter::kDocument, 1));
     EID_RETURN_IF_ERROR(archive->SweepOrphans());
+    archive->FinishForgetting();
   }
   return std::shared_ptr<Archive>(std::move(archive));
 }
@@ -320,6 +322,12 @@ Result<std::vector<CollectionRecord>> ArchiveImpl::Collections() const {
                                        return {};
                                      }));
   return collections;
+}
+
+int64_t ArchiveImpl::Now() const {
+  if (options_.clock) return options_.clock();
+  const auto now = std::chrono::system_clock::now().time_since_epoch();
+  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
 }
 
 void ArchiveImpl::CollectionChanged(const std::string& collection) {

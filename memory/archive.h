@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "memory/block_store.h"
+#include "memory/forget.h"
 #include "memory/representative_index.h"
 #include "memory/session_store.h"
 #include "memory/text_map.h"
@@ -103,6 +104,7 @@ struct ArchiveOptions {
   bool read_only = false;
   bool repair = false;  // a damaged log is no error: goes on without what it lost, for good
   uint64_t pool_bytes = 384u << 20;
+  std::function<int64_t()> clock;  // milliseconds since 1970, UTC; empty: the system's
 };
 
 // Writes one document. Commits make progress durable; Finish makes the document visible and, in the
@@ -164,6 +166,11 @@ class Archive {
   // How the document's text maps to its original; the identity for a text that is its original.
   virtual Result<TextMap> MapOf(const DocumentRecord& document) const = 0;
   virtual Status RemoveDocument(DocumentId document) = 0;
+  // Forgets for good: one durable batch, after which nothing finds it any more, and then the files
+  // are rid of its bytes. Killed between, the next opening does that. kNotFound when there is no
+  // such thing, kLocked while a document of it is being written. After a failed `verify_files` the
+  // receipt tells what was found where.
+  virtual Result<ForgetReceipt> Forget(const ForgetRequest& request) = 0;
   // Removes what interrupted ingests of a source left behind, but for those of the content
   // `content_hash`, which may be resumed, and those under way. Nothing when opened read-only.
   virtual Status RemoveUnfinished(const std::string& collection, const std::string& source,

@@ -109,6 +109,7 @@ Status ArchiveImpl::RemoveChanges(const DocumentRecord& document, RecordBatch* b
   batch->Delete(Family::kMeta,
                 format::DocumentKey(document.collection, document.source, document.id));
   batch->Delete(Family::kMeta, format::DocumentPointerKey(document.id));
+  batch->Delete(Family::kMeta, format::IngestedKey(document.id));
   return {};
 }
 

@@ -1,6 +1,7 @@
 // The archive's implementation, shared by its source files: archive.cc (opening, collections,
 // sessions, index), archive_documents.cc (documents and text), archive_origins.cc (what texts were
-// extracted from), archive_words.cc (search by words), document_writer.cc, verify.cc.
+// extracted from), archive_forget.cc (forgetting), archive_words.cc (search by words),
+// document_writer.cc, verify.cc.
 #ifndef EIDETIC_MEMORY_ARCHIVE_IMPL_H_
 #define EIDETIC_MEMORY_ARCHIVE_IMPL_H_
 
@@ -52,6 +53,7 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   Status UpdateOrigin(DocumentId document, const DocumentOrigin& origin) override;
   Result<TextMap> MapOf(const DocumentRecord& document) const override;
   Status RemoveDocument(DocumentId document) override;
+  Result<ForgetReceipt> Forget(const ForgetRequest& request) override;
   Status RemoveUnfinished(const std::string& collection, const std::string& source,
                           const std::string& content_hash) override;
   Result<std::optional<DocumentRecord>> DocumentOfLineage(LineageId lineage) const override;
@@ -120,6 +122,25 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
                                                           const DocumentOrigin& origin,
                                                           DocumentRecord* document);
   void CollectionChanged(const std::string& collection);
+  int64_t Now() const;
+
+  // archive_forget.cc
+  struct Forgetting;
+  Status SelectDocuments(const ForgetRequest& request, Forgetting* plan) const;
+  Status CheckNotWritten(const Forgetting& plan);
+  Status TellDocument(const DocumentRecord& document, Forgetting* plan) const;
+  Status TellRange(const DocumentRecord& document, Forgetting* plan) const;
+  Status TellSeen(Forgetting* plan) const;
+  // Writes `document` anew without the blocks and bytes of the plan's range, and with it `batch`.
+  Status WriteWithoutRange(const Forgetting& plan, RecordBatch batch);
+  Status WriteText(DocumentId document, std::string_view text);
+  Status CopyBlocks(const Forgetting& plan, LineageWriter* to) const;
+  void AfterForgetting(const Forgetting& plan);
+  // Rids the files of what was forgotten, and then takes the mark away that says that this is due.
+  Status PurgeForgotten(const std::vector<KeyRange>& ranges);
+  // What an earlier process was killed before.
+  void FinishForgetting();
+  Status VerifyForgotten(ForgottenBytes samples, FileScan* scan) const;
 
   // The word index's file follows after documents came or went; it is a cache: a failure leaves it
   // to the next search. `known` (may be null) are the ranges of one lineage, which spares reading

@@ -101,6 +101,9 @@ class DocumentWriterImpl final : public DocumentWriter {
       }
       batch.DeleteRange(Family::kSessions, state, format::PrefixEnd(state));
       PutDocument(finished, &batch);
+      const std::string ingested = format::IngestedKey(document_.id);
+      batch.Put(Family::kMeta, ingested,
+                format::EncodeNumber(ingested, static_cast<uint64_t>(archive_->Now())));
       EID_RETURN_IF_ERROR(lineage_->Commit(std::move(batch)));
       document_ = finished;
     }

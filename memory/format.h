@@ -47,13 +47,15 @@ inline constexpr size_t kStoreIdBytes = 16;
 // First byte of a key in `meta`.
 enum class MetaTag : char {
   kFormat = 'F',
-  kCounter = 'N',        // + counter
-  kCollection = 'C',     // + name
-  kDocument = 'D',       // + collection, 0, source, 0, document
-  kDocumentKey = 'I',    // + document: the key of its document record
-  kLineage = 'L',        // + lineage
-  kUncommitted = 'U',    // + lineage: it may have blocks past its committed length
-  kUnfinishedText = 'T'  // + document: its text may be there without a document record
+  kCounter = 'N',         // + counter
+  kCollection = 'C',      // + name
+  kDocument = 'D',        // + collection, 0, source, 0, document
+  kDocumentKey = 'I',     // + document: the key of its document record
+  kLineage = 'L',         // + lineage
+  kUncommitted = 'U',     // + lineage: it may have blocks past its committed length
+  kUnfinishedText = 'T',  // + document: its text may be there without a document record
+  kIngested = 'A',        // + document: when it was finished
+  kPurge = 'P'            // something was forgotten, and its bytes may still be in the files
 };
 // First byte of a key in `sessions`.
 enum class SessionTag : char {
@@ -64,6 +66,7 @@ enum class SessionTag : char {
   kHead = 'H',      // + name
   kSnapshot = 'P',  // + lineage, turn, chunk
   kTurn = 'T',      // + lineage, turn
+  kWaiting = 'Q',   // + name, 0, turn
   kRows = 'W'       // + lineage, position
 };
 enum class Counter : uint8_t { kBlock = 1, kLineage = 2, kDocument = 3 };
@@ -81,6 +84,8 @@ std::string DocumentPointerKey(DocumentId document);
 std::string LineageKey(LineageId lineage);
 std::string UncommittedKey(LineageId lineage);
 std::string UnfinishedTextKey(DocumentId document);
+std::string IngestedKey(DocumentId document);
+std::string PurgeKey();
 std::string PayloadRecordKey(const PayloadKey& key);
 std::string EmbeddingKey(LineageId lineage, uint64_t position);
 std::string TextKey(DocumentId document, uint32_t chunk);
@@ -112,7 +117,7 @@ struct TextKeyParts {
   uint32_t chunk = 0;
 };
 Result<TextKeyParts> ParseTextKey(std::string_view key);
-// The id after the tag of kLineage, kUncommitted, kUnfinishedText and kDocumentKey keys.
+// The id after the tag of kLineage, kUncommitted, kUnfinishedText, kIngested and kDocumentKey keys.
 Result<uint64_t> ParseTaggedId(MetaTag tag, std::string_view key);
 // The name in the key of a session's chunk.
 Result<std::string> ParseSessionKey(std::string_view key);

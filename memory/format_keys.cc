@@ -69,6 +69,12 @@ std::string UncommittedKey(LineageId lineage) {
 std::string UnfinishedTextKey(DocumentId document) {
   return TaggedId(MetaTag::kUnfinishedText, document);
 }
+std::string IngestedKey(DocumentId document) {
+  return TaggedId(MetaTag::kIngested, document);
+}
+std::string PurgeKey() {
+  return Tagged(MetaTag::kPurge);
+}
 
 std::string LineagePrefix(LineageId lineage) {
   std::string key;

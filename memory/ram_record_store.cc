@@ -5,6 +5,8 @@
 #include <shared_mutex>
 #include <utility>
 
+#include "memory/file_search.h"
+#include "memory/format.h"
 #include "memory/record_store.h"
 
 namespace eidetic::memory {
@@ -79,6 +81,19 @@ class RamRecordStore : public RecordStore {
 
   Status Compact() override { return {}; }
   Status Reclaim(Family, std::string_view, std::string_view) override { return {}; }
+  Status Purge(const std::vector<KeyRange>&) override { return {}; }
+
+  Status SearchFiles(const ForgottenBytes& samples, FileScan* scan) const override {
+    std::shared_lock lock(mutex_);
+    for (size_t family = 0; family < families_.size(); ++family) {
+      const std::string name = FamilyName(static_cast<Family>(family));
+      for (const auto& [key, value] : families_[family]) {
+        SearchBytes(samples, name + " key " + format::Printable(key), key, scan);
+        SearchBytes(samples, name + " record " + format::Printable(key), *value, scan);
+      }
+    }
+    return {};
+  }
 
  private:
   Result<std::string> Find(Family family, std::string_view key) const {

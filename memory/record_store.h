@@ -47,6 +47,15 @@ class RecordBatch {
   size_t bytes_ = 0;
 };
 
+// Records of begin <= key < end; an empty end: to the last.
+struct KeyRange {
+  Family family = Family::kMeta;
+  std::string begin, end;
+};
+
+class ForgottenBytes;
+struct FileScan;
+
 // Thread-safe: any number of readers beside one writer.
 class RecordStore {
  public:
@@ -75,6 +84,13 @@ class RecordStore {
   virtual Status Compact() = 0;
   // The records of begin <= key < end were deleted or overwritten: gives their space back now.
   virtual Status Reclaim(Family family, std::string_view begin, std::string_view end) = 0;
+  // Rids the files of what was deleted or overwritten in these ranges: tables are written anew,
+  // values in files of their own too, and the log begins anew. No ranges: everywhere. What somebody
+  // is just scanning stays until that ends.
+  virtual Status Purge(const std::vector<KeyRange>& ranges) = 0;
+  // Looks for samples in every file below the store's folder, tables and logs read both as they are
+  // and record by record; in RAM, in every record.
+  virtual Status SearchFiles(const ForgottenBytes& samples, FileScan* scan) const = 0;
 };
 
 std::unique_ptr<RecordStore> NewRamRecordStore();

@@ -18,6 +18,7 @@
 #include <optional>
 #include <utility>
 
+#include "memory/file_search.h"
 #include "memory/format.h"
 #include "memory/record_store.h"
 #include "memory/write_log.h"
@@ -213,6 +214,37 @@ class RocksRecordStore : public RecordStore {
     const rocksdb::Slice first = ToSlice(begin);
     const rocksdb::Slice last = ToSlice(end);
     return Merge(family, &first, end.empty() ? nullptr : &last);
+  }
+
+  Status Purge(const std::vector<KeyRange>& ranges) override {
+    if (options_.read_only) return ReadOnlyWrite()(options_.path);
+    // The log of before is needed no more, and goes.
+    EID_RETURN_IF_ERROR(FromRocks(db_->Flush(rocksdb::FlushOptions(), database_.handles),
+                                  "writing out the log", options_.path));
+    rocksdb::CompactRangeOptions options;
+    options.exclusive_manual_compaction = false;
+    options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
+    options.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
+    options.blob_garbage_collection_age_cutoff = 1.0;
+    std::vector<KeyRange> all;
+    if (ranges.empty()) {
+      for (Family family : kFamilies) all.push_back({family, {}, {}});
+    }
+    for (const KeyRange& range : ranges.empty() ? all : ranges) {
+      const rocksdb::Slice begin = ToSlice(range.begin), end = ToSlice(range.end);
+      EID_RETURN_IF_ERROR(FromRocks(
+          db_->CompactRange(options, Handle(range.family), range.begin.empty() ? nullptr : &begin,
+                            range.end.empty() ? nullptr : &end),
+          std::string("rewriting ") + FamilyName(range.family), options_.path));
+    }
+    // Files that nobody needs go now, not when the next merge ends.
+    EID_RETURN_IF_ERROR(
+        FromRocks(db_->DisableFileDeletions(), "removing old files", options_.path));
+    return FromRocks(db_->EnableFileDeletions(/*force=*/true), "removing old files", options_.path);
+  }
+
+  Status SearchFiles(const ForgottenBytes& samples, FileScan* scan) const override {
+    return SearchFolder(samples, options_.path, scan);
   }
 
  private:

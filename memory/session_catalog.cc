@@ -33,10 +33,23 @@ Result<SessionCatalog> SessionCatalog::Load(const RecordStore& records) {
     }
     return {};
   };
+  const auto visit_waiting = [&](std::string_view key, std::string_view value) -> Status {
+    Result<WaitingTurn> turn = format::DecodeWaiting(key, value);
+    if (!turn.ok()) {
+      if (catalog.damage.ok()) catalog.damage = turn.status();
+      return {};
+    }
+    EID_ASSIGN_OR_RETURN(const std::string name, format::ParseWaitingKey(key));
+    turn->content = {};
+    const TurnNumber number = turn->turn;
+    catalog.waiting[name].emplace(number, std::move(turn).value());
+    return {};
+  };
   // Bytes that cannot be read at all end the scan: like a record that is damaged, they hide what
   // comes behind them.
   for (const Status& status :
-       {scan(format::SessionTag::kHead, visit_head), scan(format::SessionTag::kTurn, visit_turn)}) {
+       {scan(format::SessionTag::kHead, visit_head), scan(format::SessionTag::kTurn, visit_turn),
+        scan(format::SessionTag::kWaiting, visit_waiting)}) {
     if (!status.ok() && status.code() != Code::kCorruption) return status;
     if (!status.ok() && catalog.damage.ok()) catalog.damage = status;
   }
@@ -64,6 +77,17 @@ Result<const TurnHeader*> SessionCatalog::Find(const SessionHead& session, TurnN
                 "session " + session.name + ": the record of turn " + std::to_string(turn) +
                     " (lineage " + std::to_string(lineage) + ") is missing or damaged",
                 "run `eidetic memory verify`, and restore the archive from a backup");
+}
+
+std::map<LineageId, TurnNumber> SessionCatalog::SeenTurns() const {
+  std::map<LineageId, TurnNumber> seen;
+  for (const auto& [name, head] : heads) {
+    for (const PathEntry& entry : head.path) {
+      TurnNumber& turn = seen[entry.lineage];
+      turn = std::max(turn, entry.last_turn);
+    }
+  }
+  return seen;
 }
 
 LineageId LineageOfTurn(const std::vector<PathEntry>& path, TurnNumber turn) {

@@ -13,6 +13,8 @@ namespace eidetic::memory {
 struct SessionCatalog {
   std::map<std::string, SessionHead> heads;
   std::map<LineageId, std::map<TurnNumber, TurnHeader>> turns;
+  // Turns that wait to be read again, by session, without what they read.
+  std::map<std::string, std::map<TurnNumber, WaitingTurn>> waiting;
   // Of the first session whose record is damaged: what it sees is not known. Damaged turns are only
   // left out.
   Status damage;
@@ -23,6 +25,8 @@ struct SessionCatalog {
   const TurnHeader* Find(LineageId lineage, TurnNumber turn) const;
   // kNotFound when the session has no such turn, kCorruption when its record is missing.
   Result<const TurnHeader*> Find(const SessionHead& session, TurnNumber turn) const;
+  // The last turn of each lineage that some session sees.
+  std::map<LineageId, TurnNumber> SeenTurns() const;
 };
 
 // The lineage of a path that holds a turn of 1..the last one.

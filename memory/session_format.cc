@@ -11,6 +11,8 @@ namespace eidetic::memory::format {
 namespace {
 
 constexpr uint8_t kReplayable = 1;  // flags of a turn
+constexpr uint8_t kForgotten = 2;
+constexpr size_t kNumberBytes = sizeof(TurnNumber);
 
 std::string TaggedPair(SessionTag tag, uint64_t first, uint64_t second) {
   std::string key(1, static_cast<char>(tag));
@@ -118,6 +120,16 @@ std::string SnapshotPrefix(LineageId lineage, TurnNumber turn) {
 std::string RowsKey(LineageId lineage, uint64_t position) {
   return TaggedPair(SessionTag::kRows, lineage, position);
 }
+std::string WaitingPrefix(std::string_view name) {
+  std::string key = TagPrefix(SessionTag::kWaiting).append(name);
+  key.push_back('\0');
+  return key;
+}
+std::string WaitingKey(std::string_view name, TurnNumber turn) {
+  std::string key = WaitingPrefix(name);
+  ByteWriter(&key).Big(turn);
+  return key;
+}
 std::string LineageEnd(std::string key) {
   key.resize(1 + sizeof(LineageId));
   return PrefixEnd(std::move(key));
@@ -142,6 +154,16 @@ Result<std::string> ParseHeadKey(std::string_view key) {
                   "a record has the key " + Printable(key) + ", which is no session's");
   }
   return std::string(key.substr(1));
+}
+
+Result<std::string> ParseWaitingKey(std::string_view key) {
+  const size_t end = key.find('\0');
+  if (key.size() < 2 || key[0] != static_cast<char>(SessionTag::kWaiting) || end == key.npos ||
+      end < 2 || end > 1 + kMaxNameBytes || key.size() != end + 1 + kNumberBytes) {
+    return Status(Code::kCorruption,
+                  "a record has the key " + Printable(key) + ", which is no waiting turn's");
+  }
+  return std::string(key.substr(1, end - 1));
 }
 
 std::string EncodeHead(std::string_view key, const SessionHead& head) {
@@ -181,7 +203,8 @@ Result<SessionHead> DecodeHead(std::string_view key, std::string_view value) {
 }
 
 std::string EncodeTurn(std::string_view key, const TurnHeader& turn) {
-  std::string value = Begin(80 + turn.name.size());
+  const bool again = turn.forgotten || turn.first != TurnId();
+  std::string value = Begin(96 + turn.name.size(), again ? kTurnOriginVersion : kRecordVersion);
   ByteWriter writer(&value);
   writer.ShortString(turn.name);
   writer.Little(turn.time);
@@ -189,14 +212,21 @@ std::string EncodeTurn(std::string_view key, const TurnHeader& turn) {
                           turn.window_begin, turn.sinks}) {
     writer.Little(number);
   }
-  writer.Little(turn.replayable ? kReplayable : uint8_t{0});
+  const int flags = (turn.replayable ? kReplayable : 0) | (turn.forgotten ? kForgotten : 0);
+  writer.Little(static_cast<uint8_t>(flags));
   writer.Little(turn.snapshot_chunks);
+  if (again) {
+    writer.Little(turn.first.first);
+    writer.Little(turn.first.second);
+  }
   return Seal(key, std::move(value));
 }
 
 Result<TurnHeader> DecodeTurn(std::string_view key, std::string_view value) {
-  EID_ASSIGN_OR_RETURN(std::string_view body, Body(key, value));
+  uint8_t version = 0;
+  EID_ASSIGN_OR_RETURN(std::string_view body, Body(key, value, kTurnOriginVersion, &version));
   EID_ASSIGN_OR_RETURN(const TurnKeyParts parts, ParseTurnKey(key));
+  const bool again = version == kTurnOriginVersion;
   TurnHeader turn;
   turn.lineage = parts.lineage;
   turn.turn = parts.number;
@@ -206,14 +236,18 @@ Result<TurnHeader> DecodeTurn(std::string_view key, std::string_view value) {
       !reader.Little(&turn.token_begin) || !reader.Little(&turn.token_end) ||
       !reader.Little(&turn.blocks) || !reader.Little(&turn.block_count) ||
       !reader.Little(&turn.window_begin) || !reader.Little(&turn.sinks) || !reader.Little(&flags) ||
-      flags > kReplayable || !reader.Little(&turn.snapshot_chunks) || !reader.done() ||
-      turn.turn == 0 || turn.token_begin > turn.token_end || turn.blocks > turn.token_end ||
-      turn.block_count > turn.blocks || turn.window_begin > turn.token_end ||
-      turn.sinks > turn.token_end || turn.token_end - turn.token_begin > kMaxTurnTokens ||
+      flags > (again ? kReplayable | kForgotten : kReplayable) ||
+      !reader.Little(&turn.snapshot_chunks) ||
+      (again && (!reader.Little(&turn.first.first) || !reader.Little(&turn.first.second))) ||
+      !reader.done() || turn.turn == 0 || turn.token_begin > turn.token_end ||
+      turn.blocks > turn.token_end || turn.block_count > turn.blocks ||
+      turn.window_begin > turn.token_end || turn.sinks > turn.token_end ||
+      turn.token_end - turn.token_begin > kMaxTurnTokens ||
       turn.snapshot_chunks > kMaxBlobBytes / kBlobChunkBytes) {
     return Refuse(key, "this is no valid record of a turn");
   }
-  turn.replayable = flags == kReplayable;
+  turn.replayable = (flags & kReplayable) != 0;
+  turn.forgotten = (flags & kForgotten) != 0;
   return turn;
 }
 
@@ -306,6 +340,41 @@ Status CheckContent(const TurnContent& content) {
                       " in its parts");
   }
   return {};
+}
+
+// The content stands as in a record of its own, checksum and all.
+std::string EncodeWaiting(std::string_view key, const WaitingTurn& turn) {
+  std::string value = Begin(128 + turn.content.tokens.size() * 10);
+  ByteWriter writer(&value);
+  writer.ShortString(turn.name);
+  writer.Little(turn.time);
+  writer.Little(static_cast<uint8_t>(turn.forgotten ? 1 : 0));
+  writer.Little(turn.first.first);
+  writer.Little(turn.first.second);
+  WriteLong(EncodeContent(key, turn.content), &writer);
+  return Seal(key, std::move(value));
+}
+
+Result<WaitingTurn> DecodeWaiting(std::string_view key, std::string_view value) {
+  EID_ASSIGN_OR_RETURN(std::string_view body, Body(key, value));
+  EID_RETURN_IF_ERROR(ParseWaitingKey(key).status());
+  ByteReader number(key.substr(key.size() - kNumberBytes));
+  ByteReader reader(body);
+  WaitingTurn turn;
+  uint8_t forgotten = 0;
+  std::string content;
+  if (!number.Big(&turn.turn) || turn.turn == 0 ||
+      !reader.ShortString(kMaxTurnNameBytes, &turn.name) || !ReadTime(&reader, &turn.time) ||
+      !reader.Little(&forgotten) || forgotten > 1 || !reader.Little(&turn.first.first) ||
+      !reader.Little(&turn.first.second) || !ReadLong(&reader, &content) || !reader.done()) {
+    return Refuse(key, "this is no valid record of a waiting turn");
+  }
+  turn.forgotten = forgotten == 1;
+  EID_ASSIGN_OR_RETURN(turn.content, DecodeContent(key, content));
+  if (turn.forgotten && (!turn.content.tokens.empty() || !turn.content.parts.empty())) {
+    return Refuse(key, "a forgotten turn holds something");
+  }
+  return turn;
 }
 
 std::string EncodeRows(std::string_view key, const WindowRows& rows) {

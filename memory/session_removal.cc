@@ -12,18 +12,6 @@
 namespace eidetic::memory {
 namespace {
 
-// The last turn of each lineage that some session sees.
-std::map<LineageId, TurnNumber> SeenTurns(const SessionCatalog& catalog) {
-  std::map<LineageId, TurnNumber> seen;
-  for (const auto& [name, head] : catalog.heads) {
-    for (const PathEntry& entry : head.path) {
-      TurnNumber& turn = seen[entry.lineage];
-      turn = std::max(turn, entry.last_turn);
-    }
-  }
-  return seen;
-}
-
 void RemoveRange(std::string begin, RecordBatch* batch) {
   std::string end = format::LineageEnd(begin);
   batch->DeleteRange(Family::kSessions, std::move(begin), std::move(end));
@@ -35,6 +23,11 @@ void RemoveTurnsFrom(LineageId lineage, TurnNumber turn, uint64_t tokens, Record
   RemoveRange(format::ContentKey(lineage, turn), batch);
   RemoveRange(format::SnapshotPrefix(lineage, turn), batch);
   RemoveRange(format::RowsKey(lineage, tokens), batch);
+}
+
+void RemoveWaiting(const std::string& name, RecordBatch* batch) {
+  const std::string prefix = format::WaitingPrefix(name);
+  batch->DeleteRange(Family::kSessions, prefix, format::PrefixEnd(prefix));
 }
 
 // Whether something that was recalled in this turn is gone.
@@ -60,7 +53,7 @@ Result<std::vector<LineageId>> SessionStore::SeenLineages() const {
   EID_ASSIGN_OR_RETURN(const SessionCatalog* catalog, Current());
   EID_RETURN_IF_ERROR(catalog->damage);
   std::vector<LineageId> lineages;
-  for (const auto& [lineage, turn] : SeenTurns(*catalog)) lineages.push_back(lineage);
+  for (const auto& [lineage, turn] : catalog->SeenTurns()) lineages.push_back(lineage);
   return lineages;
 }
 
@@ -96,12 +89,28 @@ Status SessionStore::CheckReachable(const SessionCatalog& catalog,
   return {};
 }
 
+Result<TurnNumber> SessionStore::LastReachable(const SessionCatalog& catalog,
+                                               const SessionHead& head, TurnNumber turn) const {
+  TurnNumber last = turn;
+  for (TurnNumber number = turn; number > 0; --number) {
+    EID_ASSIGN_OR_RETURN(const TurnHeader* one, catalog.Find(head, number));
+    if (one->has_snapshot()) break;
+    EID_ASSIGN_OR_RETURN(const TurnContent content, Content(*one));
+    if (!one->replayable || !CheckViews(content, documents_).ok()) last = number - 1;
+  }
+  return last;
+}
+
 Status SessionStore::Fork(const std::string& from, TurnNumber turn, const std::string& to,
                           int64_t time) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_RETURN_IF_ERROR(CheckName("session", to, format::kMaxNameBytes));
   std::lock_guard lock(mutex_);
   EID_ASSIGN_OR_RETURN(SessionCatalog * catalog, Current());
+  if (const auto waits = catalog->waiting.find(from);
+      waits != catalog->waiting.end() && waits->second.contains(turn)) {
+    EID_RETURN_IF_ERROR(CheckNoneWaiting(*catalog, from));
+  }
   EID_ASSIGN_OR_RETURN(SessionHead head, CutHead(*catalog, from, turn));
   EID_RETURN_IF_ERROR(CheckReachable(*catalog, head));
   const std::string key = format::HeadKey(to);
@@ -129,31 +138,45 @@ Status SessionStore::Rewind(const std::string& name, TurnNumber turn, int64_t ti
   std::lock_guard lock(mutex_);
   EID_ASSIGN_OR_RETURN(SessionCatalog * catalog, Current());
   EID_RETURN_IF_ERROR(catalog->damage);
+  const auto waits = catalog->waiting.find(name);
+  if (waits != catalog->waiting.end() && waits->second.contains(turn)) {
+    EID_RETURN_IF_ERROR(CheckNoneWaiting(*catalog, name));
+  }
   EID_ASSIGN_OR_RETURN(SessionHead head, CutHead(*catalog, name, turn));
-  if (turn == catalog->heads.at(name).turns()) return {};
+  const bool is_last = turn == catalog->heads.at(name).turns();
+  if (is_last && waits == catalog->waiting.end()) return {};
+  if (is_last) head.writes = catalog->heads.at(name).writes;
   EID_RETURN_IF_ERROR(CheckReachable(*catalog, head));
   head.changed = time;
   SessionCatalog after = *catalog;
   after.heads[name] = head;
+  after.waiting.erase(name);
   RecordBatch batch;
+  RemoveWaiting(name, &batch);
   const std::string key = format::HeadKey(name);
   batch.Put(Family::kSessions, key, format::EncodeHead(key, head));
   return RemoveUnseen(RootOf(head), std::move(after), std::move(batch));
 }
 
 // A session as Archive::CommitSession saved it: nobody but it sees its lineages.
-Status SessionStore::RemoveSaved(const std::string& name) {
+Status SessionStore::AddSaved(const std::string& name, RecordBatch* batch,
+                              std::vector<LineageId>* removed) const {
   const std::string prefix = format::SessionPrefix(name);
-  RecordBatch batch;
-  batch.DeleteRange(Family::kSessions, prefix, format::PrefixEnd(prefix));
+  batch->DeleteRange(Family::kSessions, prefix, format::PrefixEnd(prefix));
   EID_ASSIGN_OR_RETURN(const std::vector<LineageRecord> lineages, blocks_->Lineages());
-  const std::map<LineageId, TurnNumber> seen = SeenTurns(*catalog_);
-  std::vector<LineageId> removed;
+  const std::map<LineageId, TurnNumber> seen = catalog_->SeenTurns();
   for (const LineageRecord& lineage : lineages) {
     if (lineage.owner != SessionOwner(name) || seen.contains(lineage.id)) continue;
-    EID_RETURN_IF_ERROR(blocks_->RemoveLineage(lineage.id, &batch));
-    removed.push_back(lineage.id);
+    EID_RETURN_IF_ERROR(blocks_->RemoveLineage(lineage.id, batch));
+    removed->push_back(lineage.id);
   }
+  return {};
+}
+
+Status SessionStore::RemoveSaved(const std::string& name) {
+  RecordBatch batch;
+  std::vector<LineageId> removed;
+  EID_RETURN_IF_ERROR(AddSaved(name, &batch, &removed));
   EID_RETURN_IF_ERROR(records_->Write(batch, true));
   for (LineageId lineage : removed) blocks_->ForgetPooled(lineage);
   return {};
@@ -167,6 +190,7 @@ Status SessionStore::Remove(const std::string& name) {
   const Result<SessionHead> found = FindHead(*catalog, name);
   RecordBatch batch;
   batch.Delete(Family::kSessions, format::HeadKey(name));
+  RemoveWaiting(name, &batch);
   if (!found.ok()) {
     if (found.status().code() == Code::kNotFound && catalog->damage.ok() &&
         records_->Get(Family::kSessions, format::BlobKey(format::SessionPrefix(name), 0)).ok()) {
@@ -181,41 +205,63 @@ Status SessionStore::Remove(const std::string& name) {
   EID_RETURN_IF_ERROR(catalog->damage);
   SessionCatalog after = *catalog;
   after.heads.erase(name);
+  after.waiting.erase(name);
   return RemoveUnseen(RootOf(*found), std::move(after), std::move(batch));
 }
 
-Status SessionStore::RemoveUnseen(LineageId root, SessionCatalog after, RecordBatch batch) {
-  const std::map<LineageId, TurnNumber> seen_before = SeenTurns(*catalog_);
-  const std::map<LineageId, TurnNumber> seen = SeenTurns(after);
-  std::vector<LineageId> shortened;
+Status SessionStore::CheckNoneWaiting(const SessionCatalog& catalog,
+                                      const std::string& name) const {
+  const auto waiting = catalog.waiting.find(name);
+  if (waiting == catalog.waiting.end()) return {};
+  return Status(Code::kInvalidArgument,
+                std::to_string(waiting->second.size()) + " turns of session " + name +
+                    " wait to be read again, since something before them was forgotten",
+                "open the session and save it first: `eidetic generate --session` does");
+}
+
+Status SessionStore::AddUnseen(const std::set<LineageId>& roots, SessionCatalog* after,
+                               RecordBatch* batch, std::vector<LineageId>* shortened) const {
+  const std::map<LineageId, TurnNumber> seen_before = catalog_->SeenTurns();
+  const std::map<LineageId, TurnNumber> seen = after->SeenTurns();
   // What snapshots need so far, of lineages that stay.
-  auto present = RowsOfSnapshots(*catalog_, root, PresentSnapshots(*catalog_, root));
+  std::map<LineageId, std::map<LineageId, std::vector<RowRange>>> present;
+  for (const LineageId root : roots) {
+    present[root] = RowsOfSnapshots(*catalog_, root, PresentSnapshots(*catalog_, root));
+  }
   for (const auto& [lineage, last] : seen_before) {
     const auto now = seen.find(lineage);
     if (now != seen.end() && now->second == last) continue;
-    shortened.push_back(lineage);
+    shortened->push_back(lineage);
     if (now == seen.end()) {
-      EID_RETURN_IF_ERROR(blocks_->RemoveLineage(lineage, &batch));
-      RemoveTurns(lineage, &batch);
-      after.turns.erase(lineage);
-      present.erase(lineage);
+      EID_RETURN_IF_ERROR(blocks_->RemoveLineage(lineage, batch));
+      RemoveTurns(lineage, batch);
+      after->turns.erase(lineage);
+      for (auto& [root, rows] : present) rows.erase(lineage);
       continue;
     }
-    const TurnHeader* end = after.Find(lineage, now->second);
+    const TurnHeader* end = after->Find(lineage, now->second);
     if (end == nullptr) {
       return Status(Code::kCorruption,
                     "the record of turn " + std::to_string(now->second) + " of lineage " +
                         std::to_string(lineage) + " is missing or damaged",
                     "run `eidetic memory verify`, and restore the archive from a backup");
     }
-    EID_RETURN_IF_ERROR(blocks_->TruncateLineage(lineage, end->blocks, end->block_count, &batch));
-    RemoveTurnsFrom(lineage, end->turn + 1, end->token_end, &batch);
-    auto& turns = after.turns[lineage];
+    EID_RETURN_IF_ERROR(blocks_->TruncateLineage(lineage, end->blocks, end->block_count, batch));
+    RemoveTurnsFrom(lineage, end->turn + 1, end->token_end, batch);
+    auto& turns = after->turns[lineage];
     turns.erase(turns.upper_bound(end->turn), turns.end());
   }
-  for (TurnHeader& turn : DropSnapshots(after, root, present, &batch)) {
-    after.turns[turn.lineage][turn.turn] = std::move(turn);
+  for (const LineageId root : roots) {
+    for (TurnHeader& turn : DropSnapshots(*after, root, present[root], batch)) {
+      after->turns[turn.lineage][turn.turn] = std::move(turn);
+    }
   }
+  return {};
+}
+
+Status SessionStore::RemoveUnseen(LineageId root, SessionCatalog after, RecordBatch batch) {
+  std::vector<LineageId> shortened;
+  EID_RETURN_IF_ERROR(AddUnseen({root}, &after, &batch, &shortened));
   EID_RETURN_IF_ERROR(records_->Write(batch, true));
   *catalog_ = std::move(after);
   for (LineageId lineage : shortened) blocks_->ForgetPooled(lineage);

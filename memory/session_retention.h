@@ -9,8 +9,6 @@
 
 namespace eidetic::memory {
 
-using TurnId = std::pair<LineageId, TurnNumber>;
-
 // Sessions that share a lineage share their first one, the root: no others need be looked at.
 LineageId RootOf(const SessionHead& session);
 

@@ -160,6 +160,20 @@ Result<std::vector<TurnHeader>> SessionStore::Turns(const std::string& name) con
   return turns;
 }
 
+Result<std::vector<WaitingTurn>> SessionStore::Waiting(const std::string& name) const {
+  std::lock_guard lock(mutex_);
+  EID_ASSIGN_OR_RETURN(const SessionCatalog* catalog, Current());
+  EID_RETURN_IF_ERROR(FindHead(*catalog, name).status());
+  std::vector<WaitingTurn> turns;
+  const auto waiting = catalog->waiting.find(name);
+  if (waiting == catalog->waiting.end()) return turns;
+  for (const auto& [number, header] : waiting->second) {
+    EID_ASSIGN_OR_RETURN(WaitingTurn turn, ReadWaiting(name, number));
+    turns.push_back(std::move(turn));
+  }
+  return turns;
+}
+
 Result<TurnContent> SessionStore::Content(const TurnHeader& turn) const {
   const std::string key = format::ContentKey(turn.lineage, turn.turn);
   Result<std::string> value = records_->Get(Family::kSessions, key);
@@ -247,7 +261,12 @@ Result<TurnReceipt> SessionStore::CommitTurn(const std::string& name, LineageWri
     head.created = commit.time;
     head.settings = std::move(commit.settings);
   }
-  head.changed = commit.time;
+  const auto waits = catalog->waiting.find(name);
+  if (!commit.waiting) EID_RETURN_IF_ERROR(CheckNoneWaiting(*catalog, name));
+  if (commit.waiting && waits == catalog->waiting.end()) {
+    return Status(Code::kInvalidArgument, "session " + name + " has no turn to read again");
+  }
+  if (!commit.waiting) head.changed = commit.time;
   EID_RETURN_IF_ERROR(ExtendPath(*catalog, *lineage, &head));
 
   TurnReceipt receipt;
@@ -257,6 +276,19 @@ Result<TurnReceipt> SessionStore::CommitTurn(const std::string& name, LineageWri
   turn.turn = ++entry.last_turn;
   turn.name = std::move(commit.name);
   turn.time = commit.time;
+  if (commit.waiting) {
+    const WaitingTurn& read = waits->second.begin()->second;
+    if (read.turn != turn.turn) {
+      return Status(Code::kCorruption,
+                    "session " + name + " stands at turn " + std::to_string(turn.turn - 1) +
+                        ", and the first turn to read again is number " + std::to_string(read.turn),
+                    "run `eidetic memory verify`, and restore the archive from a backup");
+    }
+    turn.name = read.name;
+    turn.time = read.time;
+    turn.forgotten = read.forgotten;
+    turn.first = read.first;
+  }
   turn.token_begin = entry.tokens;
   turn.token_end = entry.tokens + commit.content.tokens.size();
   turn.blocks = lineage->position();
@@ -270,6 +302,9 @@ Result<TurnReceipt> SessionStore::CommitTurn(const std::string& name, LineageWri
   entry.blocks = turn.blocks;
 
   RecordBatch batch;
+  if (commit.waiting) {
+    batch.Delete(Family::kSessions, format::WaitingKey(name, turn.turn));
+  }
   Put(
       format::ContentKey(turn.lineage, turn.turn),
       [&](const std::string& key) { return format::EncodeContent(key, commit.content); }, &batch);
@@ -321,6 +356,10 @@ Result<TurnReceipt> SessionStore::CommitTurn(const std::string& name, LineageWri
     return written;
   }
   for (TurnHeader& one : dropped) catalog->turns[one.lineage][one.turn] = std::move(one);
+  if (commit.waiting) {
+    waits->second.erase(turn.turn);
+    if (waits->second.empty()) catalog->waiting.erase(waits);
+  }
   return receipt;
 }
 

@@ -12,6 +12,10 @@
 // window's own precision. Snapshots are kept of every session's last kSnapshotsKept turns, of named
 // turns, of turns at which a session was left or ends, and of turns that cannot be replayed. Other
 // turns are reached by reading their tokens again from the nearest snapshot before them.
+//
+// When a turn is forgotten, every session that saw it goes back to the turn before it, and the
+// later ones become *waiting* turns: only what they read is kept, until the session is opened and
+// reads them again, without the one that is gone (docs/decisions/070).
 #ifndef EIDETIC_MEMORY_SESSION_STORE_H_
 #define EIDETIC_MEMORY_SESSION_STORE_H_
 
@@ -19,8 +23,10 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <shared_mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "memory/block_store.h"
@@ -29,6 +35,7 @@
 namespace eidetic::memory {
 
 using TurnNumber = uint64_t;  // 1, 2, ... along a session; 0 is before the first
+using TurnId = std::pair<LineageId, TurnNumber>;
 
 inline constexpr TurnNumber kSnapshotsKept = 8;
 // Window rows are stored in pieces that end where a turn ends and at multiples of this position.
@@ -68,8 +75,12 @@ struct TurnHeader {
   uint64_t window_begin = 0, sinks = 0;
   bool replayable = true;
   uint32_t snapshot_chunks = 0;  // 0: there is no snapshot
+  bool forgotten = false;        // it keeps its number and its time, and holds nothing
+  // The turn as it was first read: forks that read it again each have one of their own.
+  TurnId first = {};  // {}: this one
 
   bool has_snapshot() const { return snapshot_chunks > 0; }
+  TurnId origin() const { return first == TurnId() ? TurnId(lineage, turn) : first; }
 };
 
 // What could be recalled while tokens were read.
@@ -106,6 +117,16 @@ struct TurnContent {
   std::string resume;           // the caller's: small state after the turn
 };
 
+// A turn that is to be read again.
+struct WaitingTurn {
+  TurnNumber turn = 0;
+  std::string name;
+  int64_t time = 0;
+  bool forgotten = false;  // then its content is empty
+  TurnId first = {};       // {}: a forgotten one
+  TurnContent content;
+};
+
 // Keys and values of tokens begin..end, opaque.
 using RowsOf = std::function<Result<std::string>(uint64_t begin, uint64_t end)>;
 struct WindowRows {
@@ -126,6 +147,8 @@ struct TurnCommit {
   uint64_t window_begin = 0;  // a multiple of kRowTokens, or the session's length
   uint64_t sinks = 0;         // likewise
   bool replayable = true;
+  // The first of the session's waiting turns: its name and time are those that it had.
+  bool waiting = false;
   std::string state;  // of the snapshot; not empty
   // Asked for what the snapshot needs of this turn's tokens; of all, when the turn before has none.
   RowsOf rows;
@@ -137,6 +160,9 @@ struct TurnReceipt {
 };
 
 struct SessionCatalog;
+class ForgottenBytes;
+struct ForgetRequest;
+struct ForgetReceipt;
 
 // Thread-safe. One thread at a time commits turns of one session, and nobody has it open while it
 // is rewound or removed: the caller sees to that.
@@ -158,6 +184,8 @@ class SessionStore {
   // All turns that the session sees, from the first.
   Result<std::vector<TurnHeader>> Turns(const std::string& name) const;
   Result<TurnContent> Content(const TurnHeader& turn) const;
+  // Turns that wait to be read again, after the last one of Turns().
+  Result<std::vector<WaitingTurn>> Waiting(const std::string& name) const;
   // Of a turn that has one, in `session`'s path. kCorruption names what is missing.
   Result<Snapshot> ReadSnapshot(const SessionHead& session, const TurnHeader& turn) const;
 
@@ -165,7 +193,8 @@ class SessionStore {
   // `lineage` was given, and with the removal of the snapshot that is no longer kept. `lineage` is
   // SessionHead::writes, or a new one that begins where the path's blocks end. A session that is
   // not there begins with it; the record of the same name, as Archive::CommitSession wrote it,
-  // goes.
+  // goes. While turns wait to be read again, the next one is the first of them
+  // (kInvalidArgument otherwise).
   Result<TurnReceipt> CommitTurn(const std::string& name, LineageWriter* lineage,
                                  TurnCommit commit);
   // Puts back the snapshot of a session's last turn, which was replayed; `rows`: all that it needs.
@@ -180,6 +209,15 @@ class SessionStore {
   Status Rewind(const std::string& name, TurnNumber turn, int64_t time);
   // Removes the session and everything of it that no other session sees.
   Status Remove(const std::string& name);
+  // Forgets the turns that a request names, in every session that sees them. `batch` has what else
+  // goes; all of it is one durable batch, which is written even when no turn is named. Nothing is
+  // written for a dry run. The lock of `removal` is held by the caller. Adds to the receipt, and to
+  // `samples` (may be null); gives the lineages that lost blocks.
+  Result<std::vector<LineageId>> Forget(const ForgetRequest& request, RecordBatch batch,
+                                        ForgetReceipt* receipt, ForgottenBytes* samples);
+  // For every session the first turn that could recall one of these lineages of a collection.
+  Result<std::vector<std::pair<std::string, TurnNumber>>> RecallersOf(
+      const std::string& collection, const std::set<LineageId>& lineages) const;
 
   // Lineages that some session sees, ascending. kCorruption when a session's record is damaged:
   // then it is not known.
@@ -200,9 +238,36 @@ class SessionStore {
                    const TurnHeader& turn, uint64_t from, const RowsOf& rows,
                    RecordBatch* batch) const;
   Status RemoveSaved(const std::string& name);
-  // Writes `batch`, which makes the sessions of a root those of `after`, and with it the removal of
-  // what no session sees any more.
+  Status AddSaved(const std::string& name, RecordBatch* batch,
+                  std::vector<LineageId>* removed) const;
+  bool IsSaved(const std::string& name) const;
+  // Adds to `batch`, which makes the sessions of some roots those of `after`, the removal of what
+  // no session sees any more. `shortened` gets the lineages that lose blocks.
+  Status AddUnseen(const std::set<LineageId>& roots, SessionCatalog* after, RecordBatch* batch,
+                   std::vector<LineageId>* shortened) const;
+  // The same, written.
   Status RemoveUnseen(LineageId root, SessionCatalog after, RecordBatch batch);
+  // kInvalidArgument while turns of the session wait to be read again.
+  Status CheckNoneWaiting(const SessionCatalog& catalog, const std::string& name) const;
+
+  // session_forget.cc
+  Result<std::set<TurnId>> TurnsToForget(const SessionCatalog& catalog,
+                                         const ForgetRequest& request) const;
+  Result<WaitingTurn> ReadWaiting(const std::string& name, TurnNumber turn) const;
+  // The last turn up to `turn` that can be opened without what is forgotten; 0: only the beginning.
+  Result<TurnNumber> LastReachable(const SessionCatalog& catalog, const SessionHead& head,
+                                   TurnNumber turn) const;
+  Status ForgetIn(const SessionHead& head, const std::set<TurnId>& turns, SessionCatalog* after,
+                  RecordBatch* batch, ForgetReceipt* receipt) const;
+  Status ForgetTurns(const ForgetRequest& request, SessionCatalog* after, RecordBatch* batch,
+                     ForgetReceipt* receipt, ForgottenBytes* samples,
+                     std::vector<LineageId>* shortened) const;
+  Status ForgetSaved(const ForgetRequest& request, RecordBatch* batch, ForgetReceipt* receipt,
+                     std::vector<LineageId>* removed) const;
+  Status TellTurns(const SessionCatalog& catalog, const std::set<TurnId>& turns,
+                   ForgetReceipt* receipt, ForgottenBytes* samples) const;
+  Status TellBlocks(const SessionCatalog& before, const SessionCatalog& after,
+                    const std::vector<LineageId>& shortened, ForgetReceipt* receipt) const;
 
   std::shared_ptr<RecordStore> records_;
   BlockStore* blocks_;

@@ -24,6 +24,7 @@ struct Contents {
   std::map<DocumentId, std::string> pointers;
   std::map<LineageId, DocumentId> document_of_lineage;
   std::set<DocumentId> unfinished_texts;
+  std::set<DocumentId> dated;
   std::set<std::string> sessions;
   std::map<format::Counter, uint64_t> counters;
   bool format = false;
@@ -152,6 +153,13 @@ class Verifier {
         contents_.unfinished_texts.insert(id);
         return format::DecodeNumber(key, value).status();
       }
+      case format::MetaTag::kIngested: {
+        EID_ASSIGN_OR_RETURN(uint64_t id, format::ParseTaggedId(format::MetaTag::kIngested, key));
+        contents_.dated.insert(id);
+        return format::DecodeNumber(key, value).status();
+      }
+      case format::MetaTag::kPurge:
+        return format::DecodeNumber(key, value).status();
     }
     return Status(Code::kCorruption, "the key " + format::Printable(key) + " is of no known kind");
   }
@@ -212,6 +220,11 @@ class Verifier {
       if (collection != contents_.collections.end() &&
           !(lineage->second.layout == collection->second.layout)) {
         Damaged(Name(document) + ": its layout is not that of its collection", id);
+      }
+    }
+    for (const DocumentId id : contents_.dated) {
+      if (!contents_.documents.contains(id)) {
+        Damaged("document " + std::to_string(id) + " has a time and no record", id);
       }
     }
     for (const auto& [id, key] : contents_.pointers) {

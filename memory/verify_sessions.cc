@@ -22,6 +22,7 @@ bool SessionVerifier::Knows(std::string_view key) {
     case format::SessionTag::kHead:
     case format::SessionTag::kTurn:
     case format::SessionTag::kRows:
+    case format::SessionTag::kWaiting:
       return true;
     case format::SessionTag::kReaderState:
     case format::SessionTag::kSession:
@@ -36,6 +37,14 @@ Status SessionVerifier::Read(std::string_view key, std::string_view value) {
     EID_ASSIGN_OR_RETURN(SessionHead head, format::DecodeHead(key, value));
     std::string name = head.name;
     catalog_.heads.emplace(std::move(name), std::move(head));
+    return {};
+  }
+  if (TagOf(key) == format::SessionTag::kWaiting) {
+    EID_ASSIGN_OR_RETURN(WaitingTurn turn, format::DecodeWaiting(key, value));
+    EID_ASSIGN_OR_RETURN(const std::string name, format::ParseWaitingKey(key));
+    turn.content = {};
+    const TurnNumber number = turn.turn;
+    catalog_.waiting[name].emplace(number, std::move(turn));
     return {};
   }
   EID_ASSIGN_OR_RETURN(const format::TurnKeyParts parts, format::ParseTurnKey(key));
@@ -73,7 +82,10 @@ Status SessionVerifier::Check(const std::map<LineageId, LineageRecord>& lineages
       last = std::max(last, entry.last_turn);
     }
   }
-  for (const auto& [name, head] : catalog_.heads) CheckSession(head);
+  for (const auto& [name, head] : catalog_.heads) {
+    CheckSession(head);
+    CheckWaiting(head);
+  }
   for (const auto& [lineage, last] : seen_) {
     const TurnHeader* turn = catalog_.Find(lineage, last);
     if (turn != nullptr) EID_RETURN_IF_ERROR(CheckLineage(lineage, *turn, lineages));
@@ -119,6 +131,17 @@ void SessionVerifier::CheckSession(const SessionHead& head) {
       Damaged(head.name, entry.last_turn, "it ends elsewhere than its session says");
     }
     position = entry.tokens;
+  }
+}
+
+// They follow on from the last turn.
+void SessionVerifier::CheckWaiting(const SessionHead& head) {
+  const auto waiting = catalog_.waiting.find(head.name);
+  if (waiting == catalog_.waiting.end()) return;
+  TurnNumber next = head.turns() + 1;
+  for (const auto& [number, turn] : waiting->second) {
+    if (number != next) Damaged(head.name, next, "what is to be read again is missing");
+    next = number + 1;
   }
 }
 
@@ -175,6 +198,9 @@ void SessionVerifier::CheckStrays() {
   uint64_t strays = 0;
   for (const auto& [lineage, turns] : catalog_.turns) {
     for (const auto& [number, turn] : turns) strays += stray(lineage, number) ? 1 : 0;
+  }
+  for (const auto& [name, turns] : catalog_.waiting) {
+    strays += catalog_.heads.contains(name) ? 0 : turns.size();
   }
   for (const auto& [id, tokens] : content_tokens_) strays += stray(id.first, id.second) ? 1 : 0;
   for (const TurnId& id : snapshots_) strays += stray(id.first, id.second) ? 1 : 0;

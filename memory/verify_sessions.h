@@ -36,6 +36,7 @@ class SessionVerifier {
  private:
   using TurnId = std::pair<LineageId, TurnNumber>;
   void CheckSession(const SessionHead& head);
+  void CheckWaiting(const SessionHead& head);
   void CheckRows(const SessionHead& head, const TurnHeader& turn);
   Status CheckLineage(LineageId id, const TurnHeader& last,
                       const std::map<LineageId, LineageRecord>& lineages);

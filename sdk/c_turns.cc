@@ -97,7 +97,8 @@ eid_status eid_archive_fork_session(eid_archive* archive, const char* name, uint
     memory::SessionStore& sessions = archive->archive->sessions();
     if (turn == 0) {
       EID_ASSIGN_OR_RETURN(const memory::SessionHead head, sessions.Find(name));
-      turn = head.turns();
+      EID_ASSIGN_OR_RETURN(const auto waiting, sessions.Waiting(name));
+      turn = waiting.empty() ? head.turns() : waiting.back().turn;
     }
     return sessions.Fork(name, turn, new_name, MillisecondsSince1970());
   });

@@ -201,6 +201,7 @@ std::unique_ptr<model::ModelState> Session::NewState() const {
 }
 
 Status Session::OpenOwnMemory(const SavedPast& saved) {
+  past_path_ = saved.path;
   memory::RetrievalOptions retrieval;
   retrieval.k = options_.span_blocks;
   retrieval.candidates = options_.candidate_blocks;
@@ -335,6 +336,7 @@ Status Session::RefreshSources() {
   std::vector<memory::RetrievalSource> sources;
   for (const OwnPast& past : past_) sources.push_back({past.index.get(), past.store});
   std::vector<std::shared_ptr<const memory::RepresentativeIndex>> newest;
+  EID_RETURN_IF_ERROR(DropForgottenCollections());
   for (const Attachment& attached : attachments_) {
     EID_ASSIGN_OR_RETURN(
         auto index,
@@ -347,6 +349,29 @@ Status Session::RefreshSources() {
   for (size_t i = 0; i < newest.size(); ++i) attachments_[i].index = std::move(newest[i]);
   EID_RETURN_IF_ERROR(DropRemovedPins());
   log_.BeginView(CurrentView());
+  return Status();
+}
+
+// Collections that were forgotten as a whole (rule 4). Their pins go with them.
+Status Session::DropForgottenCollections() {
+  for (size_t i = 0; i < attachments_.size();) {
+    const Status there = attachments_[i].archive->Collection(attachments_[i].collection).status();
+    if (there.code() != Code::kNotFound) {
+      EID_RETURN_IF_ERROR(there);
+      ++i;
+      continue;
+    }
+    const int source = FirstAttachment() + static_cast<int>(i);
+    std::vector<memory::PinnedBlock> pinned;
+    for (memory::PinnedBlock pin : recall_->pinned()) {
+      if (pin.source == source) continue;
+      if (pin.source > source) --pin.source;
+      pinned.push_back(pin);
+    }
+    recall_->SetPinned(std::move(pinned));
+    attachments_.erase(attachments_.begin() + static_cast<std::ptrdiff_t>(i));
+    dirty_ = true;
+  }
   return Status();
 }
 
@@ -692,53 +717,6 @@ Status Session::Restore(const std::string& bytes) {
   }
   dirty_ = true;
   return RestorePins(record.pins);
-}
-
-std::vector<SavedPin> Session::SavedPins() const {
-  std::vector<SavedPin> pins;
-  for (const memory::PinnedBlock& pin : recall_->pinned()) {
-    SavedPin saved{"", pin.block.lineage, pin.block.position, pin.score};
-    if (pin.source >= FirstAttachment()) {
-      const Attachment& attached =
-          attachments_[static_cast<size_t>(pin.source - FirstAttachment())];
-      if (attached.archive != archive_) continue;
-      saved.collection = attached.collection;
-    }
-    pins.push_back(std::move(saved));
-  }
-  return pins;
-}
-
-// What was pinned is not searched again: the collections may have grown since.
-Status Session::RestorePins(const std::vector<SavedPin>& pins) {
-  std::vector<std::string> collections;
-  for (const Attachment& attached : attachments_) collections.push_back(attached.collection);
-  EID_ASSIGN_OR_RETURN(std::vector<memory::PinnedBlock> pinned,
-                       PinnedBlocksOf(pins, FirstAttachment(), collections));
-  recall_->SetPinned(std::move(pinned));
-  return Status();
-}
-
-Result<std::vector<memory::PinnedBlock>> Session::PinnedBlocksOf(
-    const std::vector<SavedPin>& pins, int own, const std::vector<std::string>& collections) const {
-  std::vector<memory::PinnedBlock> pinned;
-  for (const SavedPin& pin : pins) {
-    const auto attached = std::find(collections.begin(), collections.end(), pin.collection);
-    const bool of_own_past = pin.collection.empty();
-    if (of_own_past ? own == 0 : attached == collections.end()) continue;
-    memory::BlockHeader header;
-    std::vector<uint16_t> representatives;
-    const Status status =
-        archive_->store().ReadBlock(pin.lineage, pin.position, &header, &representatives);
-    if (status.code() == Code::kNotFound) continue;  // removed meanwhile (rule 4)
-    EID_RETURN_IF_ERROR(status);
-    const int source = of_own_past ? 0 : own + static_cast<int>(attached - collections.begin());
-    pinned.push_back({source,
-                      {header.id, pin.lineage, header.position,
-                       static_cast<int>(header.tokens.size()), header.text_begin, header.text_end},
-                      pin.score});
-  }
-  return pinned;
 }
 
 std::vector<PassageSource> Session::PassageSources() const {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -171,16 +172,24 @@ class Session {
   memory::Status ReadSavedPast(const SavedPast& saved);
   void MakeSink();
   memory::Status RefreshSources();
+  memory::Status DropForgottenCollections();
   // Lets go of pinned blocks whose documents were removed or replaced (rule 4).
   memory::Status DropRemovedPins();
   memory::Status PinPlacesOf(std::string_view words);
   std::vector<SavedPin> SavedPins() const;
   memory::Status RestorePins(const std::vector<SavedPin>& pins);
-  // `sources`: the collections behind the own past's `own`. Pins of others, and of documents that
-  // were removed, are left out.
+  // `own`: how many of the sources are the own past, which stand before `collections`. Nothing of a
+  // pin is taken on trust (rules 4 and 6): kCorruption for one of blocks that this session, or the
+  // pin's collection, does not have. What was removed, or is not attached, is left out, or, when
+  // all are needed, kNotFound that names the block.
+  enum class Missing { kLeftOut, kRefused };
   memory::Result<std::vector<memory::PinnedBlock>> PinnedBlocksOf(
-      const std::vector<SavedPin>& pins, int own,
-      const std::vector<std::string>& collections) const;
+      const std::vector<SavedPin>& pins, int own, const std::vector<std::string>& collections,
+      Missing missing) const;
+  memory::Result<memory::BlockHeader> OwnPinnedBlock(const SavedPin& pin) const;
+  // Empty when its document was removed.
+  memory::Result<std::optional<memory::BlockHeader>> CollectionPinnedBlock(
+      const SavedPin& pin) const;
   memory::Status CheckTokens(const std::vector<int32_t>& tokens) const;
   // Append, but for the turn's log.
   memory::Status Read(const std::vector<int32_t>& tokens, bool use_span,
@@ -215,6 +224,12 @@ class Session {
       const memory::CollectionView& view) const;
   memory::Status ReplayBlock(const memory::Block& block);
   memory::Status ReadDifferently(uint64_t turn) const;
+  memory::Result<CommittedTurn> CommitLogged(const std::string& name, bool waiting);
+
+  // session_again.cc: turns that wait to be read again, since something before them was forgotten
+  memory::Status ReadWaitingTurns();
+  memory::Status ReadAgain(const memory::TurnContent& content);
+  memory::Status AttachThere(const std::vector<std::string>& collections);
 
   memory::Status CheckUsable() const;
   std::vector<PassageSource> PassageSources() const;
@@ -238,7 +253,8 @@ class Session {
   std::unique_ptr<memory::BlockStore> ram_store_;  // when there is no archive to write
   memory::BlockStore* store_ = nullptr;            // of new blocks: that one, or the archive's
   std::unique_ptr<memory::LineageWriter> lineage_;
-  std::vector<OwnPast> past_;  // by position; the last one takes new blocks
+  std::vector<OwnPast> past_;                 // by position; the last one takes new blocks
+  std::vector<memory::PathEntry> past_path_;  // of what was there when it was opened
   std::unique_ptr<BlockWriter> sink_;
   std::unique_ptr<Recall> recall_;
   bool record_open_ = false;  // the record of the answer under way

@@ -49,7 +49,22 @@ json TurnJson(const memory::TurnHeader& turn) {
           {"token_begin", turn.token_begin},
           {"token_end", turn.token_end},
           {"snapshot", turn.has_snapshot()},
-          {"replayable", turn.replayable}};
+          {"replayable", turn.replayable},
+          {"forgotten", turn.forgotten},
+          {"waiting", false}};
+}
+
+// A turn that is to be read again: where its tokens will stand is told all the same.
+json WaitingJson(const memory::WaitingTurn& turn, uint64_t token_begin) {
+  return {{"turn", turn.turn},
+          {"name", turn.name},
+          {"time", TimeText(turn.time)},
+          {"token_begin", token_begin},
+          {"token_end", token_begin + turn.content.tokens.size()},
+          {"snapshot", false},
+          {"replayable", true},
+          {"forgotten", turn.forgotten},
+          {"waiting", true}};
 }
 
 json PartsJson(const memory::TurnContent& content) {
@@ -109,6 +124,13 @@ Result<std::string> SessionJson(const memory::Archive& archive, const std::strin
   json told = HeadJson(head.value());
   told["turn_list"] = json::array();
   for (const memory::TurnHeader& turn : turns) told["turn_list"].push_back(TurnJson(turn));
+  EID_ASSIGN_OR_RETURN(const std::vector<memory::WaitingTurn> waiting,
+                       archive.sessions().Waiting(name));
+  uint64_t token = head->tokens();
+  for (const memory::WaitingTurn& turn : waiting) {
+    told["turn_list"].push_back(WaitingJson(turn, token));
+    token += turn.content.tokens.size();
+  }
   return Dump(told);
 }
 
@@ -136,6 +158,20 @@ Result<std::string> ExportSession(const memory::Archive& archive, const std::str
     json one = TurnJson(turn);
     one["parts"] = PartsJson(content);
     one["tokens"] = content.tokens;
+    told["turn_list"].push_back(std::move(one));
+  }
+  EID_ASSIGN_OR_RETURN(const std::vector<memory::WaitingTurn> waiting,
+                       archive.sessions().Waiting(name));
+  uint64_t token = head->tokens();
+  for (const memory::WaitingTurn& turn : waiting) {
+    if (format == ExportFormat::kText) {
+      AppendText(turn.content, &text);
+      continue;
+    }
+    json one = WaitingJson(turn, token);
+    token += turn.content.tokens.size();
+    one["parts"] = PartsJson(turn.content);
+    one["tokens"] = turn.content.tokens;
     told["turn_list"].push_back(std::move(one));
   }
   if (format == ExportFormat::kText) return text;

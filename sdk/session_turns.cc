@@ -101,6 +101,13 @@ Result<CommittedTurn> Session::CommitTurn(const std::string& name) {
     CommittedTurn told;
     told.turn = committed_turns_;
     if (!dirty_ && name.empty() && committed_turns_ > 0) return told;
+    return CommitLogged(name, /*waiting=*/false);
+  });
+}
+
+Result<CommittedTurn> Session::CommitLogged(const std::string& name, bool waiting) {
+  return BehindWall([&]() -> Result<CommittedTurn> {
+    CommittedTurn told;
     const Clock::time_point start = Clock::now();
     memory::TurnCommit commit;
     commit.settings = EncodeSettings({engine_->fingerprint(), options_});
@@ -111,6 +118,7 @@ Result<CommittedTurn> Session::CommitTurn(const std::string& name) {
     commit.window_begin = state_->window_begin();
     commit.sinks = state_->sink_count();
     commit.replayable = log_.replayable();
+    commit.waiting = waiting;
     commit.rows = [this](uint64_t begin, uint64_t end) {
       return BehindWall([&]() -> Result<std::string> { return state_->SerializeRows(begin, end); });
     };
@@ -211,18 +219,18 @@ Status Session::RestoreTurns(const memory::SessionHead& head) {
   replay_indexes_.clear();
   recall_->ClearRecord();
   committed_turns_ = turns.size();
-  for (const std::string& collection : resume.collections) {
-    EID_RETURN_IF_ERROR(Attach(archive_, collection));
-  }
+  EID_RETURN_IF_ERROR(AttachThere(resume.collections));
   EID_RETURN_IF_ERROR(RestorePins(resume.pins));
   dirty_ = false;
-  if (from == turns.size() || archive_->read_only()) return Status();
-  // So that the next opening need not read again.
-  return archive_->sessions().PutSnapshot(
-      head.name, state_->SerializeRecurrent(), [this](uint64_t begin, uint64_t end) {
-        return BehindWall(
-            [&]() -> Result<std::string> { return state_->SerializeRows(begin, end); });
-      });
+  if (from < turns.size() && !archive_->read_only()) {
+    // So that the next opening need not read again.
+    EID_RETURN_IF_ERROR(archive_->sessions().PutSnapshot(
+        head.name, state_->SerializeRecurrent(), [this](uint64_t begin, uint64_t end) {
+          return BehindWall(
+              [&]() -> Result<std::string> { return state_->SerializeRows(begin, end); });
+        }));
+  }
+  return ReadWaitingTurns();
 }
 
 Status Session::CheckPath(const memory::SessionHead& head, const SessionOptions& options) const {
@@ -276,7 +284,7 @@ Status Session::ReplaySources(const memory::RecallView& view) {
   }
   EID_ASSIGN_OR_RETURN(const std::vector<SavedPin> pins, DecodePins(view.choice, options_.name));
   EID_ASSIGN_OR_RETURN(std::vector<memory::PinnedBlock> pinned,
-                       PinnedBlocksOf(pins, past_.empty() ? 0 : 1, collections));
+                       PinnedBlocksOf(pins, past_.empty() ? 0 : 1, collections, Missing::kRefused));
   recall_->SetSources(std::move(sources));
   recall_->SetPinned(std::move(pinned));
   return Status();

@@ -27,6 +27,8 @@ void add_ask_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);
 void add_sessions_commands(CLI::App& app, Action& action);
 void add_memory_commands(CLI::App& app, Action& action);
+// `memory forget`, below `memory`.
+void add_forget_command(CLI::App& memory, Action& action);
 void add_eval_commands(CLI::App& app, Action& action);
 void add_bench_command(CLI::App& app, Action& action);
 

@@ -1,4 +1,4 @@
-// eidetic memory stats | list | search | verify | repair
+// eidetic memory stats | list | search | verify | repair; `forget` is in forget_command.cc
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <iostream>
@@ -227,7 +227,7 @@ void add_command(CLI::App* c, Action& action, const std::shared_ptr<MemoryFlags>
 }  // namespace
 
 void add_memory_commands(CLI::App& app, Action& action) {
-  CLI::App* memory = app.add_subcommand("memory", "Look into an archive");
+  CLI::App* memory = app.add_subcommand("memory", "Look into an archive, and forget what is in it");
   memory->require_subcommand(1);
   add_examples(*memory,
                "  eidetic memory list --archive memory.eid\n"
@@ -272,6 +272,8 @@ void add_memory_commands(CLI::App& app, Action& action) {
               run_verify,
               "  eidetic memory verify --archive memory.eid\n"
               "  eidetic memory verify --json | jq '.collections[].digest'");
+
+  add_forget_command(*memory, action);
 
   auto repair = std::make_shared<MemoryFlags>();
   add_command(memory->add_subcommand("repair", "Give up what a damaged log lost, and go on"),

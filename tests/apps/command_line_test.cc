@@ -78,7 +78,7 @@ TEST_F(CommandLine, WrongUseExitsWithTwoAndNamesTheHelp) {
   const std::vector<std::pair<std::vector<std::string>, std::string>> cases = {
       {{"remember"}, "'remember' is no command of eidetic\n"},
       {{"--loud"}, "'--loud' is no option of eidetic\n"},
-      {{"memory", "forget"}, "'forget' is no command of eidetic memory"},
+      {{"memory", "recollect"}, "'recollect' is no command of eidetic memory"},
       {{"ask"}, "eidetic ask --help"},
       {{"ask", "Who?", "--frm", "books"}, "'--frm' is no option of eidetic ask\n"},
       {{"ask", "Who", "is", "he?"}, "a text of several words stands in quotes"},

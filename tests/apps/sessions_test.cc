@@ -95,6 +95,57 @@ TEST_F(Sessions, AreListedShownForkedRewoundExportedAndDeleted) {
   ExpectClean();
 }
 
+TEST_F(Sessions, TurnsAreForgottenInEveryFork) {
+  Generate("diary", "Dear diary, we left in the morning.");
+  Generate("diary", " The password is tangerine.");
+  Generate("diary", " The sea was calm.");
+  RunSessions({"fork", "diary", "--to", "what-if"});
+  const auto forget = [&](std::vector<std::string> more) {
+    std::vector<std::string> arguments = {"memory", "forget", "--archive", archive_};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return RunProgram(arguments);
+  };
+  const std::vector<std::string> turn = {"--session", "diary", "--turn", "2", "--json"};
+  const auto with = [&](const std::vector<std::string>& more) {
+    std::vector<std::string> all = turn;
+    all.insert(all.end(), more.begin(), more.end());
+    return all;
+  };
+  EXPECT_EQ(forget(turn).code, 2);  // nobody can be asked
+  json receipt = json::parse(forget(with({"--dry-run"})).out);
+  EXPECT_EQ(receipt.at("turns"), 1);
+  ExpectDocumented("memory forget", receipt);
+  EXPECT_NE(Run({"export", "what-if"}).out.find("tangerine"), std::string::npos);
+  const Outcome done = forget(with({"--yes", "--verify"}));
+  EXPECT_EQ(done.code, 0) << done.err;
+  receipt = json::parse(done.out);
+  ExpectDocumented("memory forget", receipt);
+  EXPECT_EQ(receipt.at("sessions").size(), 2u);
+  EXPECT_TRUE(receipt.at("files").at("clean"));
+  EXPECT_EQ(Run({"export", "what-if"}).out.find("tangerine"), std::string::npos);
+  EXPECT_TRUE(RunSessions({"show", "diary"}).at("turn_list")[2].at("waiting"));
+  Generate("diary", " Good night.");
+  EXPECT_EQ(RunSessions({"show", "diary"}).at("turns"), 4);
+  ExpectClean();
+  EXPECT_EQ(forget({"--session", "nobody", "--yes"}).code, 3);
+  for (const std::vector<std::string>& bad : std::vector<std::vector<std::string>>{
+           {},
+           {"--turn", "1"},
+           {"--session", "diary", "--turn", "0"},
+           {"--session", "diary", "--collection", "c"},
+           {"--source", "s"},
+           {"--collection", "c", "--bytes", "1-2"},
+           {"--collection", "c", "--source", "s", "--bytes", "2-1"},
+           {"--collection", "c", "--source", "s", "--bytes", "x"},
+           {"--older-than", "30"},
+           {"--older-than", "-3d"},
+           {"--older-than", "99999999999999999d"}}) {
+    std::vector<std::string> arguments = bad;
+    arguments.push_back("--yes");
+    EXPECT_EQ(forget(arguments).code, 2) << (bad.empty() ? "" : bad.back());
+  }
+}
+
 TEST_F(Sessions, BadCommandsSayWhatIsWrong) {
   EXPECT_EQ(Run({"list"}).code, 3);  // no archive yet
   Generate("diary", "Dear diary,");

@@ -1,4 +1,5 @@
-// A seeded sequence of turns, forks, rewinds and removals, as a plan and as changes of an archive.
+// A seeded sequence of turns, forks, rewinds, removals and forgetting, as a plan and as changes of
+// an archive.
 #ifndef EIDETIC_TESTS_CRASH_SESSION_SCRIPT_H_
 #define EIDETIC_TESTS_CRASH_SESSION_SCRIPT_H_
 
@@ -13,11 +14,11 @@ namespace eidetic::memory::testing {
 using Sessions = std::map<std::string, Plan>;
 
 struct Step {
-  enum class Kind { kTurn, kFork, kRewind, kRemove };
+  enum class Kind { kTurn, kFork, kRewind, kRemove, kForgetTurn, kForgetSession, kReadAgain };
   Kind kind = Kind::kTurn;
   std::string session;
   TurnPlan turn;       // kTurn
-  size_t to_turn = 0;  // kFork, kRewind
+  size_t to_turn = 0;  // kFork, kRewind, kForgetTurn
   std::string fork;    // kFork
 };
 

@@ -53,6 +53,10 @@ class FaultRecordStore : public RecordStore {
   Status Reclaim(Family family, std::string_view begin, std::string_view end) override {
     return visible_->Reclaim(family, begin, end);
   }
+  Status Purge(const std::vector<KeyRange>& ranges) override { return visible_->Purge(ranges); }
+  Status SearchFiles(const ForgottenBytes& samples, FileScan* scan) const override {
+    return visible_->SearchFiles(samples, scan);
+  }
 
   // The write with that number from now on (1: the next one) fails and changes nothing; with
   // `stays_failed`, so do all after it.

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <iterator>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +27,8 @@ struct TurnPlan {
   uint64_t tokens = 0;
   std::string name;
   bool replayable = true;
+  bool waiting = false;  // to be read again
+  bool forgotten = false;
 };
 using Plan = std::vector<TurnPlan>;
 
@@ -32,6 +36,38 @@ inline uint64_t PlanTokens(const Plan& plan) {
   uint64_t tokens = 0;
   for (const TurnPlan& turn : plan) tokens += turn.tokens;
   return tokens;
+}
+
+// The turns that are read, and those that wait to be read again.
+inline Plan ReadTurns(const Plan& plan) {
+  Plan read;
+  std::copy_if(plan.begin(), plan.end(), std::back_inserter(read),
+               [](const TurnPlan& turn) { return !turn.waiting; });
+  return read;
+}
+
+inline Plan FirstTurns(const Plan& plan, uint64_t turns) {
+  return Plan(plan.begin(),
+              plan.begin() + static_cast<std::ptrdiff_t>(std::min<uint64_t>(turns, plan.size())));
+}
+
+// What is left of a session when the turns of these seeds are forgotten, all of which can be
+// replayed; empty: nothing.
+inline Plan WithoutTurns(Plan plan, const std::set<uint64_t>& seeds) {
+  bool behind = false;  // the first one
+  for (TurnPlan& turn : plan) {
+    if (!turn.forgotten && seeds.contains(turn.seed)) {
+      behind = true;
+      turn = {};
+      turn.forgotten = true;
+    }
+    turn.waiting |= behind;
+  }
+  if (!behind) return plan;
+  while (!plan.empty() && plan.back().waiting && plan.back().forgotten) plan.pop_back();
+  const bool nothing =
+      std::all_of(plan.begin(), plan.end(), [](const TurnPlan& turn) { return turn.forgotten; });
+  return nothing ? Plan() : plan;
 }
 
 // The seed of the turn that read the token at a position.
@@ -59,8 +95,16 @@ inline std::string TestState(const Plan& plan) {
          std::to_string(plan.back().seed) + std::string(3000, '#');
 }
 
+// Said in this turn alone.
+inline std::string TurnText(uint64_t seed) {
+  std::string digits = std::to_string(seed);
+  digits.insert(0, 8 - std::min<size_t>(8, digits.size()), '0');
+  return "turn " + digits + " said so";
+}
+
 inline TurnContent TestContent(const TurnPlan& turn) {
   TurnContent content;
+  if (turn.tokens == 0) return content;
   for (uint64_t i = 0; i < turn.tokens; ++i) {
     content.tokens.push_back(static_cast<int32_t>(turn.seed * 1000 + i));
   }
@@ -69,8 +113,7 @@ inline TurnContent TestContent(const TurnPlan& turn) {
   const auto rest = static_cast<uint32_t>(turn.tokens % 8);
   if (whole > 0) content.passes.push_back({8, whole, true, 0});
   if (rest > 0) content.passes.push_back({1, rest, false, 0});
-  content.parts.push_back(
-      {"user", false, static_cast<uint32_t>(turn.tokens), "said " + std::to_string(turn.seed)});
+  content.parts.push_back({"user", false, static_cast<uint32_t>(turn.tokens), TurnText(turn.seed)});
   content.resume = "resume " + std::to_string(turn.seed);
   return content;
 }
@@ -100,14 +143,16 @@ class TurnWriter {
     if (head.ok() && head->writes != 0) {
       EID_ASSIGN_OR_RETURN(writer.lineage_, archive->store().ResumeLineage(head->writes));
     } else {
-      const uint64_t begin = head.ok() ? head->path.back().blocks : 0;
+      const uint64_t begin = head.ok() && !head->path.empty() ? head->path.back().blocks : 0;
       EID_ASSIGN_OR_RETURN(writer.lineage_, archive->store().NewLineage(
                                                 SmallLayout(), "session/" + writer.name_, begin));
     }
     return writer;
   }
 
-  Result<TurnReceipt> Commit(const TurnPlan& turn) {
+  // `waiting`: it is the next one to be read again. `view`: of a collection it recalls from.
+  Result<TurnReceipt> Commit(const TurnPlan& turn, bool waiting = false,
+                             const CollectionView& view = {}) {
     Plan plan = plan_;
     plan.push_back(turn);
     const uint64_t tokens = PlanTokens(plan);
@@ -122,6 +167,8 @@ class TurnWriter {
     commit.name = turn.name;
     commit.time = static_cast<int64_t>(1000 * tokens);
     commit.content = TestContent(turn);
+    commit.waiting = waiting;
+    if (!view.collection.empty()) commit.content.views.front().collections.push_back(view);
     commit.window_begin = TestWindowBegin(tokens);
     commit.sinks = TestSinksAt(tokens);
     commit.replayable = turn.replayable;
@@ -134,6 +181,15 @@ class TurnWriter {
                          archive_->sessions().CommitTurn(name_, lineage_.get(), std::move(commit)));
     plan_ = std::move(plan);
     return receipt;
+  }
+  // All that waits to be read again.
+  Status ReadAgain(const Plan& plan) {
+    for (TurnPlan turn : plan) {
+      if (!turn.waiting) continue;
+      turn.waiting = false;
+      EID_RETURN_IF_ERROR(Commit(turn, /*waiting=*/true).status());
+    }
+    return {};
   }
 
   const Plan& plan() const { return plan_; }
@@ -196,7 +252,7 @@ inline void ExpectSession(const Archive& archive, const std::string& name, const
         },
         entry.blocks));
   }
-  EXPECT_EQ(position, head.path.back().blocks);
+  EXPECT_EQ(position, head.path.empty() ? 0 : head.path.back().blocks);
 }
 
 // The turns of a session that have a snapshot.

@@ -163,6 +163,10 @@ TEST(Verify, AnyRecordThatIsMissingIsFound) {
   auto records = Filled();
   for (Family family : kAllFamilies) {
     for (const std::string& key : records->Keys(family)) {
+      // Documents of earlier versions have no date.
+      if (family == Family::kMeta && key[0] == static_cast<char>(format::MetaTag::kIngested)) {
+        continue;
+      }
       auto damaged = records->Clone();
       EID_ASSERT_RESULT(auto archive, OpenOver(damaged));
       damaged->Erase(family, key);

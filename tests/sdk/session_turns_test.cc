@@ -8,10 +8,12 @@
 #include <set>
 #include <thread>
 
+#include "memory/session_format.h"
 #include "sdk/document_reader.h"
 #include "sdk/session.h"
 #include "sdk/session_record.h"
 #include "sdk/session_reports.h"
+#include "sdk/turn_record.h"
 #include "tests/sdk/sdk_fixture.h"
 
 namespace eidetic::sdk {
@@ -408,6 +410,88 @@ TEST_F(SessionTurnsTest, ASessionSavedBeforeThereWereTurnsGoesOnWithTheSameLogit
   EXPECT_EQ(Snapshots(*archive, "old"), std::set<uint64_t>{1});
   EXPECT_TRUE(continued() == expected);
   ExpectClean(*archive);
+}
+
+TEST_F(SessionTurnsTest, AForgottenTurnIsGoneFromEveryForkAndOthersKeepTheirBits) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  {
+    auto trunk = Must(Session::Create(engine, SmallWindow("trunk"), archive));
+    CommittedTurn(trunk.get(), 1, "trunk");
+    MustOk(archive->sessions().Fork("trunk", 1, "other", 1));
+    MustOk(trunk->Append(Tokens(*engine, " The heron's password is tangerine seven, said Irene."),
+                         /*use_span=*/true, {}));
+    Must(trunk->CommitTurn("the secret"));
+    CommittedTurn(trunk.get(), 3, "trunk");
+    MustOk(archive->sessions().Fork("trunk", 3, "deep", 1));
+  }
+  const std::string before = Turn(Open(archive, "other").get(), 2, "other");
+  memory::ForgetRequest request;
+  request.session = "deep";
+  request.turn = 2;
+  request.verify_files = true;
+  const memory::ForgetReceipt receipt = Must(archive->Forget(request));
+  EXPECT_TRUE(receipt.scan.value().clean()) << receipt.scan.value().found.front();
+  EXPECT_EQ(receipt.sessions.size(), 2u);
+  EXPECT_TRUE(Turn(Open(archive, "other").get(), 2, "other") == before);
+  const auto gone = [&](const std::string& name) {
+    const std::string text = Must(ExportSession(*archive, name, ExportFormat::kText));
+    EXPECT_EQ(text.find("tangerine"), text.npos) << name;
+    EXPECT_NE(text.find(Line(3, "trunk")), text.npos) << name;
+  };
+  gone("trunk");
+  gone("deep");
+  // Opened, it reads the third turn again, and goes on.
+  {
+    auto trunk = Open(archive, "trunk");
+    EXPECT_TRUE(Must(archive->sessions().Waiting("trunk")).empty());
+    EXPECT_EQ(Must(archive->sessions().Turns("trunk")).size(), 3u);
+    EXPECT_TRUE(Must(archive->sessions().Turns("trunk"))[1].forgotten);
+    MustOk(trunk->Append(Tokens(*engine, " What is the heron's password?"), true, {}));
+    for (const Passage& passage : Must(trunk->Sources(8, PassageOrder::kByScore))) {
+      EXPECT_EQ(passage.text.find("tangerine"), std::string::npos);
+    }
+    Must(trunk->CommitTurn(""));
+  }
+  gone("trunk");
+  EXPECT_EQ(Must(archive->sessions().Waiting("deep")).size(), 2u);
+  ExpectClean(*archive);
+  // It goes on where it was, like any other.
+  const std::string next = Turn(Open(archive, "trunk").get(), 5, "trunk");
+  EXPECT_TRUE(Turn(Open(archive, "trunk").get(), 5, "trunk") == next);
+}
+
+TEST_F(SessionTurnsTest, APinOfWhatASessionNeverReadIsDamage) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  for (const char* name : {"diary", "stranger"}) {
+    auto session = Must(Session::Create(engine, SmallWindow(name), archive));
+    for (int turn = 1; turn <= 4; ++turn) CommittedTurn(session.get(), turn, name);
+  }
+  const memory::TurnHeader turn = Must(archive->sessions().Turns("diary")).back();
+  const memory::LineageId other = Must(archive->sessions().Find("stranger")).path.back().lineage;
+  ASSERT_GT(turn.blocks, 32u);
+  const memory::TurnContent content = Must(archive->sessions().Content(turn));
+  const auto open_with = [&](const SavedPin& pin) {
+    memory::TurnContent forged = content;
+    TurnResume resume = Must(DecodeResume(content.resume, "diary"));
+    resume.pins = {pin};
+    forged.resume = EncodeResume(resume);
+    const std::string key = memory::format::ContentKey(turn.lineage, turn.turn);
+    memory::RecordBatch batch;
+    batch.Put(memory::Family::kSessions, key, memory::format::EncodeContent(key, forged));
+    MustOk(archive->store().records().Write(batch, true));
+    return Session::Open(engine, archive, "diary").status();
+  };
+  MustOk(open_with({"", turn.lineage, 32, 1.0}));
+  for (const SavedPin& pin :
+       {SavedPin{"", other, 32, 1.0}, SavedPin{"", turn.lineage, 1 << 20, 1.0},
+        SavedPin{"", turn.lineage, 33, 1.0}}) {
+    const memory::Status status = open_with(pin);
+    EXPECT_EQ(status.code(), Code::kCorruption) << status.message();
+    EXPECT_NE(status.message().find("position " + std::to_string(pin.position)), std::string::npos)
+        << status.message();
+  }
 }
 
 TEST_F(SessionTurnsTest, BadCallsAreErrorsAndSpoilNothing) {

@@ -553,6 +553,33 @@ EID_API eid_status eid_archive_export_session(const eid_archive* archive, const 
                                               eid_export_format format, eid_string** out,
                                               eid_error* error);
 
+/* ------------------------------------------------------------------------------------------------
+ * Forgetting: for good, in the database, the indexes, the files and every fork.
+ */
+
+typedef struct eid_forget_options {
+  size_t struct_size;
+  const char* collection; /* with nothing else of documents: all of it, and its name */
+  const char* source;     /* one document of the collection, with all its versions */
+  uint64_t byte_begin;    /* of the document's text: every block that overlaps this range */
+  uint64_t byte_end;      /* behind the last byte; both 0: all of the document */
+  const char* session;    /* all that the session says, also where other sessions share it */
+  uint64_t turn;          /* one turn of the session; 0: all */
+  int64_t before;         /* ms since 1970, UTC: documents ingested and turns read before that time,
+                             in the collection or session named, or everywhere; 0: of any age */
+  int dry_run;            /* not 0: tells what would go; the archive may be read-only */
+  int verify_files;       /* not 0: rewrites all tables, then looks through all files for it */
+} eid_forget_options;
+
+/* Forgets, without a model. One atomic, durable step; then the files are rid of the bytes, which
+ * the next opening does when this process is killed before. A session that loses a turn goes back
+ * to the one before it, and reads later turns again when it is opened next. `json` is the receipt
+ * (docs/reports.md). EID_NOT_FOUND when there is no such thing, EID_LOCKED while a session that
+ * would lose something is open in this process or a document is being ingested; then nothing is
+ * changed. When `verify_files` finds something, EID_CORRUPTION with the receipt set. */
+EID_API eid_status eid_archive_forget(eid_archive* archive, const eid_forget_options* options,
+                                      eid_string** json, eid_error* error);
+
 #ifdef __cplusplus
 } /* extern "C" */
 #endif

@@ -367,6 +367,22 @@ struct Verification {
   std::string report{};
 };
 
+// What to forget: eid_forget_options.
+struct ForgetOptions {
+  std::string collection{}, source{};
+  std::uint64_t byte_begin = 0, byte_end = 0;
+  std::string session{};
+  std::uint64_t turn = 0;
+  std::int64_t before = 0;
+  bool dry_run = false, verify_files = false;
+};
+
+// What went, as JSON, and whether the files hold nothing of it any more as far as was looked.
+struct Forgotten {
+  bool clean = false;
+  std::string receipt{};
+};
+
 // A directory with one database of collections, documents and sessions.
 class Archive {
  public:
@@ -480,6 +496,28 @@ class Archive {
     call([&](eid_error* error) {
       return eid_archive_delete_session(handle_.get(), detail::text_or_null(name), error);
     });
+  }
+
+  // Forgets what `options` names, for good. Findings of `verify_files` do not throw: they are what
+  // the receipt is about.
+  Forgotten forget(const ForgetOptions& options) {
+    auto o = detail::sized<eid_forget_options>();
+    o.collection = detail::text_or_null(options.collection);
+    o.source = detail::text_or_null(options.source);
+    o.byte_begin = options.byte_begin;
+    o.byte_end = options.byte_end;
+    o.session = detail::text_or_null(options.session);
+    o.turn = options.turn;
+    o.before = options.before;
+    o.dry_run = options.dry_run;
+    o.verify_files = options.verify_files;
+    auto error = detail::sized<eid_error>();
+    eid_string* json = nullptr;
+    const eid_status status = eid_archive_forget(handle_.get(), &o, &json, &error);
+    const bool told = json != nullptr;
+    Forgotten result{status == EID_OK, detail::take(json)};
+    if (status != EID_CORRUPTION || !told) detail::check(status, error);
+    return result;
   }
 
   // All that a session read and answered.
