@@ -9,12 +9,15 @@
 namespace eidetic::cli {
 namespace {
 
-// A signal handler reaches nothing but statics, so this flag is the one global of the program.
+// A signal handler reaches nothing but statics, so these are the globals of the program.
 std::atomic<int> requests{0};
+std::atomic<bool> told{false}, silent{false};
 static_assert(std::atomic<int>::is_always_lock_free, "only lock-free atomics may be used here");
 
 extern "C" void on_signal(int number) {
+  if (number == SIGTERM) told = true;
   if (requests.fetch_add(1) == 0) {
+    if (silent) return;
     constexpr std::string_view note =
         "\neidetic: stopping after the step at hand; press Ctrl-C again to end at once\n";
     [[maybe_unused]] const auto written = ::write(STDERR_FILENO, note.data(), note.size());
@@ -39,6 +42,18 @@ void install_signal_handlers() {
 
 bool interrupted() {
   return requests.load(std::memory_order_relaxed) > 0;
+}
+
+bool told_to_end() {
+  return told;
+}
+
+void say_nothing_when_interrupted() {
+  silent = true;
+}
+
+void go_on_after_interrupt() {
+  if (!told) requests = 0;
 }
 
 }  // namespace eidetic::cli

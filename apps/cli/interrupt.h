@@ -10,6 +10,13 @@ void install_signal_handlers();
 
 // Whether the user has asked to stop. Callbacks return it to the library.
 bool interrupted();
+// The same, by SIGTERM: not a step but the program is to end.
+bool told_to_end();
+
+// For a program that goes on after Ctrl-C. It says itself that it stopped; what it stopped for is
+// done with, and the next Ctrl-C asks again.
+void say_nothing_when_interrupted();
+void go_on_after_interrupt();
 
 }  // namespace eidetic::cli
 
