@@ -10,7 +10,9 @@
 #include "apps/cli/command.h"
 #include "apps/cli/conversation.h"
 #include "apps/cli/exit_code.h"
+#include "apps/cli/input_history.h"
 #include "apps/cli/interrupt.h"
+#include "apps/cli/line_editor.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
 
@@ -105,7 +107,8 @@ class Chat {
   }
 
   json say(const std::string& message) {
-    ProgressMeter meter("message", "tokens", !on_terminal_);
+    constexpr std::size_t kLong = 4000;  // bytes that take long enough to read for a bar
+    ProgressMeter meter("message", "tokens", !on_terminal_ || message.size() < kLong);
     const OnText stream = [&](std::string_view piece) {
       meter.clear();
       if (!flags_.json) std::cout << model_text(piece) << std::flush;
@@ -156,6 +159,25 @@ class Chat {
   int code_ = kExitOk;
 };
 
+// Where it goes on: what was said last.
+void print_beginning(const Conversation& conversation, const Archive& archive) {
+  constexpr std::size_t kExcerpt = 72;
+  std::string standing = "a new conversation";
+  if (conversation.turns() > 0) {
+    standing = "goes on after turn " + std::to_string(conversation.turns());
+    const json told = parse_json(archive.export_session(conversation.session(), EID_EXPORT_JSON));
+    for (const json& part : told.at("turn_list").back().at("parts")) {
+      const std::string role = part.value("role", "");
+      standing += "\n  " + (role.empty() ? "text" : role) + ": " +
+                  one_line(part.value("text", ""), kExcerpt);
+    }
+  }
+  std::cout << styled("session '" + printable(conversation.session()) + "': " + standing +
+                          "\n/help lists the commands",
+                      Style::kDim)
+            << std::endl;
+}
+
 int run_chat(const ChatFlags& flags) {
   if (flags.session.empty()) {
     throw Error(EID_INVALID_ARGUMENT, "--session is empty", "give the session a name");
@@ -168,8 +190,15 @@ int run_chat(const ChatFlags& flags) {
     print_note("eidetic: session '" + flags.session +
                "' has begun already: --system is for a new one");
   }
-  ScriptInput input(STDIN_FILENO);
-  return Chat(flags, conversation, input, /*on_terminal=*/false).run();
+  const bool on_terminal = ::isatty(STDIN_FILENO) && ::isatty(STDOUT_FILENO) && !flags.json;
+  if (!on_terminal) {
+    ScriptInput input(STDIN_FILENO);
+    return Chat(flags, conversation, input, on_terminal).run();
+  }
+  say_nothing_when_interrupted();
+  LineEditor input(flags.no_history ? "" : state_file("chat-history"));
+  print_beginning(conversation, archive);
+  return Chat(flags, conversation, input, on_terminal).run();
 }
 
 }  // namespace

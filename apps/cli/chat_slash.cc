@@ -239,7 +239,7 @@ json stats(const Call& call) {
               << with_commas(info.at("last_answer").at("pinned_blocks").get<std::uint64_t>())
               << " blocks pinned by words\n";
   }
-  return {{"event", "stats"}, {"session", info}};
+  return {{"event", "stats"}, {"info", info}};
 }
 
 json help(const Call& call) {

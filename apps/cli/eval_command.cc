@@ -6,6 +6,7 @@
 #include <set>
 
 #include "apps/cli/command.h"
+#include "apps/cli/eval_conversation_command.h"
 #include "apps/cli/eval_questions_command.h"
 #include "apps/cli/eval_sources_command.h"
 #include "apps/cli/exit_code.h"
@@ -209,6 +210,7 @@ void add_eval_commands(CLI::App& app, Action& action) {
   add_needle_command(*eval_app, action);
   add_eval_sources_command(*eval_app, action);
   add_eval_questions_command(*eval_app, action);
+  add_eval_conversation_command(*eval_app, action);
 }
 
 }  // namespace eidetic::cli
