@@ -64,6 +64,9 @@ void Conversation::fork(const std::string& name) {
     throw Error(EID_NOT_FOUND, "nothing has been said yet: there is no turn to fork from",
                 "say something first");
   }
+  if (name == options_.session) {
+    throw Error(EID_ALREADY_EXISTS, "this session is '" + name + "'", "choose another name");
+  }
   archive_.fork_session(options_.session, /*turn=*/0, name);
   const std::string left = std::exchange(options_.session, name);
   try {
