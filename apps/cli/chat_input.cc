@@ -1,6 +1,5 @@
 #include "apps/cli/chat_input.h"
 
-#include <poll.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -23,9 +22,9 @@ InputResult ScriptInput::read_line(const std::string& /*prompt*/, std::string& l
     if (ended_) return InputResult::kEnd;
     read_.erase(0, begin_);
     begin_ = 0;
-    // A read would go on waiting after Ctrl-C; a poll does not.
-    pollfd waiting{descriptor_, POLLIN, 0};
-    if (::poll(&waiting, 1, -1) < 0 && interrupted()) return InputResult::kCancelled;
+    const Waited waited = wait_for_input(descriptor_);
+    if (waited == Waited::kInterrupted) return InputResult::kCancelled;
+    if (waited == Waited::kWoken) continue;
     char buffer[1 << 16];
     const ssize_t got = ::read(descriptor_, buffer, sizeof buffer);
     if (got > 0) {

@@ -1,7 +1,6 @@
 #include "apps/cli/line_editor.h"
 
 #include <histedit.h>
-#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -27,6 +26,7 @@ std::atomic<bool> resized{false}, continued{false};
 
 extern "C" void on_terminal_signal(int number) {
   (number == SIGWINCH ? resized : continued) = true;
+  wake_waiting();
 }
 
 void handle(int number) {
@@ -91,7 +91,6 @@ struct LineEditor::Editor {
   // False when the user, or SIGTERM, asks to stop.
   bool wait_for_input() const {
     for (;;) {
-      if (interrupted()) return false;
       if (resized.exchange(false)) el_resize(edit);
       if (continued.exchange(false)) {
         // The shell has set the terminal its own way meanwhile.
@@ -99,9 +98,8 @@ struct LineEditor::Editor {
         el_set(edit, EL_PREP_TERM, 1);
         el_set(edit, EL_REFRESH);
       }
-      pollfd waiting{STDIN_FILENO, POLLIN, 0};
-      if (::poll(&waiting, 1, -1) > 0) return true;
-      if (errno != EINTR) return true;  // for read to tell
+      const Waited waited = cli::wait_for_input(STDIN_FILENO);
+      if (waited != Waited::kWoken) return waited == Waited::kInput;
     }
   }
 
