@@ -2,6 +2,7 @@
 
 #include <histedit.h>
 #include <signal.h>
+#include <termios.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -63,7 +64,9 @@ struct LineEditor::Editor {
   }
   static unsigned char cancel(EditLine* edit, int /*character*/) {
     of(edit).cancelled = true;
-    // The line that was left stays visible; the next prompt stands under it.
+    // What was typed on before the program saw it belongs to the line that is dropped. That stays
+    // visible; the next prompt stands under it.
+    ::tcflush(STDIN_FILENO, TCIFLUSH);
     std::fputs("^C\n", stdout);
     std::fflush(stdout);
     return CC_NEWLINE;
@@ -128,6 +131,8 @@ LineEditor::LineEditor(const std::string& history_path)
   el_set(e.edit, EL_EDITOR, "emacs");
   history(e.lines, &e.event, H_SETSIZE, static_cast<int>(InputHistory::kMostLines));
   el_set(e.edit, EL_HIST, history, e.lines);
+  // Ctrl-C would throw away what was printed and is still on its way to the terminal.
+  el_set(e.edit, EL_SETTY, "-d", "+noflsh", nullptr);
   el_set(e.edit, EL_GETCFN, Editor::read_character);
   el_set(e.edit, EL_ADDFN, kCancelCommand, "Drop the line", Editor::cancel);
   const auto bind = [&](const char* key, const char* command) {
@@ -152,6 +157,8 @@ InputResult LineEditor::read_line(const std::string& prompt, std::string& line) 
   e.prompt = prompt;
   e.cancelled = false;
   int length = 0;
+  // el_gets shows the prompt first: keys that come in between would be the terminal's.
+  el_set(e.edit, EL_PREP_TERM, 1);
   const char* text = el_gets(e.edit, &length);
   if (e.cancelled) return InputResult::kCancelled;
   if (text == nullptr || length <= 0) {

@@ -25,15 +25,15 @@ class TerminalProgram {
   void Type(const std::string& keys) const;
   // Waits until `text` is shown, behind what an earlier call found. False after `limit`, or when
   // the program ended without it.
-  bool Shows(const std::string& text, std::chrono::seconds limit = std::chrono::seconds(240));
+  bool Shows(const std::string& text, std::chrono::seconds limit = std::chrono::seconds(120));
   // Waits until anything is shown behind what the last call of Shows found.
-  bool ShowsMore(std::chrono::seconds limit = std::chrono::seconds(240));
+  bool ShowsMore(std::chrono::seconds limit = std::chrono::seconds(120));
   // What was shown behind what the last call of Shows found.
   std::string Rest() const { return shown_.substr(seen_); }
   const std::string& shown() const { return shown_; }
   pid_t id() const { return id_; }
   // The exit code; -1: a signal ended it, or it did not end within `limit`.
-  int Wait(std::chrono::seconds limit = std::chrono::seconds(240));
+  int Wait(std::chrono::seconds limit = std::chrono::seconds(120));
 
  private:
   using Clock = std::chrono::steady_clock;
