@@ -85,6 +85,7 @@ int main(int argc, char** argv) {
   add_model_commands(app, action);
   add_ingest_command(app, action);
   add_ask_command(app, action);
+  add_chat_command(app, action);
   add_generate_command(app, action);
   add_sessions_commands(app, action);
   add_memory_commands(app, action);

@@ -19,6 +19,7 @@ target_link_libraries(eidetic_faiss INTERFACE "${EIDETIC_FAISS_LIBRARY}"
 if(EIDETIC_BUILD_MODEL)
   pkg_check_modules(pcre2 REQUIRED IMPORTED_TARGET libpcre2-8)
   pkg_check_modules(gumbo REQUIRED IMPORTED_TARGET gumbo)
+  pkg_check_modules(libedit REQUIRED IMPORTED_TARGET libedit)
   find_package(CLI11 REQUIRED)
 endif()
 if(EIDETIC_BUILD_TESTS)

@@ -25,6 +25,7 @@ void add_model_commands(CLI::App& app, Action& action);
 void add_ingest_command(CLI::App& app, Action& action);
 void add_ask_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);
+void add_chat_command(CLI::App& app, Action& action);
 void add_sessions_commands(CLI::App& app, Action& action);
 void add_memory_commands(CLI::App& app, Action& action);
 // `memory forget`, below `memory`.

@@ -3,6 +3,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/cli/eval_continuation_command.h"
+#include "apps/cli/eval_conversation_command.h"
 #include "apps/cli/eval_needle_command.h"
 #include "apps/cli/eval_ppl_command.h"
 #include "apps/cli/eval_questions_command.h"
@@ -22,6 +23,7 @@ void add_eval_commands(CLI::App& app, Action& action) {
   add_eval_continuation_command(*eval_app, action);
   add_eval_sources_command(*eval_app, action);
   add_eval_questions_command(*eval_app, action);
+  add_eval_conversation_command(*eval_app, action);
 }
 
 }  // namespace eidetic::cli

@@ -1,7 +1,6 @@
 #include "apps/cli/text_file.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -35,9 +34,8 @@ std::string read_all(int descriptor, const std::string& name) {
   std::string text;
   char buffer[1 << 16];
   for (;;) {
-    // A read would go on waiting for a terminal or a pipe after Ctrl-C; a poll does not.
-    pollfd waiting{descriptor, POLLIN, 0};
-    if (::poll(&waiting, 1, -1) < 0 && interrupted()) {
+    // A read would go on waiting for a terminal or a pipe after Ctrl-C.
+    if (wait_for_input(descriptor) == Waited::kInterrupted) {
       throw Error(EID_CANCELLED, "stopped while '" + name + "' was read");
     }
     const ssize_t got = ::read(descriptor, buffer, sizeof buffer);

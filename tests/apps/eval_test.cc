@@ -290,6 +290,75 @@ TEST_F(Eval, QuestionsAreAskedByEveryPolicyAndARunThatWasStoppedGoesOn) {
   EXPECT_NE(refused.err.find(results), std::string::npos) << refused.err;
 }
 
+TEST_F(Eval, ConversationRecallsAFactAndARunThatWasStoppedGoesOn) {
+  const std::string results = Path("conversations.jsonl");
+  const auto arguments = [&](const std::string& memory, const std::string& restarts,
+                             const std::string& file) {
+    return std::vector<std::string>{"eval",
+                                    "conversation",
+                                    "--text",
+                                    EIDETIC_TEST_TEXT,
+                                    "--turns",
+                                    "8",
+                                    "--fact-turn",
+                                    "2",
+                                    "--conversations",
+                                    "1",
+                                    "--message-tokens",
+                                    "48",
+                                    "--reply-tokens",
+                                    "2",
+                                    "--answer-tokens",
+                                    "16",
+                                    "--window",
+                                    "96",
+                                    "--restarts",
+                                    restarts,
+                                    "--memory",
+                                    memory,
+                                    "--results",
+                                    file,
+                                    "--model",
+                                    HybridModel(),
+                                    "--json"};
+  };
+  const json first = RunJson(arguments("on", "3", results));
+  ExpectDocumented("eval conversation", first);
+  ASSERT_EQ(first.at("conversations").size(), 1u);
+  const json& on = first.at("conversations")[0];
+  EXPECT_EQ(on.at("turns"), 8);
+  EXPECT_EQ(on.at("restarts"), 3);
+  EXPECT_TRUE(on.at("hit")) << on;
+  EXPECT_GT(on.at("presence"), 0) << on;
+  // A run that goes on keeps what it had, and without its memory the model cannot know.
+  const json both = RunJson(arguments("on,off", "3", results));
+  ASSERT_EQ(both.at("conversations").size(), 2u);
+  EXPECT_EQ(both.at("conversations")[0], on);
+  EXPECT_FALSE(both.at("conversations")[1].at("hit")) << both;
+  EXPECT_EQ(both.at("conversations")[1].at("number"), on.at("number"));
+  EXPECT_EQ(both.at("scores")[0].at("recalled"), 1);
+  EXPECT_EQ(both.at("scores")[1].at("recalled"), 0);
+  // Restarts change no token.
+  const json unbroken = RunJson(arguments("on", "0", Path("unbroken.jsonl")));
+  EXPECT_EQ(unbroken.at("conversations")[0].at("digest"), on.at("digest"));
+
+  const auto refused = [&](std::vector<std::string> wrong, const std::string& words) {
+    const Outcome outcome = RunProgram(wrong);
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_NE(outcome.err.find(words), std::string::npos) << outcome.err;
+  };
+  refused(arguments("on", "2", results), results);  // other settings
+  refused(arguments("on", "8", Path("new")), "do not fit");
+  refused(arguments("maybe", "0", Path("new")), "--memory");
+  std::vector<std::string> late = arguments("on", "0", Path("new"));
+  late[7] = "8";
+  refused(late, "the last one asks for it");
+  refused({"eval", "conversation", "--model", HybridModel()}, "--text");
+  refused({"eval", "conversation", "--turns", "1"}, "--turns");
+  Write("broken.jsonl", json({{"settings", first.at("settings")}}).dump() + "\n{\"index\":0}\n");
+  refused(arguments("on", "3", Path("broken.jsonl")), "no conversation");
+}
+
 TEST_F(Eval, BenchReportsEveryRatio) {
   const json report = RunJson({"bench",
                                "--text",

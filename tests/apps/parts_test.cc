@@ -5,11 +5,16 @@
 
 #include <cmath>
 #include <cstdlib>
+#include <filesystem>
 #include <set>
+#include <stdexcept>
 
 #include "apps/cli/ask.h"
 #include "apps/cli/characters.h"
+#include "apps/cli/chat_input.h"
+#include "apps/cli/chat_slash.h"
 #include "apps/cli/exit_code.h"
+#include "apps/cli/input_history.h"
 #include "apps/cli/results_file.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
@@ -20,6 +25,7 @@
 #include "apps/eval/question_form.h"
 #include "apps/eval/questions.h"
 #include "tests/model/model_files.h"
+#include "tests/temporary_folder.h"
 
 namespace eidetic {
 namespace {
@@ -443,6 +449,72 @@ TEST(ExitCode, EveryStatusHasADocumentedCode) {
     EXPECT_TRUE(documented) << status;
     EXPECT_EQ(code == cli::kExitOk, status == EID_OK);
   }
+}
+
+// What read_message makes of a script.
+std::vector<std::string> Messages(const std::string& script) {
+  int ends[2];
+  if (::pipe(ends) != 0) throw std::runtime_error("no pipe can be made");
+  if (::write(ends[1], script.data(), script.size()) != static_cast<ssize_t>(script.size())) {
+    throw std::runtime_error("the pipe is full");
+  }
+  ::close(ends[1]);
+  cli::ScriptInput input(ends[0]);
+  std::vector<std::string> messages;
+  std::string message;
+  while (cli::read_message(input, "> ", message) == cli::InputResult::kLine) {
+    messages.push_back(message);
+  }
+  ::close(ends[0]);
+  return messages;
+}
+
+TEST(ChatInput, AMessageIsALineOrLinesThatBackslashesJoin) {
+  using Lines = std::vector<std::string>;
+  EXPECT_EQ(Messages("one\ntwo\\\nand more\n\nlast"), (Lines{"one", "two\nand more", "", "last"}));
+  EXPECT_EQ(Messages("windows\r\n"), Lines{"windows"});
+  EXPECT_EQ(Messages("open\\"), Lines{"open\n"});
+  EXPECT_EQ(Messages(""), Lines{});
+}
+
+TEST(ChatInput, ASlashBeginsACommandAndTwoBeginAMessage) {
+  EXPECT_TRUE(cli::is_slash_command("/why"));
+  EXPECT_TRUE(cli::is_slash_command("/"));
+  EXPECT_FALSE(cli::is_slash_command("//why"));
+  EXPECT_FALSE(cli::is_slash_command("why/"));
+  EXPECT_EQ(cli::unprotected("//why"), "/why");
+  EXPECT_EQ(cli::unprotected("why //"), "why //");
+}
+
+TEST(InputHistory, IsKeptForItsOwnerWithoutRepetitionAndNeverGrowsForGood) {
+  const tests::TemporaryFolder folder;
+  const std::string path = folder / "state/eidetic/history";
+  {
+    cli::InputHistory history(path);
+    EXPECT_TRUE(history.add("one"));
+    EXPECT_FALSE(history.add("one"));
+    EXPECT_FALSE(history.add(" "));
+    cli::InputHistory beside(path);
+    EXPECT_TRUE(beside.add("two"));
+    EXPECT_TRUE(history.add("three"));
+  }
+  EXPECT_EQ(cli::InputHistory(path).lines(), (std::vector<std::string>{"one", "two", "three"}));
+  EXPECT_EQ(std::filesystem::status(path).permissions(),
+            std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+  {
+    cli::InputHistory history(path);
+    for (std::size_t i = 0; i < 3 * cli::InputHistory::kMostLines; ++i) {
+      history.add(std::to_string(i));
+    }
+    EXPECT_EQ(history.lines().size(), cli::InputHistory::kMostLines);
+  }
+  EXPECT_EQ(cli::InputHistory(path).lines().front(), "2000");
+  EXPECT_LT(std::filesystem::file_size(path), 6 * cli::InputHistory::kMostLines);
+
+  // What cannot be kept is no failure.
+  cli::InputHistory nowhere("/proc/nowhere/history");
+  EXPECT_TRUE(nowhere.add("one"));
+  EXPECT_EQ(nowhere.lines().size(), 1u);
 }
 
 }  // namespace

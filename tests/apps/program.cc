@@ -36,6 +36,8 @@ std::filesystem::path TemporaryFile(const std::string& bytes) {
   return pattern;
 }
 
+}  // namespace
+
 std::vector<std::string> ChildEnvironment(const Environment& additions) {
   std::vector<std::string> result;
   for (char** entry = environ; *entry; ++entry) {
@@ -54,8 +56,6 @@ std::vector<char*> Pointers(std::vector<std::string>& strings) {
   result.push_back(nullptr);
   return result;
 }
-
-}  // namespace
 
 Program::Program(const std::vector<std::string>& arguments, const Environment& environment,
                  const std::string& input) {

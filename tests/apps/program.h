@@ -24,6 +24,10 @@ struct Outcome {
 
 using Environment = std::vector<std::pair<std::string, std::string>>;
 
+// What a child sees of the environment, as Program says, and the form in which exec takes it.
+std::vector<std::string> ChildEnvironment(const Environment& additions);
+std::vector<char*> Pointers(std::vector<std::string>& strings);
+
 // One running `eidetic`. Standard error goes to a file, so that it can never block the child.
 class Program {
  public:
