@@ -3,7 +3,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -36,23 +35,14 @@ class StageMeter {
   bool update(const std::string& stage, std::uint64_t done, std::uint64_t total) {
     if (stage != stage_) {
       stage_ = stage;
-      begin_ = std::chrono::steady_clock::now();
       meter_.emplace("calibrate: " + stage, "samples");
     }
-    eid_progress progress{};
-    progress.stage = "measuring";
-    progress.item = stage_.c_str();
-    progress.done = done;
-    progress.total = total;
-    progress.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin_).count();
-    meter_->update(progress);
+    meter_->update("measuring", stage_, done, total);
     return !interrupted();
   }
 
  private:
   std::string stage_;
-  std::chrono::steady_clock::time_point begin_;
   std::optional<ProgressMeter> meter_;
 };
 

@@ -31,16 +31,18 @@ json why(const Call& call);
 json sources(const Call& call);
 json fork_here(const Call& call);
 json rewind_to(const Call& call);
+json forget(const Call& call);
 json attach(const Call& call);
 json stats(const Call& call);
 json help(const Call& call);
 json quit(const Call& call);
 
-constexpr std::array<SlashCommand, 8> kCommands{{
+constexpr std::array<SlashCommand, 9> kCommands{{
     {"/why", "[layers]", "the passages behind the last answer, by their share of attention", why},
     {"/sources", "[N]", "the text of these passages; default: the first 5", sources},
     {"/fork", "NAME", "goes on in another session that has read the same", fork_here},
     {"/rewind", "TURN", "goes back to the end of that turn; what came later is gone", rewind_to},
+    {"/forget", "TURN", "takes a turn out of this session and its forks, for good", forget},
     {"/attach", "COLLECTION", "recalls from this collection too", attach},
     {"/stats", "", "the size of the conversation, and what the last answer took", stats},
     {"/help", "", "this list", help},
@@ -204,6 +206,17 @@ json rewind_to(const Call& call) {
   call.conversation.rewind(number_of(call, "a turn"));
   print_standing(call, "this is");
   return standing(call, "rewound");
+}
+
+json forget(const Call& call) {
+  const std::uint64_t turn = number_of(call, "a turn");
+  const json receipt = call.conversation.forget(turn);
+  print_standing(
+      call, "turn " + std::to_string(turn) + " is forgotten, here and in " + "every fork; this is");
+  json told = standing(call, "forgotten");
+  told["turn"] = turn;
+  told["receipt"] = receipt;
+  return told;
 }
 
 json attach(const Call& call) {

@@ -78,13 +78,26 @@ void Conversation::fork(const std::string& name) {
   }
 }
 
+void Conversation::check_turn(std::uint64_t turn, const char* what) const {
+  if (turn > 0 && turn <= turns_) return;
+  throw Error(EID_NOT_FOUND, "there is no turn " + std::to_string(turn) + " to " + what,
+              turns_ == 0 ? "say something first"
+                          : "the conversation has turns 1 to " + std::to_string(turns_));
+}
+
 void Conversation::rewind(std::uint64_t turn) {
-  if (turn == 0 || turn > turns_) {
-    throw Error(EID_NOT_FOUND, "there is no turn " + std::to_string(turn) + " to go back to",
-                turns_ == 0 ? "say something first"
-                            : "the conversation has turns 1 to " + std::to_string(turns_));
-  }
+  check_turn(turn, "go back to");
   changed_by([&] { archive_.rewind_session(options_.session, turn); });
+}
+
+json Conversation::forget(std::uint64_t turn) {
+  check_turn(turn, "forget");
+  json receipt;
+  changed_by([&] {
+    const Forgotten gone = archive_.forget({.session = options_.session, .turn = turn});
+    receipt = json::parse(gone.receipt);
+  });
+  return receipt;
 }
 
 void Conversation::attach(const std::string& collection) {

@@ -45,6 +45,9 @@ class Conversation {
   void fork(const std::string& name);
   // Goes back to the end of `turn`; EID_NOT_FOUND when there is none. What came later is gone.
   void rewind(std::uint64_t turn);
+  // Forgets `turn` for good, here and in every fork that has read it, and goes on: later turns are
+  // read again without it. The receipt of Archive::forget(). EID_NOT_FOUND when there is none.
+  nlohmann::json forget(std::uint64_t turn);
   // Recalls from this collection too, from the next message on; kept with the next turn.
   void attach(const std::string& collection);
 
@@ -61,6 +64,8 @@ class Conversation {
 
  private:
   void open();
+  // Throws EID_NOT_FOUND when `turn` is none of those that were committed; `what` for.
+  void check_turn(std::uint64_t turn, const char* what) const;
   // Lets go of the session while `change` changes what is kept of it.
   template <class Change>
   void changed_by(Change change);

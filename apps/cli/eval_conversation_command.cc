@@ -2,12 +2,11 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
-#include <fstream>
 #include <iostream>
 
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
+#include "apps/cli/results_file.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
 #include "apps/eval/long_conversation.h"
@@ -26,29 +25,13 @@ struct ConversationFlags {
   bool json = false;
 };
 
-// Conversations that are over, one JSON object a line after one with the settings. A last line that
-// a kill cut short is left out.
+// The conversations that are over.
 class Results {
  public:
-  Results(std::string path, const json& settings) : path_(std::move(path)) {
-    if (path_.empty()) return;
-    std::ifstream in(path_, std::ios::binary);
-    std::string line, kept;
-    for (bool first = true; std::getline(in, line); first = false) {
-      const json one = json::parse(line, nullptr, /*allow_exceptions=*/false);
-      if (in.eof() || !one.is_object()) break;
-      if (first && one.value("settings", json()) != settings) {
-        throw Error(EID_INVALID_ARGUMENT,
-                    "the conversations in '" + path_ + "' were held under other settings",
-                    "name another file with --results, or remove that one");
-      }
-      if (!first) done_.push_back(parsed(one));
-      kept += line + "\n";
-    }
-    in.close();
-    if (kept.empty()) kept = compact({{"settings", settings}}) + "\n";
-    out_.open(path_, std::ios::binary | std::ios::trunc);
-    write(kept);
+  Results(const std::string& path, const json& settings) : file_(path, settings) {
+    for_each_result(file_, path, [&](const json& line) {
+      done_.push_back(eval::long_conversation_from_json(line));
+    });
   }
 
   const std::vector<eval::LongConversation>& all() const { return done_; }
@@ -59,27 +42,11 @@ class Results {
   }
   void add(const eval::LongConversation& one) {
     done_.push_back(one);
-    if (!path_.empty()) write(compact(eval::to_json(one)) + "\n");
+    file_.add(eval::to_json(one));
   }
 
  private:
-  eval::LongConversation parsed(const json& line) const {
-    try {
-      return eval::long_conversation_from_json(line);
-    } catch (const json::exception& error) {
-      throw Error(EID_INVALID_ARGUMENT,
-                  "'" + path_ + "' holds a line that is no conversation: " + error.what(),
-                  "name another file with --results, or remove that one");
-    }
-  }
-  void write(const std::string& bytes) {
-    if (out_ << bytes << std::flush) return;
-    throw Error(EID_IO_ERROR, "'" + path_ + "' could not be written",
-                "check the path and the disk");
-  }
-
-  std::string path_;
-  std::ofstream out_;
+  ResultsFile file_;
   std::vector<eval::LongConversation> done_;
 };
 
@@ -206,26 +173,20 @@ int run_eval_conversation(ConversationFlags& flags) {
   Results results(flags.results, settings);
 
   ProgressMeter meter("eval conversation", "turns");
-  const auto begin = std::chrono::steady_clock::now();
-  eid_progress progress{};
-  progress.stage = "talking";
-  progress.total = options.conversations * flags.memory.size() * options.turns;
+  std::uint64_t done = 0;
+  std::uint64_t total = options.conversations * flags.memory.size() * options.turns;
   for (std::uint64_t index = 0; index < options.conversations; ++index) {
     for (const std::string& memory : flags.memory) {
       if (results.has(index, memory == "on")) {
-        progress.total -= options.turns;
+        total -= options.turns;
         continue;
       }
       const std::string item = std::to_string(index) + ", memory " + memory;
-      progress.item = item.c_str();
-      results.add(eval::run_conversation(
-          engine, corpus, options, index, memory == "on", [&](std::uint64_t) {
-            ++progress.done;
-            progress.seconds =
-                std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-            meter.update(progress);
-            return !interrupted();
-          }));
+      results.add(eval::run_conversation(engine, corpus, options, index, memory == "on",
+                                         [&](std::uint64_t) {
+                                           meter.update("talking", item, ++done, total);
+                                           return !interrupted();
+                                         }));
     }
   }
   meter.clear();

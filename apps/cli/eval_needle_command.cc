@@ -1,7 +1,6 @@
 #include "apps/cli/eval_needle_command.h"
 
 #include <CLI/CLI.hpp>
-#include <chrono>
 #include <iostream>
 #include <map>
 #include <tuple>
@@ -106,7 +105,6 @@ std::vector<eval::NeedleSample> run(const NeedleFlags& flags, const Engine& engi
     earlier.insert_or_assign({sample.mode, sample.length, sample.index}, sample);
   });
   ProgressMeter meter("eval needle", "tokens");
-  const auto begin = std::chrono::steady_clock::now();
   eval::NeedleCalls calls;
   calls.known = [&](const std::string& mode, std::uint64_t length,
                     std::uint64_t index) -> const eval::NeedleSample* {
@@ -115,14 +113,7 @@ std::vector<eval::NeedleSample> run(const NeedleFlags& flags, const Engine& engi
   };
   calls.done = [&](const eval::NeedleSample& sample) { file.add(eval::to_json(sample)); };
   calls.progress = [&](const eval::NeedleSample& at, std::uint64_t done, std::uint64_t total) {
-    eid_progress progress{};
-    progress.stage = "reading";
-    progress.item = at.mode.c_str();
-    progress.done = done;
-    progress.total = total;
-    progress.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    meter.update(progress);
+    meter.update("reading", at.mode, done, total);
     return !interrupted();
   };
   return eval::run_needle(engine, corpus, flags.options, calls);

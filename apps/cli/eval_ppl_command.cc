@@ -2,7 +2,6 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <iostream>
 
 #include "apps/cli/evaluation.h"
@@ -46,7 +45,6 @@ std::vector<eval::PieceLoss> measure(const PplFlags& flags, const Engine& engine
   for_each_result(file, flags.report.results,
                   [&](const json& line) { earlier.push_back(eval::piece_loss_from_json(line)); });
   ProgressMeter meter("eval ppl", "tokens");
-  const auto begin = std::chrono::steady_clock::now();
   eval::PerplexityCalls calls;
   calls.known = [&](const std::string& text, const std::string& mode, std::uint64_t length,
                     std::uint64_t piece) -> const eval::PieceLoss* {
@@ -57,14 +55,7 @@ std::vector<eval::PieceLoss> measure(const PplFlags& flags, const Engine& engine
   };
   calls.done = [&](const eval::PieceLoss& loss) { file.add(eval::to_json(loss)); };
   calls.progress = [&](const std::string& mode, std::uint64_t done, std::uint64_t total) {
-    eid_progress progress{};
-    progress.stage = "reading";
-    progress.item = mode.c_str();
-    progress.done = done;
-    progress.total = total;
-    progress.seconds =
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-    meter.update(progress);
+    meter.update("reading", mode, done, total);
     return !interrupted();
   };
   return eval::measure_perplexity(engine, texts, flags.options, calls);

@@ -197,21 +197,15 @@ int run_questions(const QuestionsFlags& flags) {
   Session holder(engine, {.forget_own_past = true});
   holder.attach(archive, kCollection);
   ProgressMeter meter("eval questions", "answers");
-  eid_progress progress{};
-  progress.stage = "asking";
-  progress.total = set.questions.size() * flags.policies.size();
-  const auto begin = std::chrono::steady_clock::now();
+  const std::uint64_t total = set.questions.size() * flags.policies.size();
+  std::uint64_t done = 0;
   for (const eval::Question& question : set.questions) {
     for (const std::string& policy : flags.policies) {
       stop_if_interrupted();
       if (!results.has(question.id, policy)) {
         results.add(ask_by(flags, engine, archive, question, policy));
       }
-      ++progress.done;
-      progress.item = question.id.c_str();
-      progress.seconds =
-          std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
-      meter.update(progress);
+      meter.update("asking", question.id, ++done, total);
     }
   }
   meter.clear();

@@ -167,6 +167,17 @@ ProgressMeter::~ProgressMeter() {
   clear();
 }
 
+void ProgressMeter::update(const std::string& stage, const std::string& item, std::uint64_t done,
+                           std::uint64_t total) {
+  eid_progress progress{};
+  progress.stage = stage.c_str();
+  progress.item = item.c_str();
+  progress.done = done;
+  progress.total = total;
+  progress.seconds = std::chrono::duration<double>(Clock::now() - begin_).count();
+  update(progress);
+}
+
 void ProgressMeter::clear() {
   if (drawn_) std::cerr << "\r\033[K\033[A\033[K" << std::flush;
   drawn_ = false;

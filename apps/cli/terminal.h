@@ -65,6 +65,9 @@ class ProgressMeter {
   ProgressMeter& operator=(const ProgressMeter&) = delete;
 
   void update(const eid_progress& progress);
+  // The same for work of our own, whose seconds count from when the meter was made.
+  void update(const std::string& stage, const std::string& item, std::uint64_t done,
+              std::uint64_t total);
   // Takes the bar off the terminal, so that something else can be printed.
   void clear();
 
@@ -76,6 +79,7 @@ class ProgressMeter {
   std::string label_, unit_;
   bool quiet_, terminal_;
   bool drawn_ = false;
+  const Clock::time_point begin_ = Clock::now();
   Clock::time_point last_{};
   // Where the stage at hand began: a resumed document does not start at 0.
   std::string stage_;

@@ -43,6 +43,7 @@ class Chat : public ProgramTest {
     for (const json& one : told) {
       std::string event = one.at("event");
       if (event == "sources") event = "why";
+      if (event == "forgotten") ExpectDocumented("memory forget", one.at("receipt"));
       if (event == "rewound" || event == "attached") event = "forked";
       ExpectDocumented(event == "error" ? event : "chat " + event, one);
     }
@@ -100,19 +101,23 @@ TEST_F(Chat, BadInputIsToldAndLosesNothing) {
   EXPECT_EQ(Run("Hello\n", {"--temperature", "-1"}).code, 2);
 
   const std::vector<json> told = Told(
-      "/why\n/fork early\n/rewind 1\nHello\n/nope\n/fork\n/fork chat\n/rewind\n/rewind x\n"
-      "/rewind 0\n/rewind 2\n/attach\n/attach nope\n/stats now\n/why not\n/sources -1\n"
+      "/why\n/fork early\n/rewind 1\n/forget 1\nHello\n/nope\n/fork\n/fork chat\n/rewind\n/rewind "
+      "x\n"
+      "/rewind 0\n/rewind 2\n/forget\n/forget 2\n/attach\n/attach nope\n/stats now\n/why "
+      "not\n/sources -1\n"
       "bad \xFF byte\nGood bye\n/stats\n");
   std::string outcome;
   for (const json& one : told) {
     outcome += one.at("event") == "error" ? one.at("status").get<std::string>() + ","
                                           : one.at("event").get<std::string>() + ",";
   }
-  EXPECT_EQ(outcome,
-            "why,not found,not found,turn,"
-            "invalid argument,invalid argument,already exists,invalid argument,invalid argument,"
-            "not found,not found,invalid argument,not found,invalid argument,invalid argument,"
-            "invalid argument,invalid argument,turn,stats,");
+  EXPECT_EQ(
+      outcome,
+      "why,not found,not found,not found,turn,"
+      "invalid argument,invalid argument,already exists,invalid argument,invalid argument,"
+      "not found,not found,invalid argument,not found,invalid argument,not found,invalid argument,"
+      "invalid argument,"
+      "invalid argument,invalid argument,turn,stats,");
   EXPECT_EQ(last_.code, 3);  // of the first that failed
   for (const char* words : {"'/nope'", "/help", "/fork NAME", "turns 1 to 1", "'x'", "/why layers",
                             "collection nope", "byte 4"}) {
@@ -160,6 +165,25 @@ TEST_F(Chat, WhyNamesTheTurnsAndTheDocumentsBehindTheAnswer) {
   }
   const Outcome off = Run("And without?\n/why\n", {"--memory-off"});
   EXPECT_NE(off.out.find("no passage of memory"), std::string::npos) << off.out;
+}
+
+TEST_F(Chat, AForgottenTurnIsGoneFromTheConversationAndItsForks) {
+  const std::vector<json> told =
+      Told("The password is tangerine.\nIt rains today.\n/fork copy\n/forget 1\nAnd tomorrow?\n");
+  EXPECT_EQ(last_.code, 0) << last_.err;
+  ASSERT_EQ(told.size(), 5u) << last_.out;
+  EXPECT_EQ(told[3].at("event"), "forgotten");
+  EXPECT_EQ(told[3].at("turn"), 1);
+  EXPECT_EQ(told[3].at("turns"), 2);
+  EXPECT_EQ(told[3].at("receipt").at("sessions").size(), 2u) << told[3];
+  EXPECT_EQ(told[4].at("turn"), 3);
+  for (const char* session : {"chat", "copy"}) {
+    const std::string kept = Turns(session).dump();
+    EXPECT_EQ(kept.find("tangerine"), std::string::npos) << kept;
+    EXPECT_NE(kept.find("It rains today."), std::string::npos) << kept;
+  }
+  EXPECT_NE(Run("And now?\n").out, "");  // the trunk is read again and goes on
+  EXPECT_EQ(last_.err, "");
 }
 
 TEST_F(Chat, ATerminalEditsRemembersStopsForksAndGoesOn) {

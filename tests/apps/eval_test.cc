@@ -356,7 +356,7 @@ TEST_F(Eval, ConversationRecallsAFactAndARunThatWasStoppedGoesOn) {
   refused({"eval", "conversation", "--model", HybridModel()}, "--text");
   refused({"eval", "conversation", "--turns", "1"}, "--turns");
   Write("broken.jsonl", json({{"settings", first.at("settings")}}).dump() + "\n{\"index\":0}\n");
-  refused(arguments("on", "3", Path("broken.jsonl")), "no conversation");
+  refused(arguments("on", "3", Path("broken.jsonl")), "no result of this evaluation");
 }
 
 TEST_F(Eval, BenchReportsEveryRatio) {

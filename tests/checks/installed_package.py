@@ -43,7 +43,7 @@ def one(prefix, pattern):
 
 def build_examples(examples, prefix, folder):
     build = folder / "build"
-    run(["cmake", "-S", examples, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}",
+    run(["cmake", "-G", "Ninja", "-S", examples, "-B", build, f"-DCMAKE_PREFIX_PATH={prefix}",
          "-DCMAKE_BUILD_TYPE=Debug"])
     run(["cmake", "--build", build, "-j2"])
     return build
