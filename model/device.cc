@@ -5,8 +5,8 @@
 #include <dlfcn.h>
 
 #include <charconv>
-#include <thread>
 
+#include "model/compute_threads.h"
 #include "model/error.h"
 
 namespace eidetic::model {
@@ -76,15 +76,7 @@ c10::Device OpenDevice(const std::string& name) {
 }
 
 void SetComputeThreads(int threads) {
-  constexpr int kMostThreads = 1024;
-  if (threads < 0 || threads > kMostThreads) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "threads is " + std::to_string(threads) + "; it must be 0 to " +
-                    std::to_string(kMostThreads),
-                "Pass 0 for one thread per core.");
-  }
-  if (threads == 0) threads = static_cast<int>(std::thread::hardware_concurrency());
-  at::set_num_threads(threads > 0 ? threads : 1);
+  at::set_num_threads(ComputeThreads(threads));
 }
 
 }  // namespace eidetic::model

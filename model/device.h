@@ -14,7 +14,7 @@ namespace eidetic::model {
 // Throws Error: kInvalidArgument for another name, kUnsupported without the library or a GPU.
 c10::Device OpenDevice(const std::string& name);
 
-// Threads of LibTorch's CPU operators, for the whole process; 0: one per core.
+// Threads of LibTorch's CPU operators, for the whole process; as ComputeThreads().
 void SetComputeThreads(int threads);
 
 }  // namespace eidetic::model

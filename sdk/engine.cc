@@ -1,8 +1,8 @@
 #include "sdk/engine.h"
 
-#include <thread>
 #include <utility>
 
+#include "model/compute_threads.h"
 #include "sdk/error_wall.h"
 #include "sdk/file_hash.h"
 #include "sdk/fingerprint.h"
@@ -38,9 +38,7 @@ Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& option
     load.device = options.device;
     load.threads = options.threads;
     engine->model_ = model::HybridModel::Load(file, load);
-    engine->threads_ = options.threads > 0
-                           ? options.threads
-                           : static_cast<int>(std::max(1u, std::thread::hardware_concurrency()));
+    engine->threads_ = model::ComputeThreads(options.threads);
     EID_ASSIGN_OR_RETURN(std::string weights, CachedFileHash(identity, options.cache_dir));
     engine->fingerprint_ = Fingerprint(weights, *engine->tokenizer_, *engine->model_);
     EID_ASSIGN_OR_RETURN(engine->profile_,

@@ -18,7 +18,7 @@ struct EngineOptions {
   std::string model_path;
   std::string device = "cpu";
   std::string cache_dir;  // of hashes of weights (file_hash.h); empty: they are not remembered
-  int threads = 0;        // 0: one per core
+  int threads = 0;        // 0: OMP_NUM_THREADS, or one per core
   // The retrieval profile's file; empty: the one beside the model when it is there; "none": none.
   std::string profile_path;
 };

@@ -25,7 +25,9 @@ void ModelFlags::add(CLI::App& command) {
                   "Retrieval profile, or none; default: MODEL.profile.json when it is there")
       ->type_name("FILE")
       ->group("Model");
-  command.add_option("--threads", threads, "Threads of the CPU; default: one per core")
+  command
+      .add_option("--threads", threads,
+                  "Threads of the CPU; default: OMP_NUM_THREADS, or one per core")
       ->check(CLI::Range(0, 1024))
       ->type_name("N")
       ->group("Model");

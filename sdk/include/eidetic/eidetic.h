@@ -177,7 +177,7 @@ typedef struct eid_engine_options {
   const char* device;     /* "cpu" (default), "cuda", "cuda:1" */
   const char* cache_dir;  /* where hashes of model files are remembered; NULL: the user's cache
                            * folder; "": nowhere, the file is hashed at each start */
-  int threads;            /* 0: one per core */
+  int threads;            /* 0: OMP_NUM_THREADS of the environment, or one per core */
   /* The retrieval profile that `eidetic model calibrate` wrote. NULL: MODEL_PATH.profile.json when
    * there is one, else every attention layer recalls; "none": not even that file. */
   const char* profile_path;

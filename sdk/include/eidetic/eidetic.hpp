@@ -231,7 +231,7 @@ struct EngineOptions {
   std::string model_path{};  // a GGUF file; required
   std::string device{};      // "cpu" (default), "cuda", "cuda:1"
   std::string cache_dir{};   // of hashes of model files; empty: the user's cache folder
-  int threads = 0;           // 0: one per core
+  int threads = 0;           // 0: OMP_NUM_THREADS, or one per core
   // The retrieval profile; empty: MODEL_PATH.profile.json when it is there; "none": none.
   std::string profile_path{};
 };
