@@ -335,6 +335,13 @@ void ArchiveImpl::CollectionChanged(const std::string& collection) {
   ++epochs_[collection];
 }
 
+bool ArchiveImpl::AnyIsGone(const std::vector<DocumentRecord>& documents) const {
+  return std::any_of(documents.begin(), documents.end(), [&](const DocumentRecord& document) {
+    const std::string key = format::DocumentKey(document.collection, document.source, document.id);
+    return records_->Get(Family::kMeta, key).status().code() == Code::kNotFound;
+  });
+}
+
 Result<std::shared_ptr<const RepresentativeIndex>> ArchiveImpl::Index(const std::string& collection,
                                                                       IndexKind kind, int threads) {
   EID_ASSIGN_OR_RETURN(const CollectionRecord record, Collection(collection));
@@ -359,6 +366,8 @@ Result<std::shared_ptr<const RepresentativeIndex>> ArchiveImpl::Index(const std:
       if (!status.ok()) break;
     }
     if (!status.ok()) {
+      // The epoch follows a removal a moment later: what was listed is looked for again.
+      if (status.code() == Code::kNotFound && AnyIsGone(documents)) continue;
       std::lock_guard epoch_lock(epoch_mutex_);
       if (epochs_[collection] == epoch) return status;
       continue;

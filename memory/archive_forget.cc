@@ -43,10 +43,6 @@ void AddLineageRanges(LineageId lineage, std::vector<KeyRange>* ranges) {
 
 Status ForgetRequest::Validate() const {
   const bool of_session = !session.empty();
-  if (collection.empty() && !of_session && before == 0) {
-    return DoNotGoTogether("nothing was named to forget",
-                           "name a collection, a document, a session, a turn or an age");
-  }
   if (of_session && !collection.empty()) {
     return DoNotGoTogether("a session and a collection were both named to forget",
                            "forget one, then the other");
@@ -67,6 +63,10 @@ Status ForgetRequest::Validate() const {
   if (turn != 0 && !of_session) {
     return DoNotGoTogether("turn " + std::to_string(turn) + " was named to forget, but no session",
                            "name the session that it is of");
+  }
+  if (collection.empty() && !of_session && before == 0) {
+    return DoNotGoTogether("nothing was named to forget",
+                           "name a collection, a document, a session, a turn or an age");
   }
   if (before < 0) {
     return DoNotGoTogether(

@@ -105,6 +105,8 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   Result<std::vector<LineageId>> DocumentLineages(const std::string& collection) const;
 
   Result<DocumentRecord> Document(DocumentId document) const;
+  // Of documents as they were listed.
+  bool AnyIsGone(const std::vector<DocumentRecord>& documents) const;
   // All documents whose keys begin with `prefix`.
   Result<std::vector<DocumentRecord>> DocumentsAt(const std::string& prefix) const;
   // Adds the removal of everything of a document.

@@ -189,7 +189,6 @@ Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(
     std::string_view text, uint64_t tokens, const DocumentOrigin& origin) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_RETURN_IF_ERROR(CheckName("document", source, format::kMaxSourceBytes));
-  EID_ASSIGN_OR_RETURN(const CollectionRecord record, Collection(collection));
   if (tokens == 0 || text.empty()) {
     return Status(Code::kInvalidArgument, "document " + source +
                                               " is empty: " + std::to_string(text.size()) +
@@ -205,6 +204,8 @@ Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(
   }
 
   EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
+  // Under the lock: it may just have been forgotten.
+  EID_ASSIGN_OR_RETURN(const CollectionRecord record, Collection(collection));
   EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> versions,
                        DocumentsAt(format::DocumentPrefix(collection, source)));
   DocumentRecord document;

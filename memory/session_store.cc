@@ -174,15 +174,32 @@ Result<std::vector<WaitingTurn>> SessionStore::Waiting(const std::string& name) 
   return turns;
 }
 
+Status SessionStore::UnlessGone(const TurnHeader& turn, bool snapshot, Status damage) const {
+  const std::string key = format::TurnKey(turn.lineage, turn.turn);
+  const Result<std::string> value = records_->Get(Family::kSessions, key);
+  bool gone = value.status().code() == Code::kNotFound;
+  if (value.ok() && snapshot) {
+    const Result<TurnHeader> now = format::DecodeTurn(key, *value);
+    gone = now.ok() && !now->has_snapshot();
+  }
+  if (!gone) return damage;
+  return Status(Code::kNotFound,
+                std::string(snapshot ? "the snapshot of turn " : "turn ") +
+                    std::to_string(turn.turn) + " of lineage " + std::to_string(turn.lineage) +
+                    " was removed meanwhile",
+                "look at the session's turns again");
+}
+
 Result<TurnContent> SessionStore::Content(const TurnHeader& turn) const {
   const std::string key = format::ContentKey(turn.lineage, turn.turn);
   Result<std::string> value = records_->Get(Family::kSessions, key);
   if (!value.ok()) {
     if (value.status().code() != Code::kNotFound) return value.status();
-    return Status(Code::kCorruption,
-                  "what turn " + std::to_string(turn.turn) + " of lineage " +
-                      std::to_string(turn.lineage) + " read is missing",
-                  "run `eidetic memory verify`, and restore the archive from a backup");
+    return UnlessGone(turn, /*snapshot=*/false,
+                      Status(Code::kCorruption,
+                             "what turn " + std::to_string(turn.turn) + " of lineage " +
+                                 std::to_string(turn.lineage) + " read is missing",
+                             "run `eidetic memory verify`, and restore the archive from a backup"));
   }
   return format::DecodeContent(key, *value);
 }
@@ -194,7 +211,7 @@ Result<Snapshot> SessionStore::ReadSnapshot(const SessionHead& session,
       ReadBlob(*records_, Family::kSessions, format::SnapshotPrefix(turn.lineage, turn.turn));
   if (!state.ok()) {
     if (state.status().code() != Code::kNotFound) return state.status();
-    return Damaged(session, turn, "its state is missing");
+    return UnlessGone(turn, true, Damaged(session, turn, "its state is missing"));
   }
   snapshot.state = std::move(state).value();
   for (const auto& [lineage, ranges] : RowsOfSnapshot(session.path, turn)) {
@@ -206,18 +223,21 @@ Result<Snapshot> SessionStore::ReadSnapshot(const SessionHead& session,
           [&](std::string_view key, std::string_view value) -> Status {
             EID_ASSIGN_OR_RETURN(WindowRows rows, format::DecodeRows(key, value));
             if (rows.begin != at || rows.end > range.end) {
-              return Damaged(
-                  session, turn,
-                  "the keys and values of its window are not whole at token " + std::to_string(at));
+              return UnlessGone(
+                  turn, true,
+                  Damaged(session, turn,
+                          "the keys and values of its window are not whole at token " +
+                              std::to_string(at)));
             }
             at = rows.end;
             snapshot.rows.push_back(std::move(rows));
             return {};
           }));
       if (at == range.end) continue;
-      return Damaged(session, turn,
-                     "keys and values of its window are missing, from token " + std::to_string(at) +
-                         " to " + std::to_string(range.end));
+      return UnlessGone(turn, true,
+                        Damaged(session, turn,
+                                "keys and values of its window are missing, from token " +
+                                    std::to_string(at) + " to " + std::to_string(range.end)));
     }
   }
   std::sort(snapshot.rows.begin(), snapshot.rows.end(),

@@ -183,10 +183,12 @@ class SessionStore {
   Result<SessionHead> Find(const std::string& name) const;
   // All turns that the session sees, from the first.
   Result<std::vector<TurnHeader>> Turns(const std::string& name) const;
+  // `turn` as Turns() gave it. kNotFound when it was forgotten or removed since, likewise below.
   Result<TurnContent> Content(const TurnHeader& turn) const;
   // Turns that wait to be read again, after the last one of Turns().
   Result<std::vector<WaitingTurn>> Waiting(const std::string& name) const;
-  // Of a turn that has one, in `session`'s path. kCorruption names what is missing.
+  // Of a turn that has one, in `session`'s path. kCorruption names what is missing; kNotFound when
+  // the snapshot was given up since.
   Result<Snapshot> ReadSnapshot(const SessionHead& session, const TurnHeader& turn) const;
 
   // The session's next turn: everything in one atomic, durable batch with the blocks that
@@ -234,6 +236,8 @@ class SessionStore {
   // Whether a snapshot, or what replaying takes, is there for the session's last turn.
   Status CheckReachable(const SessionCatalog& catalog, const SessionHead& session) const;
   Status CheckWritable() const;
+  // `damage`, the loss of something of a turn; kNotFound when the turn, or its snapshot, has gone.
+  Status UnlessGone(const TurnHeader& turn, bool snapshot, Status damage) const;
   Status PutPieces(const SessionCatalog& catalog, const SessionHead& session,
                    const TurnHeader& turn, uint64_t from, const RowsOf& rows,
                    RecordBatch* batch) const;

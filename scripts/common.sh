@@ -31,6 +31,9 @@ torch_root() {
   fail "LibTorch is not in $torch_venv; run scripts/setup"
 }
 
+# Whether a preset builds what needs LibTorch.
+has_model() { [ "$1" != memory ] && [ "$1" != tsan ]; }
+
 compile_jobs() {
   local cores memory_gib by_memory
   if [ -n "${EIDETIC_JOBS:-}" ]; then
