@@ -44,7 +44,7 @@ memory::Result<memory::ForgetRequest> RequestOf(const eid_forget_options& given)
         std::tuple{"source", given.source, &request.source},
         std::tuple{"session", given.session, &request.session}}) {
     if (text == nullptr || *text == '\0') continue;
-    EID_RETURN_IF_ERROR(sdk::RequireText(text, name));
+    EID_RETURN_IF_ERROR(sdk::RequireName(text, name));
     *field = text;
   }
   request.has_range = given.byte_begin != 0 || given.byte_end != 0;

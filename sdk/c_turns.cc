@@ -130,13 +130,14 @@ eid_status eid_archive_export_session(const eid_archive* archive, const char* na
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
     EID_RETURN_IF_ERROR(CheckNamed(archive, name));
-    if (format != EID_EXPORT_TEXT && format != EID_EXPORT_JSON) {
-      return Status(Code::kInvalidArgument, "format is " + std::to_string(format),
+    const int wanted = sdk::NumberOf(format);
+    if (wanted != EID_EXPORT_TEXT && wanted != EID_EXPORT_JSON) {
+      return Status(Code::kInvalidArgument, "format is " + std::to_string(wanted),
                     "use one of the values of eid_export_format");
     }
     EID_ASSIGN_OR_RETURN(
         std::string text,
-        sdk::ExportSession(*archive->archive, name, static_cast<sdk::ExportFormat>(format)));
+        sdk::ExportSession(*archive->archive, name, static_cast<sdk::ExportFormat>(wanted)));
     *out = sdk::NewString(std::move(text));
     return Status();
   });

@@ -492,6 +492,94 @@ static void a_policy_is_checked_and_words_need_no_model(eid_engine* engine, cons
   eid_archive_free(archive);
 }
 
+/* Whether the receipt says `"key":number` somewhere. */
+static int says(const eid_string* receipt, const char* key, unsigned long long number) {
+  char wanted[64];
+  const char* found = NULL;
+  if (receipt == NULL) return 0;
+  snprintf(wanted, sizeof wanted, "\"%s\":%llu", key, number);
+  found = strstr(receipt->data, wanted);
+  return found != NULL && strchr(",}", found[strlen(wanted)]) != NULL;
+}
+
+static void a_forgotten_document_is_told_and_gone(eid_engine* engine, const char* folder) {
+  eid_error error = {.struct_size = sizeof error};
+  char path[4096];
+  snprintf(path, sizeof path, "%s/forgetting", folder);
+  eid_archive* archive = NULL;
+  const eid_archive_options create = {.struct_size = sizeof create, .path = path, .create = 1};
+  EXPECT(eid_archive_open(&create, &archive, &error) == EID_OK);
+  const eid_ingest_options ingest = small_ingest("secret"), other = small_ingest("other");
+  eid_ingest_result result = {.struct_size = sizeof result};
+  EXPECT(eid_archive_ingest(archive, engine, &other, NULL, &error) == EID_OK);
+  EXPECT(eid_archive_ingest(archive, engine, &ingest, &result, &error) == EID_OK);
+
+  eid_forget_options forget = {.struct_size = sizeof forget,
+                               .collection = ingest.collection,
+                               .source = ingest.source,
+                               .dry_run = 1};
+  eid_string* receipt = NULL;
+  EXPECT(eid_archive_forget(archive, &forget, &receipt, &error) == EID_OK);
+  EXPECT(receipt != NULL && strstr(receipt->data, "\"dry_run\":true") != NULL);
+  EXPECT(says(receipt, "id", result.document) && says(receipt, "blocks", result.blocks));
+  EXPECT(receipt != NULL && strstr(receipt->data, "\"files\"") == NULL);
+  eid_string_free(receipt);
+
+  /* The dry run told the truth and changed nothing. */
+  forget.dry_run = 0;
+  forget.verify_files = 1;
+  EXPECT(eid_archive_forget(archive, &forget, &receipt, &error) == EID_OK);
+  EXPECT(receipt != NULL && receipt->length == strlen(receipt->data));
+  EXPECT(receipt != NULL && strstr(receipt->data, "\"source\":\"secret\"") != NULL);
+  EXPECT(receipt != NULL && strstr(receipt->data, "\"whole\":true") != NULL);
+  EXPECT(says(receipt, "id", result.document) && says(receipt, "blocks", result.blocks));
+  EXPECT(says(receipt, "text_bytes", strlen(ingest.text)) && says(receipt, "turns", 0));
+  EXPECT(receipt != NULL && strstr(receipt->data, "\"clean\":true") != NULL);
+  eid_string_free(receipt);
+
+  receipt = (eid_string*)&error;
+  EXPECT(eid_archive_forget(archive, &forget, &receipt, &error) == EID_NOT_FOUND);
+  EXPECT(receipt == NULL && strstr(error.message, "secret") != NULL);
+  EXPECT(eid_archive_list(archive, NULL, &receipt, &error) == EID_OK);
+  EXPECT(receipt != NULL && strstr(receipt->data, "\"other\"") != NULL);
+  EXPECT(receipt != NULL && strstr(receipt->data, "secret") == NULL);
+  eid_string_free(receipt);
+  eid_archive_free(archive);
+}
+
+static void a_turn_is_forgotten_when_its_session_is_closed(eid_engine* engine, const char* folder) {
+  eid_error error = {.struct_size = sizeof error};
+  char path[4096];
+  snprintf(path, sizeof path, "%s/forgetting", folder);
+  eid_archive* archive = NULL;
+  eid_session* session = NULL;
+  eid_string* receipt = NULL;
+  const eid_archive_options create = {.struct_size = sizeof create, .path = path, .create = 1};
+  EXPECT(eid_archive_open(&create, &archive, &error) == EID_OK);
+  const eid_session_options named = {
+      .struct_size = sizeof named, .archive = archive, .name = "talk"};
+  EXPECT(eid_session_create(engine, &named, &session, &error) == EID_OK);
+  const char* said[] = {"First I say this.", "Then I say that."};
+  for (int turn = 0; turn < 2; ++turn) {
+    const eid_append_options append = {
+        .struct_size = sizeof append, .text = said[turn], .text_length = EID_NUL_TERMINATED};
+    EXPECT(eid_session_append(session, &append, &error) == EID_OK);
+    EXPECT(eid_session_commit(session, NULL, NULL, &error) == EID_OK);
+  }
+  eid_forget_options forget = {
+      .struct_size = sizeof forget, .session = "talk", .turn = 2, .verify_files = 1};
+  EXPECT(eid_archive_forget(archive, &forget, &receipt, &error) == EID_LOCKED);
+  EXPECT(receipt == NULL && strstr(error.message, "talk") != NULL && error.remedy[0] != '\0');
+  eid_session_free(session);
+  EXPECT(eid_archive_forget(archive, &forget, &receipt, &error) == EID_OK);
+  EXPECT(says(receipt, "turns", 1) && says(receipt, "stands_at", 1) && says(receipt, "waiting", 0));
+  EXPECT(says(receipt, "text_bytes", strlen(said[1])));
+  EXPECT(receipt != NULL && strstr(receipt->data, "\"removed\":false") != NULL);
+  EXPECT(receipt != NULL && strstr(receipt->data, "\"clean\":true") != NULL);
+  eid_string_free(receipt);
+  eid_archive_free(archive);
+}
+
 int main(int count, char** arguments) {
   if (count != 3) {
     fprintf(stderr, "usage: %s MODEL FOLDER\n", arguments[0]);
@@ -519,6 +607,8 @@ int main(int count, char** arguments) {
   handles_freed_in_a_callback_live_until_the_call_returns(arguments[1], arguments[2]);
   an_archive_is_not_written_in_the_progress_of_its_verification(engine, arguments[2]);
   a_policy_is_checked_and_words_need_no_model(engine, arguments[2]);
+  a_forgotten_document_is_told_and_gone(engine, arguments[2]);
+  a_turn_is_forgotten_when_its_session_is_closed(engine, arguments[2]);
   eid_engine_free(engine);
   if (failures == 0) puts("the C interface behaves");
   return failures != 0;

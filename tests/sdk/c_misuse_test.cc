@@ -317,6 +317,154 @@ TEST_F(Misuse, SequenceOptionsOutOfRangeNameThemselves) {
   Refused(eid_engine_read_sequence(nullptr, &options, &error_), EID_INVALID_ARGUMENT, "engine");
 }
 
+TEST_F(Misuse, WhatToForgetIsNamedRightOrNothingIsForgotten) {
+  eid_archive* archive = OpenArchive(Path("archive"));
+  const eid_ingest_options ingest = Ingest("lighthouse");
+  Ok(eid_archive_ingest(archive, Engine(), &ingest, nullptr, &error_));
+  auto named = Sized<eid_session_options>();
+  named.archive = archive;
+  named.name = "talk";
+  eid_session* session = NewSession(named);
+  Ok(Append(session, "A word."));
+  Ok(eid_session_save(session, &error_));
+  eid_string* before = nullptr;
+  Ok(eid_archive_list(archive, nullptr, &before, &error_));
+
+  eid_string* receipt = nullptr;
+  const auto all = [] {
+    auto options = Sized<eid_forget_options>();
+    options.collection = "notes";
+    return options;
+  }();
+  Refused(eid_archive_forget(nullptr, &all, &receipt, &error_), EID_INVALID_ARGUMENT, "archive");
+  Refused(eid_archive_forget(archive, nullptr, &receipt, &error_), EID_INVALID_ARGUMENT,
+          "nothing was named");
+  Refused(eid_archive_forget(archive, &all, nullptr, &error_), EID_INVALID_ARGUMENT, "json");
+  auto cut = all;
+  cut.struct_size -= 1;
+  Refused(eid_archive_forget(archive, &cut, &receipt, &error_), EID_INVALID_ARGUMENT,
+          "eid_forget_options");
+
+  struct Wrong {
+    eid_forget_options options;
+    eid_status status;
+    const char* told;
+  };
+  const auto with = [](auto... set) {
+    auto options = Sized<eid_forget_options>();
+    (set(&options), ...);
+    return options;
+  };
+  const auto collection = [](const char* name) {
+    return [name](eid_forget_options* options) { options->collection = name; };
+  };
+  const auto source = [](const char* name) {
+    return [name](eid_forget_options* options) { options->source = name; };
+  };
+  const auto talk = [](const char* name, uint64_t turn) {
+    return [name, turn](eid_forget_options* options) {
+      options->session = name;
+      options->turn = turn;
+    };
+  };
+  const auto bytes = [](uint64_t begin, uint64_t end) {
+    return [begin, end](eid_forget_options* options) {
+      options->byte_begin = begin;
+      options->byte_end = end;
+    };
+  };
+  const auto age = [](int64_t time) {
+    return [time](eid_forget_options* options) { options->before = time; };
+  };
+  const std::string long_name(5000, 'n');
+  const std::vector<Wrong> wrong = {
+      {with(), EID_INVALID_ARGUMENT, "nothing was named"},
+      {with(collection("")), EID_INVALID_ARGUMENT, "nothing was named"},
+      {with(source("lighthouse")), EID_INVALID_ARGUMENT, "no collection"},
+      {with(collection("notes"), talk("talk", 0)), EID_INVALID_ARGUMENT, "both named"},
+      {with(collection("notes"), bytes(0, 9)), EID_INVALID_ARGUMENT, "no document"},
+      {with(collection("notes"), source("lighthouse"), bytes(9, 9)), EID_INVALID_ARGUMENT,
+       "9..9 are no range"},
+      {with(collection("notes"), source("lighthouse"), bytes(9, 0)), EID_INVALID_ARGUMENT,
+       "9..0 are no range"},
+      {with(collection("notes"), source("lighthouse"), bytes(0, 5000)), EID_INVALID_ARGUMENT,
+       "5000"},
+      {with(talk("", 3)), EID_INVALID_ARGUMENT, "turn 3"},
+      {with(age(-1)), EID_INVALID_ARGUMENT, "-1"},
+      {with(age(1), collection("notes"), source("lighthouse")), EID_INVALID_ARGUMENT, "an age"},
+      {with(age(1), talk("talk", 1)), EID_INVALID_ARGUMENT, "an age"},
+      {with(collection("\xff")), EID_INVALID_ARGUMENT, "collection"},
+      {with(collection("notes"), source("\xff")), EID_INVALID_ARGUMENT, "source"},
+      {with(talk("\xff", 0)), EID_INVALID_ARGUMENT, "session"},
+      {with(collection("nowhere")), EID_NOT_FOUND, "nowhere"},
+      {with(collection("notes"), source("nothing")), EID_NOT_FOUND, "nothing"},
+      {with(talk("nobody", 0)), EID_NOT_FOUND, "nobody"},
+      {with(talk("talk", 7)), EID_NOT_FOUND, "7"},
+      {with(talk("talk", 0)), EID_LOCKED, "talk"},
+  };
+  for (const Wrong& one : wrong) {
+    SCOPED_TRACE(one.told);
+    receipt = reinterpret_cast<eid_string*>(&error_);
+    Refused(eid_archive_forget(archive, &one.options, &receipt, &error_), one.status, one.told);
+    EXPECT_EQ(receipt, nullptr);
+  }
+  const auto too_long = with(collection(long_name.c_str()));
+  EXPECT_NE(eid_archive_forget(archive, &too_long, &receipt, &error_), EID_OK);
+  // An age that nothing has is no error.
+  const auto ancient = with(age(1));
+  Ok(eid_archive_forget(archive, &ancient, &receipt, &error_));
+  eid_string_free(receipt);
+
+  eid_string* after = nullptr;
+  Ok(eid_archive_list(archive, nullptr, &after, &error_));
+  EXPECT_STREQ(after->data, before->data);
+  eid_string_free(before);
+  eid_string_free(after);
+  eid_session_free(session);
+  eid_archive_free(archive);
+}
+
+TEST_F(Misuse, NothingIsForgottenReadOnlyNorWhileItIsWritten) {
+  struct Known {
+    eid_archive* archive;
+    int calls = 0;
+    eid_status status = EID_OK;
+    eid_error error = Sized<eid_error>();
+  } known{OpenArchive(Path("archive"))};
+  auto ingest = Ingest("lighthouse");
+  ingest.user = &known;
+  ingest.progress = [](const eid_progress*, void* user) {
+    auto* of = static_cast<Known*>(user);
+    if (of->calls++ > 0) return 0;
+    auto all = Sized<eid_forget_options>();
+    all.collection = "notes";
+    eid_string* receipt = nullptr;
+    of->status = eid_archive_forget(of->archive, &all, &receipt, &of->error);
+    return 0;
+  };
+  Ok(eid_archive_ingest(known.archive, Engine(), &ingest, nullptr, &error_));
+  EXPECT_GT(known.calls, 0);
+  error_ = known.error;
+  Refused(known.status, EID_LOCKED, "lighthouse");
+  eid_archive_free(known.archive);
+
+  const std::string path = Path("archive");
+  auto options = Sized<eid_archive_options>();
+  options.path = path.c_str();
+  options.read_only = 1;
+  eid_archive* archive = nullptr;
+  Ok(eid_archive_open(&options, &archive, &error_));
+  auto all = Sized<eid_forget_options>();
+  all.collection = "notes";
+  eid_string* receipt = nullptr;
+  Refused(eid_archive_forget(archive, &all, &receipt, &error_), EID_INVALID_ARGUMENT, "read-only");
+  EXPECT_EQ(receipt, nullptr);
+  all.dry_run = 1;
+  Ok(eid_archive_forget(archive, &all, &receipt, &error_));
+  eid_string_free(receipt);
+  eid_archive_free(archive);
+}
+
 TEST_F(Misuse, NamesAreUtf8AndNotTooLong) {
   eid_archive* archive = OpenArchive(Path("archive"));
   const std::string long_name(300, 'n'), long_source(5000, 's');

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <memory>
 #include <string>
 
@@ -266,6 +267,46 @@ TEST_F(Interface, ASavedSessionGoesOnWithTheSameLogits) {
   Session session = Session::open(SharedEngine(), archive, "diary");
   EXPECT_EQ(session.logits(), expected);
   EXPECT_THROW(Session::open(SharedEngine(), archive, "nobody"), Error);
+}
+
+TEST_F(Interface, WhatIsForgottenIsInTheReceiptAndNowhereElse) {
+  Archive archive = NewArchive();
+  const std::string secret = "The heron's password is tangerine seven, says the ferryman.";
+  archive.ingest(SharedEngine(), {.collection = "notes", .source = "secret", .text = secret});
+  archive.ingest(SharedEngine(), {.collection = "notes", .source = "other", .text = "No secret."});
+  const std::string listed = archive.list();
+  const Forgotten would =
+      archive.forget({.collection = "notes", .source = "secret", .dry_run = true});
+  EXPECT_NE(would.receipt.find("\"dry_run\":true"), std::string::npos) << would.receipt;
+  EXPECT_EQ(archive.list(), listed);
+
+  const Forgotten gone =
+      archive.forget({.collection = "notes", .source = "secret", .verify_files = true});
+  EXPECT_TRUE(gone.clean) << gone.receipt;
+  EXPECT_NE(gone.receipt.find("\"text_bytes\":" + std::to_string(secret.size())), std::string::npos)
+      << gone.receipt;
+  EXPECT_EQ(archive.list().find("secret"), std::string::npos);
+  EXPECT_NE(archive.list().find("other"), std::string::npos);
+  try {
+    archive.forget({.collection = "notes", .source = "secret"});
+    FAIL() << "what is gone was forgotten again";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.status(), EID_NOT_FOUND);
+    EXPECT_FALSE(error.remedy().empty());
+  }
+  EXPECT_THROW(archive.forget({}), Error);
+}
+
+TEST_F(Interface, ForgottenBytesThatStayInAFileAreToldInsteadOfThrown) {
+  Archive archive = NewArchive();
+  const std::string secret = "The heron's password is tangerine seven, says the ferryman.";
+  archive.ingest(SharedEngine(), {.collection = "notes", .source = "secret", .text = secret});
+  std::ofstream(Path("archive") + "/copy.txt") << secret;
+  const Forgotten gone =
+      archive.forget({.collection = "notes", .source = "secret", .verify_files = true});
+  EXPECT_FALSE(gone.clean);
+  EXPECT_NE(gone.receipt.find("copy.txt"), std::string::npos) << gone.receipt;
+  EXPECT_EQ(archive.list().find("secret"), std::string::npos);
 }
 
 TEST_F(Interface, VerifyReportsInsteadOfThrowing) {

@@ -8,6 +8,7 @@
 #include <set>
 #include <thread>
 
+#include "memory/format.h"
 #include "memory/session_format.h"
 #include "sdk/document_reader.h"
 #include "sdk/session.h"
@@ -70,6 +71,15 @@ class SessionTurnsTest : public SdkTest {
     const std::string left = Turn(session, turn, story);
     EXPECT_GT(Must(session->CommitTurn(name)).bytes, 0u);
     return left;
+  }
+
+  // Puts other content in the place of a turn's.
+  static void PutContent(memory::Archive* archive, const memory::TurnHeader& turn,
+                         const memory::TurnContent& content) {
+    const std::string key = memory::format::ContentKey(turn.lineage, turn.turn);
+    memory::RecordBatch batch;
+    batch.Put(memory::Family::kSessions, key, memory::format::EncodeContent(key, content));
+    MustOk(archive->store().records().Write(batch, true));
   }
 
   std::unique_ptr<Session> Open(const std::shared_ptr<memory::Archive>& archive,
@@ -238,6 +248,25 @@ TEST_F(SessionTurnsTest, ReadAgainWordsPinWhatTheyPinned) {
   const std::string& then = left[1];
   EXPECT_TRUE(Bits(session->logits()) == then.substr(then.size() - session->logits().size() * 4));
   ExpectClean(*archive);
+
+  // A turn cannot be read again without a block that was pinned then: the error names it.
+  const memory::TurnHeader first = Must(archive->sessions().Turns("talk")).front();
+  memory::TurnContent forged = Must(archive->sessions().Content(first));
+  std::string gone;
+  for (memory::RecallView& view : forged.views) {
+    std::vector<SavedPin> pins = Must(DecodePins(view.choice, "talk"));
+    if (pins.empty()) continue;
+    pins[0].position += 1 << 20;
+    gone = "the pinned block at position " + std::to_string(pins[0].position) + " of lineage " +
+           std::to_string(pins[0].lineage) + ", of collection 'books'";
+    view.choice = EncodePins(pins);
+  }
+  ASSERT_NE(gone, "");
+  PutContent(archive.get(), first, forged);
+  MustOk(archive->sessions().Fork("talk", 1, "one", 1));
+  const memory::Status status = Session::Open(HybridEngine(), archive, "one").status();
+  EXPECT_EQ(status.code(), Code::kUnsupported);
+  EXPECT_NE(status.message().find(gone), std::string::npos) << status.message();
 }
 
 TEST_F(SessionTurnsTest, AConversationOverManyRestartsIsThatOfOneProcess) {
@@ -477,10 +506,7 @@ TEST_F(SessionTurnsTest, APinOfWhatASessionNeverReadIsDamage) {
     TurnResume resume = Must(DecodeResume(content.resume, "diary"));
     resume.pins = {pin};
     forged.resume = EncodeResume(resume);
-    const std::string key = memory::format::ContentKey(turn.lineage, turn.turn);
-    memory::RecordBatch batch;
-    batch.Put(memory::Family::kSessions, key, memory::format::EncodeContent(key, forged));
-    MustOk(archive->store().records().Write(batch, true));
+    PutContent(archive.get(), turn, forged);
     return Session::Open(engine, archive, "diary").status();
   };
   MustOk(open_with({"", turn.lineage, 32, 1.0}));
@@ -492,6 +518,54 @@ TEST_F(SessionTurnsTest, APinOfWhatASessionNeverReadIsDamage) {
     EXPECT_NE(status.message().find("position " + std::to_string(pin.position)), std::string::npos)
         << status.message();
   }
+  // One that it read, whose record is lost.
+  memory::RecordBatch loss;
+  loss.Delete(memory::Family::kEmbeddings, memory::format::EmbeddingKey(turn.lineage, 32));
+  MustOk(archive->store().records().Write(loss, true));
+  const memory::Status status = open_with({"", turn.lineage, 32, 1.0});
+  EXPECT_EQ(status.code(), Code::kCorruption);
+  EXPECT_NE(status.message().find("position 32"), std::string::npos) << status.message();
+}
+
+TEST_F(SessionTurnsTest, APinOfACollectionIsOfItsDocumentsOrIsLeftOut) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  IngestOptions ingest;
+  ingest.source = "m.txt";
+  ingest.window = 64;
+  for (const char* collection : {"books", "letters"}) {
+    ingest.collection = collection;
+    Must(IngestDocument(*engine, archive.get(), Prose(400), ingest));
+  }
+  {
+    auto session = Must(Session::Create(engine, SmallWindow("diary"), archive));
+    MustOk(session->Attach(archive, "books"));
+    for (int turn = 1; turn <= 2; ++turn) CommittedTurn(session.get(), turn, "diary");
+  }
+  const memory::TurnHeader turn = Must(archive->sessions().Turns("diary")).back();
+  const memory::LineageId book = (*Must(archive->FindDocument("books", "m.txt"))).lineage;
+  const memory::LineageId letter = (*Must(archive->FindDocument("letters", "m.txt"))).lineage;
+  const memory::TurnContent content = Must(archive->sessions().Content(turn));
+  const auto open_with = [&](const SavedPin& pin) {
+    memory::TurnContent forged = content;
+    TurnResume resume = Must(DecodeResume(content.resume, "diary"));
+    resume.pins = {pin};
+    forged.resume = EncodeResume(resume);
+    PutContent(archive.get(), turn, forged);
+    return Session::Open(engine, archive, "diary");
+  };
+  // Blocks of other collections and of sessions are named (rule 4).
+  for (const memory::LineageId lineage : {letter, turn.lineage}) {
+    const memory::Status status = open_with({"books", lineage, 32, 1.0}).status();
+    EXPECT_EQ(status.code(), Code::kCorruption);
+    EXPECT_NE(status.message().find("position 32 of lineage " + std::to_string(lineage)),
+              std::string::npos)
+        << status.message();
+  }
+  // What went is pinned no longer, and no error.
+  MustOk(open_with({"books", book, 32, 1.0}).status());
+  MustOk(open_with({"books", book, 33, 1.0}).status());
+  MustOk(open_with({"books", 9999, 32, 1.0}).status());
 }
 
 TEST_F(SessionTurnsTest, BadCallsAreErrorsAndSpoilNothing) {
