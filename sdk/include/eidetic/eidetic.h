@@ -16,6 +16,12 @@
  *             the missing fields read as zero and results are filled as far as it goes. Any other
  *             size is EID_INVALID_ARGUMENT, before anything is done: of options, of results and of
  *             eid_error.
+ * Comments    Of each function: what it does; `Takes`, its parameters; `Errors`, beside those that
+ *             every call may have: EID_INVALID_ARGUMENT for what is NULL and must not be, is out of
+ *             range, no UTF-8 or called in the wrong order, EID_OUT_OF_MEMORY and EID_INTERNAL, and
+ *             of archives EID_IO_ERROR, EID_CORRUPTION and, where they write, EID_NO_SPACE;
+ *             `Owner`, who gives back what; `Threads`, which may call it. Of each struct: its
+ *             `Owner`. As a page: docs/c-api.md.
  * Threads     An engine and an archive may be used from many threads at once. A session, and
  *             every result object, belongs to one thread at a time; a call into a session that is
  *             in use is EID_INVALID_ARGUMENT.
@@ -42,9 +48,11 @@
 extern "C" {
 #endif
 
+/* The version of this header. */
 #define EID_VERSION_MAJOR 0
 #define EID_VERSION_MINOR 1
 #define EID_VERSION_PATCH 0
+/* As the length of a text: up to its NUL. */
 #define EID_NUL_TERMINATED ((size_t)-1)
 
 #ifndef __cplusplus
@@ -60,48 +68,74 @@ extern "C" {
  * Errors
  */
 
+/* What became of a call. */
 typedef enum eid_status {
-  EID_OK = 0,
+  EID_OK = 0,                   /* done */
   EID_INVALID_ARGUMENT = 1,     /* the call itself is wrong */
   EID_NOT_FOUND = 2,            /* no such file, collection, document or session */
   EID_ALREADY_EXISTS = 3,       /* the name is taken */
   EID_IO_ERROR = 4,             /* the system refused a read or a write */
   EID_NO_SPACE = 5,             /* the disk is full; nothing acknowledged was lost */
   EID_CORRUPTION = 6,           /* stored bytes fail their checksum or their format (rule 3) */
-  EID_LOCKED = 7,               /* another process writes this archive; the message names it */
+  EID_LOCKED = 7,               /* somebody else uses it: the message says who or where */
   EID_FINGERPRINT_MISMATCH = 8, /* the memory was made by another model (rule 4) */
   EID_UNSUPPORTED = 9,          /* a model, format version or device this build cannot serve */
   EID_CANCELLED = 10,           /* a callback asked to stop; what was committed is kept */
-  EID_OUT_OF_MEMORY = 11,
-  EID_INTERNAL = 12 /* a defect in eidetic; please report it */
+  EID_OUT_OF_MEMORY = 11,       /* of the host, or of the device */
+  EID_INTERNAL = 12             /* a defect in eidetic; please report it */
 } eid_status;
 
-/* Filled by the callee on failure, cleared on success. Owned by the caller; no allocation. */
+/* Filled by the callee on failure, cleared on success.
+ *
+ * Owner    the caller's; nothing in it is allocated.
+ */
 typedef struct eid_error {
   size_t struct_size; /* set before the first call that gets it */
-  eid_status status;
-  char message[768]; /* what was wrong, with what value, where; NUL-terminated */
-  char remedy[256];  /* what to do about it; may be empty */
+  eid_status status;  /* what the call returned */
+  char message[768];  /* what was wrong, with what value, where; NUL-terminated */
+  char remedy[256];   /* what to do about it; may be empty */
 } eid_error;
 
-/* The library's version, "0.1.0". Static storage. */
+/* The library's version, "0.1.0".
+ *
+ * Owner    static storage, never freed.
+ * Threads  any, at once.
+ */
 EID_API const char* eid_version(void);
 
-/* The name of a status, such as "fingerprint mismatch". Static storage; never NULL. */
+/* The name of a status, such as "fingerprint mismatch". Never NULL.
+ *
+ * Takes    `status`, any number.
+ * Owner    static storage, never freed.
+ * Threads  any, at once.
+ */
 EID_API const char* eid_status_name(eid_status status);
 
 /* ------------------------------------------------------------------------------------------------
  * Results
  */
 
+/* A text made by the library.
+ *
+ * Owner    the caller's when a call gave it: eid_string_free. As part of a passage: the passages'.
+ */
 typedef struct eid_string {
   const char* data; /* UTF-8, also NUL-terminated */
   size_t length;    /* bytes, without the NUL */
 } eid_string;
 
+/* Gives a text back.
+ *
+ * Takes    `string`, or NULL.
+ * Owner    ends `string` and what it points to.
+ * Threads  the one that holds the text.
+ */
 EID_API void eid_string_free(eid_string* string);
 
-/* What one span layer paid for a passage. */
+/* What one span layer paid for a passage.
+ *
+ * Owner    the library's, as part of what it is in.
+ */
 typedef struct eid_layer_share {
   int layer;        /* model layer */
   double attention; /* share of its attention to the whole context, 0..1, the mean over heads and
@@ -109,20 +143,23 @@ typedef struct eid_layer_share {
   double presence;  /* share of its span choices that held a block of the passage, 0..1 */
 } eid_layer_share;
 
-/* A passage of memory: a run of blocks of one document or session (rule 5). */
+/* A passage of memory: a run of blocks of one document or session (rule 5).
+ *
+ * Owner    the library's, as part of what it is in.
+ */
 typedef struct eid_passage {
   eid_string collection; /* empty: the session's own past */
   eid_string source;     /* the document's name as ingested, or the session's name */
   eid_string text;       /* the passage's text as it was read; empty when it was not stored */
   uint64_t document;     /* the document's id; 0 for a session's own past */
   uint64_t byte_begin;   /* byte range in the document's original, or in the session's text */
-  uint64_t byte_end;
-  uint64_t token_begin; /* token range in the document's or session's stream */
-  uint64_t token_end;
-  uint32_t blocks;   /* memory blocks in this passage */
-  double attention;  /* sources: share of the answer's attention to the whole context, 0..1, the
-                      * mean over span layers, heads and answer tokens */
-  double focus;      /* sources: the same in `focus_layer` alone */
+  uint64_t byte_end;     /* behind its last byte */
+  uint64_t token_begin;  /* token range in the document's or session's stream */
+  uint64_t token_end;    /* behind its last token */
+  uint32_t blocks;       /* memory blocks in this passage */
+  double attention;      /* sources: share of the answer's attention to the whole context, 0..1, the
+                          * mean over span layers, heads and answer tokens */
+  double focus;          /* sources: the same in `focus_layer` alone */
   int focus_layer;   /* the model layer that looks things up: the retrieval profile's, else the one
                       * whose attention was the most concentrated on few passages; -1: nothing was
                       * attended to */
@@ -133,46 +170,72 @@ typedef struct eid_passage {
   double word_score; /* how well its best place fits the words of the question (BM25), comparable
                       * within one answer; 0 when words did not find it */
   const eid_layer_share* layers; /* in order of the layer; those that chose a block of it */
-  size_t layer_count;
-  uint64_t text_begin; /* byte range in the text that is kept, which is not the original's where */
-  uint64_t text_end;   /* the text was extracted */
+  size_t layer_count;            /* how many `layers` there are */
+  uint64_t text_begin; /* byte range in the text that is kept: not the original's where the text was
+                        * extracted from something else */
+  uint64_t text_end;   /* behind its last byte */
 } eid_passage;
 
+/* Why a passage is there: bits. */
 typedef enum eid_recall_reason {
   EID_BY_ATTENTION = 1, /* the model's attention chose it */
   EID_BY_WORDS = 2      /* it holds words of the question */
 } eid_recall_reason;
 
+/* Passages, and all that they point to.
+ *
+ * Owner    the caller's: eid_passages_free.
+ */
 typedef struct eid_passages {
-  size_t count;
+  size_t count;             /* how many `items` there are */
   const eid_passage* items; /* best first */
 } eid_passages;
 
+/* Gives passages back.
+ *
+ * Takes    `passages`, or NULL.
+ * Owner    ends `passages` and all that they point to.
+ * Threads  the one that holds the passages.
+ */
 EID_API void eid_passages_free(eid_passages* passages);
 
 /* Progress of a long call. Return 0 to go on, anything else to stop it: the call then returns
- * EID_CANCELLED and keeps what was committed. */
+ * EID_CANCELLED and keeps what was committed.
+ *
+ * Owner    the library's: valid during the callback.
+ */
 typedef struct eid_progress {
-  size_t struct_size;
-  const char* stage;  /* "reading", "verifying", "loading", ...; static storage */
+  size_t struct_size; /* of this struct, in bytes */
+  const char* stage;  /* "reading", "verifying", "merging"; static storage */
   const char* item;   /* the document or file at hand; valid during the callback */
-  uint64_t done;      /* units (tokens, bytes or blocks) done in this stage */
+  uint64_t done;      /* units (tokens, records or bytes) done in this stage */
   uint64_t total;     /* 0: not known */
   uint64_t blocks;    /* memory blocks written so far by this call */
   uint64_t bytes;     /* bytes of memory written so far by this call */
   uint64_t committed; /* tokens of this document that a kill can no longer lose (rule 2) */
   double seconds;     /* since the call began */
 } eid_progress;
+
+/* Called with the progress of a long call, and the caller's `user`. Returns 0 to go on. */
 typedef int (*eid_progress_callback)(const eid_progress* progress, void* user);
 
 /* ------------------------------------------------------------------------------------------------
  * Engine: a model's weights and tokenizer, loaded once, shared by any number of sessions.
  */
 
+/* A loaded model.
+ *
+ * Owner    eid_engine_create gives it, eid_engine_free ends it.
+ * Threads  any, at once.
+ */
 typedef struct eid_engine eid_engine;
 
+/* How an engine is made.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
 typedef struct eid_engine_options {
-  size_t struct_size;
+  size_t struct_size;     /* of this struct, in bytes */
   const char* model_path; /* a GGUF file; required */
   const char* device;     /* "cpu" (default), "cuda", "cuda:1" */
   const char* cache_dir;  /* where hashes of model files are remembered; NULL: the user's cache
@@ -183,39 +246,80 @@ typedef struct eid_engine_options {
   const char* profile_path;
 } eid_engine_options;
 
+/* Loads a model: its weights, its tokenizer and its retrieval profile. Takes seconds, and the
+ * memory of the weights in fp32.
+ *
+ * Takes    `options`, required.
+ * Errors   EID_NOT_FOUND when there is no model or no profile at the path given; EID_CORRUPTION
+ *          when a file is damaged; EID_UNSUPPORTED for an architecture, a profile's version or a
+ *          device that cannot be served; EID_FINGERPRINT_MISMATCH when the profile is of another
+ *          model; EID_IO_ERROR.
+ * Owner    `out` is the caller's: eid_engine_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out,
                                      eid_error* error);
+
+/* Gives an engine back. Its weights stay while a session or a call uses them.
+ *
+ * Takes    `engine`, or NULL.
+ * Owner    ends `engine`.
+ * Threads  any; not while another thread passes this handle to a call.
+ */
 EID_API void eid_engine_free(eid_engine* engine);
 
-/* The loaded model as JSON: architecture, layers, sizes, fingerprint, retrieval profile. */
+/* The loaded model as JSON: architecture, layers, sizes, fingerprint, retrieval profile.
+ *
+ * Takes    `engine`.
+ * Errors   none of its own.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_engine_info(const eid_engine* engine, eid_string** json, eid_error* error);
 
 /* Text to tokens. With `special` non-zero, the names of special tokens in the text become these
  * tokens. Writes at most `capacity` ids and sets `*count` to the number there are; a too small
- * capacity is not an error. */
+ * capacity is not an error.
+ *
+ * Takes    `engine`; `text`, UTF-8, with its `length` in bytes; `tokens`, room for `capacity`
+ *          ids, which may be NULL when that is 0; `count`, required.
+ * Errors   none of its own.
+ * Owner    all memory is the caller's.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_engine_tokenize(const eid_engine* engine, const char* text, size_t length,
                                        int special, int32_t* tokens, size_t capacity, size_t* count,
                                        eid_error* error);
 
-/* Tokens to text, without special tokens. Bytes that are no UTF-8 become U+FFFD. */
+/* Tokens to text, without special tokens. Bytes that are no UTF-8 become U+FFFD.
+ *
+ * Takes    `engine`; `tokens`, `count` ids.
+ * Errors   EID_INVALID_ARGUMENT also for an id that the vocabulary does not have.
+ * Owner    `text` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_engine_detokenize(const eid_engine* engine, const int32_t* tokens,
                                          size_t count, eid_string** text, eid_error* error);
 
+/* A sequence, how it is read, and where the results go.
+ *
+ * Owner    the caller's, with what it points to: used during the call only.
+ */
 typedef struct eid_sequence_options {
-  size_t struct_size;
+  size_t struct_size; /* of this struct, in bytes */
   /* How attention layers read it. "full", every token sees all before it; "window", the last
    * `window`; "s2", shifted sparse attention in `groups`; "paper", Span-Expanded Attention as
    * published, "paper-random" and "paper-no-memory", its controls. NULL: "paper". */
   const char* mode;
   const int32_t* tokens; /* required */
-  size_t token_count;
-  int chunk;        /* paper and its controls: tokens per chunk; 0: 4096 */
-  int block_tokens; /* paper: tokens per block of memory; 0: 32 */
-  int span_blocks;  /* paper: most blocks that a chunk sees beside itself; 0: 8 */
-  int one_choice;   /* paper; non-zero: one choice of blocks for all heads of a layer */
-  int groups;       /* s2; 0: 4 */
-  int window;       /* window: tokens, the reader itself among them; no sinks; 0: 4096 */
-  uint64_t seed;    /* paper-random: of the draws */
+  size_t token_count;    /* 1 or more */
+  int chunk;             /* paper and its controls: tokens per chunk; 0: 4096 */
+  int block_tokens;      /* paper: tokens per block of memory; 0: 32 */
+  int span_blocks;       /* paper: most blocks that a chunk sees beside itself; 0: 8 */
+  int one_choice;        /* paper; non-zero: one choice of blocks for all heads of a layer */
+  int groups;            /* s2; 0: 4 */
+  int window;            /* window: tokens, the reader itself among them; no sinks; 0: 4096 */
+  uint64_t seed;         /* paper-random: of the draws */
   /* Results, each left out when NULL. */
   float* losses;     /* room for `token_count`: the negative log-likelihood of each token, in nats,
                       * given all before it; NaN for the first */
@@ -227,17 +331,40 @@ typedef struct eid_sequence_options {
 /* Reads a whole sequence at once from a fresh state and keeps nothing: the published method and the
  * baselines beside it, to be compared with what sessions do. In "paper" all
  * tokens of a chunk choose its span together: a perplexity is a little too good for that. Memory
- * grows linearly with the sequence, the number of layers has no part in it. */
+ * grows linearly with the sequence, the number of layers has no part in it.
+ *
+ * Takes    `engine`; `options`, required, with room for the results.
+ * Errors   EID_INVALID_ARGUMENT also for a token that the vocabulary does not have and for too
+ *          little room.
+ * Owner    all memory is the caller's.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_engine_read_sequence(const eid_engine* engine,
                                             const eid_sequence_options* options, eid_error* error);
 
-/* Reads a model file's header and tables, without loading weights: what `model info` prints. */
+/* Reads a model file's header and tables, without loading weights: what `model info` prints.
+ *
+ * Takes    `path`, of a GGUF file.
+ * Errors   EID_NOT_FOUND, EID_CORRUPTION when it is no whole GGUF file, EID_UNSUPPORTED,
+ *          EID_IO_ERROR.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_model_info(const char* path, eid_string** json, eid_error* error);
 
 /* Makes one GGUF out of a base GGUF and a patch folder (config.json + mixers.safetensors), which
  * names its base by SHA-256. The output is written beside `output_path` and renamed into place.
  * A retrieval profile that the folder brings (profile.json) is copied to OUTPUT.profile.json,
- * unless one is there. */
+ * unless one is there.
+ *
+ * Takes    `base_path` and `output_path`, GGUF files; `patch_dir`, a folder; `progress`, bytes,
+ *          or NULL, with `user`.
+ * Errors   EID_NOT_FOUND; EID_CORRUPTION when an input is damaged; EID_FINGERPRINT_MISMATCH when
+ *          the base is not the one that the patch names; EID_UNSUPPORTED; EID_CANCELLED;
+ *          EID_NO_SPACE; EID_IO_ERROR. After any of them there is no new output.
+ * Owner    nothing is given.
+ * Threads  any; one at a time for an output.
+ */
 EID_API eid_status eid_model_merge(const char* base_path, const char* patch_dir,
                                    const char* output_path, eid_progress_callback progress,
                                    void* user, eid_error* error);
@@ -246,10 +373,19 @@ EID_API eid_status eid_model_merge(const char* base_path, const char* patch_dir,
  * Archive: a directory with one database of collections, documents and sessions.
  */
 
+/* An open archive.
+ *
+ * Owner    eid_archive_open gives it, eid_archive_free ends it.
+ * Threads  any, at once.
+ */
 typedef struct eid_archive eid_archive;
 
+/* How an archive is opened.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
 typedef struct eid_archive_options {
-  size_t struct_size;
+  size_t struct_size;   /* of this struct, in bytes */
   const char* path;     /* required */
   int create;           /* non-zero: make it when it is not there */
   int read_only;        /* non-zero: no lock is taken, nothing is written, every write is refused */
@@ -257,24 +393,46 @@ typedef struct eid_archive_options {
   int repair;           /* non-zero: go on without what a damaged log lost, for good */
 } eid_archive_options;
 
-/* When the database's log was damaged, what was committed after the damage is lost: opening to
- * write is EID_CORRUPTION unless `repair` is set. Opened read-only, the archive is as it was
- * before; eid_archive_list says so in `log_damage`, and eid_archive_verify reports it. */
+/* Opens an archive, or makes one. When the database's log was damaged, what was committed after the
+ * damage is lost: opening to write is EID_CORRUPTION unless `repair` is set. Opened read-only, the
+ * archive is as it was before; eid_archive_list says so in `log_damage`, and eid_archive_verify
+ * reports it.
+ *
+ * Takes    `options`, required.
+ * Errors   EID_NOT_FOUND when nothing is there and `create` is 0; EID_LOCKED when a process has
+ *          it open to write (this one, too); EID_CORRUPTION; EID_UNSUPPORTED for a newer format.
+ * Owner    `out` is the caller's: eid_archive_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_open(const eid_archive_options* options, eid_archive** out,
                                     eid_error* error);
+
+/* Gives an archive back. The database is closed, and its lock let go, with the last session of it.
+ *
+ * Takes    `archive`, or NULL.
+ * Owner    ends `archive`.
+ * Threads  any; not while another thread passes this handle to a call.
+ */
 EID_API void eid_archive_free(eid_archive* archive);
 
 /* A run of a text, and the run of the original that it was extracted from. Runs of the same length
- * belong together byte by byte, others (a character reference, another encoding) as a whole. */
+ * belong together byte by byte, others (a character reference, another encoding) as a whole.
+ *
+ * Owner    the caller's: read during the call only.
+ */
 typedef struct eid_text_piece {
-  uint64_t text_begin;
-  uint64_t text_bytes; /* 1 or more */
-  uint64_t original_begin;
+  uint64_t text_begin;     /* byte of the text */
+  uint64_t text_bytes;     /* 1 or more */
+  uint64_t original_begin; /* byte of the original */
   uint64_t original_bytes; /* 1 or more */
 } eid_text_piece;
 
+/* A document, and how it is read.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
 typedef struct eid_ingest_options {
-  size_t struct_size;
+  size_t struct_size;     /* of this struct, in bytes */
   const char* collection; /* required; made when it is not there */
   const char* source;     /* the document's name in the collection, unique there; required */
   const char* text;       /* UTF-8; binary data is refused */
@@ -287,49 +445,76 @@ typedef struct eid_ingest_options {
   int segment;           /* tokens a forward pass; new: 512 */
   double commit_seconds; /* longest time between commits; 0: 2 s */
   int again;             /* non-zero: read it also when its content is the one that is there */
-  eid_progress_callback progress;
-  void* user;
+  eid_progress_callback progress; /* tokens, at every commit and segment; or NULL */
+  void* user;                     /* handed to `progress` */
   /* Of a text that was extracted from something else, such as a web page: what that was. Passages
    * then name bytes of the original. */
   const char* format;           /* "html", "markdown", ...; at most 32 bytes; NULL: "text" */
   const eid_text_piece* pieces; /* in the order of the text, not overlapping there; what stands
                                  * between them has no original; NULL: the text is the original */
-  size_t piece_count;
-  uint64_t original_bytes; /* the size of the original; required with `pieces` */
+  size_t piece_count;           /* how many `pieces` there are */
+  uint64_t original_bytes;      /* the size of the original; required with `pieces` */
 } eid_ingest_options;
 
+/* What an ingest did with the document. */
 typedef enum eid_ingest_outcome {
-  EID_INGEST_ADDED = 0,
+  EID_INGEST_ADDED = 0,     /* there was none of that source */
   EID_INGEST_REPLACED = 1,  /* the same source, changed or read again: the old version is gone */
   EID_INGEST_UNCHANGED = 2, /* the same text: nothing was read. Pieces that changed are stored */
   EID_INGEST_RESUMED = 3    /* an interrupted ingest of the same content was completed */
 } eid_ingest_outcome;
 
+/* What an ingest did.
+ *
+ * Owner    the caller's: filled by the call.
+ */
 typedef struct eid_ingest_result {
-  size_t struct_size;
-  eid_ingest_outcome outcome;
-  uint64_t document;
-  uint64_t tokens;
-  uint64_t tokens_read; /* tokens that went through the model in this call */
-  uint64_t blocks;
-  uint64_t bytes; /* written to the archive for this document by this call */
-  double seconds;
+  size_t struct_size;         /* of this struct, in bytes */
+  eid_ingest_outcome outcome; /* what was done */
+  uint64_t document;          /* its id in the archive */
+  uint64_t tokens;            /* of the document, its sinks among them */
+  uint64_t tokens_read;       /* tokens that went through the model in this call */
+  uint64_t blocks;            /* memory blocks of the document */
+  uint64_t bytes;             /* written to the archive for this document by this call */
+  double seconds;             /* that the call took */
 } eid_ingest_result;
 
 /* Reads one document through the model from a fresh state and keeps all of it as memory blocks. It
  * is read behind `sinks` tokens of a neutral sentence, which count as tokens of the document.
  * Commits as it goes: after a crash or a cancellation the same call goes on from the last commit
  * and ends with the same bytes. Until the last commit an older version stays as it was; that one
- * puts the new version in its place. */
+ * puts the new version in its place.
+ *
+ * Takes    `archive`, opened to write; `engine`; `options`, required; `result`, or NULL.
+ * Errors   EID_INVALID_ARGUMENT also for text that is empty or no UTF-8 and for settings other
+ *          than the collection's; EID_FINGERPRINT_MISMATCH when the collection is of another
+ *          model; EID_LOCKED while the same document is being ingested; EID_CANCELLED;
+ *          EID_NOT_FOUND when the collection is forgotten meanwhile. After any of them what was
+ *          committed is kept.
+ * Owner    all memory is the caller's.
+ * Threads  any, at once; documents are read side by side.
+ */
 EID_API eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
                                       const eid_ingest_options* options, eid_ingest_result* result,
                                       eid_error* error);
 
-/* Collections, documents and sessions as JSON; `collection` NULL means all. */
+/* Collections, documents and sessions as JSON; `collection` NULL means all.
+ *
+ * Takes    `archive`; `collection`, or NULL.
+ * Errors   EID_NOT_FOUND when there is no such collection.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_list(const eid_archive* archive, const char* collection,
                                     eid_string** json, eid_error* error);
 
-/* Sizes, counts, cache hits as JSON. */
+/* Sizes, counts, cache hits as JSON.
+ *
+ * Takes    `archive`.
+ * Errors   none of its own.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_stats(const eid_archive* archive, eid_string** json,
                                      eid_error* error);
 
@@ -341,24 +526,41 @@ typedef enum eid_recall_policy {
   EID_RECALL_BOTH = 3       /* attention, and beside it the best places by words */
 } eid_recall_policy;
 
+/* What is searched, and where.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
 typedef struct eid_search_options {
-  size_t struct_size;
-  const char* collection;
-  const char* query;
-  size_t query_length; /* or EID_NUL_TERMINATED */
-  int limit;           /* passages; 0: 8 */
-  eid_recall_policy policy;
+  size_t struct_size;       /* of this struct, in bytes */
+  const char* collection;   /* required */
+  const char* query;        /* UTF-8; required */
+  size_t query_length;      /* or EID_NUL_TERMINATED */
+  int limit;                /* passages; 0: 8 */
+  eid_recall_policy policy; /* who finds them */
 } eid_search_options;
 
 /* The passages that would be recalled for the query. With EID_RECALL_WORDS `engine` may be NULL:
- * the best places by words, each a block with its neighbours, by word_score. */
+ * the best places by words, each a block with its neighbours, by word_score.
+ *
+ * Takes    `archive`; `engine`, or NULL as said; `options`, required.
+ * Errors   EID_NOT_FOUND when there is no such collection; EID_FINGERPRINT_MISMATCH when it is
+ *          of another model.
+ * Owner    `passages` are the caller's: eid_passages_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
                                       const eid_search_options* options, eid_passages** passages,
                                       eid_error* error);
 
 /* Reads every record and checks it. The JSON report has `clean`, `records`, `damaged` (one entry
  * per damaged record, naming the block) and per collection a `digest` that depends on the content
- * alone. Damage found is reported, and also returned as EID_CORRUPTION with the report set. */
+ * alone. Damage found is reported, and also returned as EID_CORRUPTION with the report set.
+ *
+ * Takes    `archive`; `progress`, records, or NULL, with `user`.
+ * Errors   EID_CORRUPTION as said, with `json` set; EID_CANCELLED, without.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once; what others want to write waits for its end.
+ */
 EID_API eid_status eid_archive_verify(const eid_archive* archive, eid_progress_callback progress,
                                       void* user, eid_string** json, eid_error* error);
 
@@ -366,8 +568,14 @@ EID_API eid_status eid_archive_verify(const eid_archive* archive, eid_progress_c
  * Session: one running conversation or generation.
  */
 
+/* A running session.
+ *
+ * Owner    eid_session_create and eid_session_open give it, eid_session_free ends it.
+ * Threads  one at a time.
+ */
 typedef struct eid_session eid_session;
 
+/* What attention sees. */
 typedef enum eid_attention_mode {
   EID_ATTENTION_STREAM = 0, /* [sinks | span | window | segment], the default */
   EID_ATTENTION_WINDOW = 1, /* [sinks | window | segment] */
@@ -375,9 +583,14 @@ typedef enum eid_attention_mode {
   EID_ATTENTION_RANDOM = 3  /* as stream, with blocks drawn at random: the control */
 } eid_attention_mode;
 
+/* How a session is made.
+ *
+ * Owner    the caller's, with what it points to: read during the call only; the archive is
+ *          kept alive.
+ */
 typedef struct eid_session_options {
-  size_t struct_size;
-  eid_attention_mode mode;
+  size_t struct_size;         /* of this struct, in bytes */
+  eid_attention_mode mode;    /* what attention sees */
   int window;                 /* tokens; 0: 1024 */
   int sinks;                  /* tokens; 0: 32; negative: none */
   int segment;                /* most tokens in one forward pass; 0: 512 */
@@ -390,8 +603,8 @@ typedef struct eid_session_options {
   int forget_own_past;        /* non-zero: evicted tokens are dropped, not kept as memory */
   const int32_t* span_layers; /* model layers that get a span; NULL: the profile's, else all
                                * attention layers */
-  size_t span_layer_count;
-  uint64_t seed; /* of the `random` mode's draws */
+  size_t span_layer_count;    /* how many `span_layers` there are */
+  uint64_t seed;              /* of the `random` mode's draws */
   /* Where the session and its memory are kept. NULL: in RAM, gone when it is freed. */
   eid_archive* archive;
   const char* name; /* required with an archive; unique among its sessions */
@@ -403,31 +616,67 @@ typedef struct eid_session_options {
                     * negative: none */
 } eid_session_options;
 
+/* Begins a session that has read nothing.
+ *
+ * Takes    `engine`; `options`, or NULL.
+ * Errors   EID_ALREADY_EXISTS when the archive has a session of that name; EID_LOCKED when one
+ *          of that name is open in this process; EID_INVALID_ARGUMENT also when the archive was
+ *          opened read-only.
+ * Owner    `out` is the caller's: eid_session_free. It keeps engine and archive alive.
+ * Threads  any; the session belongs to one thread at a time.
+ */
 EID_API eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
                                       eid_session** out, eid_error* error);
 
 /* Opens a saved session: it goes on with the logits it would have had (rule 9). Of an archive that
- * was opened read-only it goes on in RAM, and cannot be saved. */
+ * was opened read-only it goes on in RAM, and cannot be saved.
+ *
+ * Takes    `engine`; `archive`; `name`, of the session.
+ * Errors   EID_NOT_FOUND when there is no such session; EID_LOCKED when it is open in this
+ *          process; EID_FINGERPRINT_MISMATCH when another model made it; EID_UNSUPPORTED when a
+ *          turn cannot be reached any more (see eid_archive_fork_session) or leads to other bits
+ *          here; EID_CORRUPTION names what is damaged.
+ * Owner    `out` is the caller's: eid_session_free. It keeps engine and archive alive.
+ * Threads  any; the session belongs to one thread at a time.
+ */
 EID_API eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
                                     eid_session** out, eid_error* error);
+
+/* Gives a session back. What was not committed is gone.
+ *
+ * Takes    `session`, or NULL.
+ * Owner    ends `session`.
+ * Threads  any; in the middle of a call into it, the end of that call frees it.
+ */
 EID_API void eid_session_free(eid_session* session);
 
 /* Makes a collection searchable for this session. Refused when its fingerprint differs. A saved
- * session remembers the collections of its own archive, not those of others. */
+ * session remembers the collections of its own archive, not those of others.
+ *
+ * Takes    `session`; `archive`; `collection`.
+ * Errors   EID_NOT_FOUND when there is no such collection; EID_FINGERPRINT_MISMATCH;
+ *          EID_INVALID_ARGUMENT also for a collection that lacks a layer of the session's span.
+ * Owner    the session keeps the archive alive.
+ * Threads  the one that the session belongs to.
+ */
 EID_API eid_status eid_session_attach(eid_session* session, eid_archive* archive,
                                       const char* collection, eid_error* error);
 
+/* What is read into a session.
+ *
+ * Owner    the caller's, with what it points to: used during the call only.
+ */
 typedef struct eid_append_options {
-  size_t struct_size;
-  const char* text;
+  size_t struct_size;    /* of this struct, in bytes */
+  const char* text;      /* UTF-8 */
   size_t text_length;    /* or EID_NUL_TERMINATED */
   const int32_t* tokens; /* instead of text */
-  size_t token_count;
+  size_t token_count;    /* how many `tokens` there are */
   const char* role; /* "user", "system", "assistant": wraps the text by the chat template; NULL:
                      * plain text */
   int use_span;     /* non-zero: these tokens may recall memory; zero: read with the span off */
-  eid_progress_callback progress;
-  void* user;
+  eid_progress_callback progress; /* tokens, at every segment; or NULL */
+  void* user;                     /* handed to `progress` */
   const char* words;   /* text whose words are searched, when the session's policy asks for that;
                         * NULL: the appended text */
   size_t words_length; /* or EID_NUL_TERMINATED */
@@ -437,29 +686,42 @@ typedef struct eid_append_options {
 } eid_append_options;
 
 /* Reads tokens into the session. Zero tokens are an error. A cancelled append keeps the segments
- * that were read. */
+ * that were read.
+ *
+ * Takes    `session`; `options`, required.
+ * Errors   EID_INVALID_ARGUMENT also for a token that the vocabulary does not have and for a
+ *          role without a chat template; EID_CANCELLED; EID_CORRUPTION when memory that was
+ *          recalled is damaged.
+ * Owner    all memory is the caller's.
+ * Threads  the one that the session belongs to.
+ */
 EID_API eid_status eid_session_append(eid_session* session, const eid_append_options* options,
                                       eid_error* error);
 
 /* A piece of the answer: whole UTF-8 characters. Return non-zero to stop after it. */
 typedef int (*eid_text_callback)(const char* text, size_t length, void* user);
 
+/* How an answer is chosen.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
 typedef struct eid_generate_options {
-  size_t struct_size;
-  int max_tokens;           /* 0: 256 */
-  float temperature;        /* 0: greedy */
-  int top_k;                /* 0: off */
-  float top_p;              /* 0: off */
-  float min_p;              /* 0: off */
-  float repetition_penalty; /* 0: off (1.0) */
-  uint64_t seed;            /* used when the session has drawn nothing yet */
-  const char* stop;         /* text that ends the answer; NULL: none */
-  int memory_off;           /* non-zero: no span for this answer */
-  int assistant_turn;       /* non-zero: open the assistant's turn by the chat template first */
-  eid_text_callback on_text;
-  void* user;
+  size_t struct_size;        /* of this struct, in bytes */
+  int max_tokens;            /* 0: 256 */
+  float temperature;         /* 0: greedy */
+  int top_k;                 /* 0: off */
+  float top_p;               /* 0: off */
+  float min_p;               /* 0: off */
+  float repetition_penalty;  /* 0: off (1.0) */
+  uint64_t seed;             /* used when the session has drawn nothing yet */
+  const char* stop;          /* text that ends the answer; NULL: none */
+  int memory_off;            /* non-zero: no span for this answer */
+  int assistant_turn;        /* non-zero: open the assistant's turn by the chat template first */
+  eid_text_callback on_text; /* gets the answer piece by piece; or NULL */
+  void* user;                /* handed to `on_text` */
 } eid_generate_options;
 
+/* Why an answer ended. */
 typedef enum eid_stop_reason {
   EID_STOP_END = 0,   /* the model's end token */
   EID_STOP_LIMIT = 1, /* max_tokens */
@@ -467,53 +729,105 @@ typedef enum eid_stop_reason {
   EID_STOP_CALLER = 3 /* the callback */
 } eid_stop_reason;
 
+/* What an answer took.
+ *
+ * Owner    the caller's: filled by the call.
+ */
 typedef struct eid_generate_result {
-  size_t struct_size;
-  eid_stop_reason reason;
-  size_t tokens; /* generated */
-  double seconds;
-  double first_token_seconds;
+  size_t struct_size;         /* of this struct, in bytes */
+  eid_stop_reason reason;     /* why it ended */
+  size_t tokens;              /* generated */
+  double seconds;             /* that the call took */
+  double first_token_seconds; /* until the first token was chosen */
 } eid_generate_result;
 
-/* Generates and appends an answer. `text` may be NULL; otherwise the whole answer. */
+/* Generates and appends an answer. `text` may be NULL; otherwise the whole answer.
+ *
+ * Takes    `session`; `options`, or NULL; `result`, or NULL; `text`, or NULL.
+ * Errors   EID_INVALID_ARGUMENT also when the session has read nothing; EID_CORRUPTION when memory
+ *          that was recalled is damaged. After an error in the middle of a forward pass the session
+ *          reads and answers no more: free it, and open it again when it is kept.
+ * Owner    `text` is the caller's: eid_string_free.
+ * Threads  the one that the session belongs to.
+ */
 EID_API eid_status eid_session_generate(eid_session* session, const eid_generate_options* options,
                                         eid_generate_result* result, eid_string** text,
                                         eid_error* error);
 
 /* The passages that were in the span during the last answer (rule 5): those that words pinned by
- * word_score, then the others by focus. `limit` 0: all of them. */
+ * word_score, then the others by focus. `limit` 0: all of them.
+ *
+ * Takes    `session`; `limit`, passages.
+ * Errors   none of its own; before an answer, and without memory, there are no passages.
+ * Owner    `passages` are the caller's: eid_passages_free.
+ * Threads  the one that the session belongs to.
+ */
 EID_API eid_status eid_session_sources(const eid_session* session, size_t limit,
                                        eid_passages** passages, eid_error* error);
 
 /* The logits after the last token read: fp32, one per vocabulary entry. Writes at most
- * `capacity`. */
+ * `capacity`.
+ *
+ * Takes    `session`; `logits`, room for `capacity` numbers, which may be NULL when that is 0;
+ *          `count`, required, is set to the number there are.
+ * Errors   EID_INVALID_ARGUMENT also when the session has read nothing.
+ * Owner    all memory is the caller's.
+ * Threads  the one that the session belongs to.
+ */
 EID_API eid_status eid_session_logits(const eid_session* session, float* logits, size_t capacity,
                                       size_t* count, eid_error* error);
 
-/* Position, memory held, options, hits and times per stage as JSON. */
+/* Position, memory held, options, hits and times per stage as JSON.
+ *
+ * Takes    `session`.
+ * Errors   none of its own.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  the one that the session belongs to.
+ */
 EID_API eid_status eid_session_info(const eid_session* session, eid_string** json,
                                     eid_error* error);
 
+/* A turn's name.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
 typedef struct eid_commit_options {
-  size_t struct_size;
-  const char* name; /* of the turn; NULL: none. A named turn keeps its state for good */
+  size_t struct_size; /* of this struct, in bytes */
+  const char* name;   /* of the turn; NULL: none. A named turn keeps its state for good */
 } eid_commit_options;
 
+/* What a turn is.
+ *
+ * Owner    the caller's: filled by the call.
+ */
 typedef struct eid_commit_result {
-  size_t struct_size;
-  uint64_t turn;   /* its number in the session, from 1 */
-  uint64_t tokens; /* read in this turn */
-  uint64_t bytes;  /* written for it; 0: there was nothing new, and the last turn stands */
-  double seconds;
+  size_t struct_size; /* of this struct, in bytes */
+  uint64_t turn;      /* its number in the session, from 1 */
+  uint64_t tokens;    /* read in this turn */
+  uint64_t bytes;     /* written for it; 0: there was nothing new, and the last turn stands */
+  double seconds;     /* that the call took */
 } eid_commit_result;
 
 /* Everything since the last turn becomes a turn, in one atomic batch with what the session needs to
  * go on: window, recurrent state, sampler state and new blocks. When this returns EID_OK a kill or
- * a power cut can no longer lose it. `options` and `result` may be NULL. */
+ * a power cut can no longer lose it. `options` and `result` may be NULL.
+ *
+ * Takes    `session`; `options`, or NULL; `result`, or NULL.
+ * Errors   EID_INVALID_ARGUMENT also for a session in RAM or of an archive that was opened
+ *          read-only; EID_NO_SPACE and EID_IO_ERROR: nothing of the turn is kept.
+ * Owner    all memory is the caller's.
+ * Threads  the one that the session belongs to.
+ */
 EID_API eid_status eid_session_commit(eid_session* session, const eid_commit_options* options,
                                       eid_commit_result* result, eid_error* error);
 
-/* The same without a name and without a word of it. */
+/* Commits a turn as eid_session_commit does, without a name and without a word of it.
+ *
+ * Takes    `session`.
+ * Errors   as eid_session_commit.
+ * Owner    nothing is given.
+ * Threads  the one that the session belongs to.
+ */
 EID_API eid_status eid_session_save(eid_session* session, eid_error* error);
 
 /* ------------------------------------------------------------------------------------------------
@@ -527,28 +841,63 @@ EID_API eid_status eid_session_save(eid_session* session, eid_error* error);
  */
 
 /* Kept sessions as JSON, each with `name`, `created`, `changed`, `forked_from`, `turns`, `tokens`.
- * `name` NULL: all of them, in `sessions`. Otherwise one, with its turns in `turn_list`. */
+ * `name` NULL: all of them, in `sessions`. Otherwise one, with its turns in `turn_list`.
+ *
+ * Takes    `archive`; `name`, or NULL.
+ * Errors   EID_NOT_FOUND when there is no such session.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_sessions(const eid_archive* archive, const char* name,
                                         eid_string** json, eid_error* error);
 
-/* A new session `new_name` that has read what session `name` had after `turn` (0: its last one). */
+/* A new session `new_name` that has read what session `name` had after `turn`; 0 is its last one.
+ *
+ * Takes    `archive`, opened to write; `name`; `turn`; `new_name`.
+ * Errors   EID_NOT_FOUND when there is no such session or turn, or it can no longer be reached;
+ *          EID_ALREADY_EXISTS; EID_LOCKED when a session named `new_name` is open in this
+ *          process.
+ * Owner    nothing is given.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_fork_session(eid_archive* archive, const char* name, uint64_t turn,
                                             const char* new_name, eid_error* error);
 
 /* Takes a session back to the end of `turn`. What came later is gone for good, but for what other
- * sessions see of it. */
+ * sessions see of it.
+ *
+ * Takes    `archive`, opened to write; `name`; `turn`, 1 or more.
+ * Errors   EID_NOT_FOUND when there is no such session or turn, or it can no longer be reached;
+ *          EID_LOCKED.
+ * Owner    nothing is given.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_rewind_session(eid_archive* archive, const char* name, uint64_t turn,
                                               eid_error* error);
 
-/* Removes a session, and of its content all that no other session sees. */
+/* Removes a session, and of its content all that no other session sees.
+ *
+ * Takes    `archive`, opened to write; `name`.
+ * Errors   EID_NOT_FOUND; EID_LOCKED.
+ * Owner    nothing is given.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_delete_session(eid_archive* archive, const char* name,
                                               eid_error* error);
 
+/* The form of an export. */
 typedef enum eid_export_format {
   EID_EXPORT_TEXT = 0, /* what was read and answered; messages begin with their role */
   EID_EXPORT_JSON = 1  /* as eid_archive_sessions has it; turns with `parts` and `tokens` */
 } eid_export_format;
 
+/* All that a session read and answered.
+ *
+ * Takes    `archive`; `name`; `format`.
+ * Errors   EID_NOT_FOUND; EID_UNSUPPORTED for a session that was saved before there were turns.
+ * Owner    `out` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_export_session(const eid_archive* archive, const char* name,
                                               eid_export_format format, eid_string** out,
                                               eid_error* error);
@@ -557,8 +906,12 @@ EID_API eid_status eid_archive_export_session(const eid_archive* archive, const 
  * Forgetting: for good, in the database, the indexes, the files and every fork.
  */
 
+/* What to forget. Fields go together as docs/cli.md has it for `memory forget`.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
 typedef struct eid_forget_options {
-  size_t struct_size;
+  size_t struct_size;     /* of this struct, in bytes */
   const char* collection; /* with nothing else of documents: all of it, and its name */
   const char* source;     /* one document of the collection, with all its versions */
   uint64_t byte_begin;    /* of the document's text: every block that overlaps this range */
@@ -576,7 +929,13 @@ typedef struct eid_forget_options {
  * to the one before it, and reads later turns again when it is opened next. `json` is the receipt
  * (docs/reports.md). EID_NOT_FOUND when there is no such thing, EID_LOCKED while a session that
  * would lose something is open in this process or a document is being ingested; then nothing is
- * changed. When `verify_files` finds something, EID_CORRUPTION with the receipt set. */
+ * changed. When `verify_files` finds something, EID_CORRUPTION with the receipt set.
+ *
+ * Takes    `archive`, opened to write or, for a dry run, read-only; `options`, required.
+ * Errors   as said; EID_INVALID_ARGUMENT also for fields that do not go together.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
 EID_API eid_status eid_archive_forget(eid_archive* archive, const eid_forget_options* options,
                                       eid_string** json, eid_error* error);
 
