@@ -10,6 +10,7 @@
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/forget_options.h"
+#include "apps/cli/forget_report.h"
 #include "apps/cli/terminal.h"
 
 namespace eidetic::cli {
@@ -23,19 +24,6 @@ struct ForgetFlags {
   std::uint64_t turn = 0;
   bool dry_run = false, yes = false, verify = false, json = false;
 };
-
-std::uint64_t count_of(const json& receipt, const char* key) {
-  return receipt.value(key, std::uint64_t{0});
-}
-
-std::string counted(std::uint64_t count, const std::string& noun) {
-  return with_commas(count) + " " + noun + (count == 1 ? "" : "s");
-}
-
-bool is_empty(const json& receipt) {
-  return receipt.at("documents").empty() && receipt.at("collections").empty() &&
-         receipt.at("sessions").empty();
-}
 
 ForgetOptions options_of(const ForgetFlags& flags) {
   ForgetOptions options;
@@ -57,84 +45,7 @@ ForgetOptions options_of(const ForgetFlags& flags) {
   return options;
 }
 
-void print_sessions(const json& receipt, const char* go) {
-  for (const json& session : receipt.at("sessions")) {
-    const std::string name = styled(printable(session.value("name", "")), Style::kBold);
-    if (session.value("removed", false)) {
-      std::cout << "session " << name << ": " << go << " as a whole\n";
-      continue;
-    }
-    std::cout << "session " << name << ": " << counted(count_of(session, "turns"), "turn") << " "
-              << go << "; it stands at turn " << count_of(session, "stands_at");
-    const std::uint64_t waiting = count_of(session, "waiting");
-    if (waiting > 0) {
-      std::cout << ", and reads " << counted(waiting, "later turn")
-                << " again when it is opened next";
-    }
-    std::cout << "\n";
-  }
-  for (const json& seen : receipt.at("seen")) {
-    std::cout << "session " << printable(seen.value("session", ""))
-              << " could recall it since turn " << count_of(seen, "turn")
-              << ": its state may have seen it, and what it said stays\n";
-  }
-}
-
-void print_files(const json& files) {
-  std::cout << counted(count_of(files, "files"), "file") << " searched, "
-            << human_bytes(count_of(files, "bytes")) << ", for "
-            << counted(count_of(files, "samples"), "piece");
-  const std::uint64_t elsewhere = count_of(files, "elsewhere");
-  if (elsewhere > 0) {
-    std::cout << " (" << with_commas(elsewhere)
-              << " left out: what was not forgotten says them too)";
-  }
-  if (files.value("clean", false)) {
-    std::cout << ": " << styled("nothing is left", Style::kGreen) << "\n";
-    return;
-  }
-  std::cout << "\n";
-  for (const json& found : files.at("found")) {
-    std::cout << styled("found", Style::kRed) << ": " << printable(found.get<std::string>())
-              << "\n";
-  }
-}
-
-void print_receipt(const json& receipt) {
-  const bool dry_run = receipt.value("dry_run", false);
-  const char* go = dry_run ? "would go" : "went";
-  for (const json& document : receipt.at("documents")) {
-    std::cout << printable(document.value("collection", "")) << ": "
-              << styled(printable(document.value("source", "")), Style::kBold);
-    if (!document.value("whole", true)) {
-      std::cout << " bytes " << with_commas(count_of(document, "byte_begin")) << "-"
-                << with_commas(count_of(document, "byte_end"));
-    }
-    std::cout << ", " << counted(count_of(document, "blocks"), "block") << " " << go << "\n";
-  }
-  for (const json& name : receipt.at("collections")) {
-    std::cout << "collection " << printable(name.get<std::string>()) << " " << go << "\n";
-  }
-  print_sessions(receipt, go);
-  if (const std::uint64_t undated = count_of(receipt, "undated"); undated > 0) {
-    std::cout << counted(undated, "document") << " of unknown age: left alone\n";
-  }
-  if (is_empty(receipt)) {
-    std::cout << "nothing is that old\n";
-    return;
-  }
-  Table table({dry_run ? "would go" : "gone", ""}, {false, true});
-  for (const char* key : {"blocks", "representatives", "turns", "snapshots", "word_entries"}) {
-    std::string name = key;
-    std::replace(name.begin(), name.end(), '_', ' ');
-    table.add({name, with_commas(count_of(receipt, key))});
-  }
-  table.add({"text", human_bytes(count_of(receipt, "text_bytes"))});
-  std::cout << table.text();
-  if (receipt.contains("files")) print_files(receipt.at("files"));
-}
-
-// Asks a person; anything but yes is no.
+// Asks a person; anything but yes is no. Throws EID_CANCELLED for Ctrl-C.
 bool confirmed() {
   std::cout << "Forget this for good? [y/N] " << std::flush;
   std::string answer;
@@ -161,7 +72,7 @@ int run_forget(const ForgetFlags& flags) {
     options.dry_run = true;
     const json would = parse_json(archive.forget(options).receipt);
     print_receipt(would);
-    if (is_empty(would)) return kExitOk;
+    if (is_empty_receipt(would)) return kExitOk;
     if (!confirmed()) {
       std::cout << "nothing was forgotten\n";
       return kExitOk;

@@ -1,9 +1,6 @@
 // eidetic ingest FILE|DIRECTORY|-... --into COLLECTION
-#include <sys/stat.h>
-
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cerrno>
 #include <optional>
 #include <thread>
 
@@ -12,6 +9,7 @@
 #include "apps/cli/exit_code.h"
 #include "apps/cli/ingest_inputs.h"
 #include "apps/cli/ingest_plan.h"
+#include "apps/cli/ingest_prune.h"
 #include "apps/cli/ingest_report.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
@@ -28,7 +26,7 @@ struct IngestFlags {
   int window = 0, sinks = 0, segment = 0, jobs = 0;
   std::string codec;
   double commit_seconds = 0;
-  bool again = false, dry_run = false, json = false;
+  bool again = false, prune = false, dry_run = false, json = false;
 };
 
 int jobs_of(const IngestFlags& flags) {
@@ -110,29 +108,16 @@ void count_skipped(const IngestInputs& inputs, const IngestFlags& flags, Tally& 
   }
 }
 
-bool is_within(const std::string& source, const std::string& folder) {
-  if (folder == ".") return source[0] != '/' && source.rfind("../", 0) != 0;
-  return source.rfind(folder == "/" ? folder : folder + "/", 0) == 0;
-}
-
-// Documents of the walked folders whose files are not there any more.
-std::uint64_t count_gone(const IngestInputs& inputs, const IngestFlags& flags,
-                         const Archive& archive) {
-  if (inputs.folders.empty()) return 0;
-  std::uint64_t gone = 0;
-  const nlohmann::json list = parse_json(archive.list());
-  for (const nlohmann::json& collection : list.at("collections")) {
-    if (collection.at("name") != flags.collection) continue;
-    for (const nlohmann::json& document : collection.at("documents")) {
-      const std::string source = document.at("source");
-      const auto holds = [&](const std::string& folder) { return is_within(source, folder); };
-      struct stat status {};
-      gone += document.at("complete") &&
-              std::any_of(inputs.folders.begin(), inputs.folders.end(), holds) &&
-              ::lstat(source.c_str(), &status) != 0 && (errno == ENOENT || errno == ENOTDIR);
-    }
+// Counts the documents whose files are not there any more, and forgets them when that is wanted.
+void see_to_gone(const IngestInputs& inputs, std::set<std::string> named, const IngestFlags& flags,
+                 Archive& archive, Tally& tally) {
+  std::set<std::string> gone = std::move(named);
+  if (!inputs.folders.empty()) {
+    gone.merge(gone_from_folders(inputs, sources_in(archive, flags.collection)));
   }
-  return gone;
+  tally.gone = gone.size();
+  if (!flags.prune || is_final(tally.code)) return;
+  prune(inputs, gone, {flags.collection, /*dry_run=*/false, flags.json}, archive, tally);
 }
 
 int run_dry(const IngestInputs& inputs, const IngestFlags& flags) {
@@ -142,17 +127,20 @@ int run_dry(const IngestInputs& inputs, const IngestFlags& flags) {
   } catch (const Error& error) {
     if (error.status() != EID_NOT_FOUND) throw;  // else it would be made
   }
-  PlanOptions options{flags.collection, flags.format, flags.again, flags.json, jobs_of(flags)};
+  PlanOptions options{flags.collection, flags.format, flags.again,
+                      flags.prune,      flags.json,   jobs_of(flags)};
   return print_plan(inputs, options, archive);
 }
 
 int run_ingest(const IngestFlags& flags) {
-  const IngestInputs list = list_inputs(flags.files, flags.name, flags.walk);
+  IngestInputs list = list_inputs(flags.files, flags.name, flags.walk);
   if (flags.dry_run) return run_dry(list, flags);
   Tally tally;
   // The archive first: a lock or a wrong path shows before the model is loaded.
   Archive archive = flags.archive.open_to_write(/*create=*/true);
   std::optional<Engine> engine;
+  std::set<std::string> gone;
+  if (flags.prune) gone = take_named_gone(list, sources_in(archive, flags.collection));
   count_skipped(list, flags, tally);
   tally.files = tally.not_tried = list.inputs.size();
   ingest::Prefetch ahead(list.inputs.size(), jobs_of(flags), [&](std::size_t i) {
@@ -178,7 +166,7 @@ int run_ingest(const IngestFlags& flags) {
     }
     if (is_final(tally.code)) break;
   }
-  tally.gone = count_gone(list, flags, archive);
+  see_to_gone(list, std::move(gone), flags, archive, tally);
   report_summary(tally, flags.json);
   return tally.code;
 }
@@ -195,16 +183,22 @@ void add_ingest_command(CLI::App& app, Action& action) {
   c->add_option("--into,--collection", flags->collection, "The collection; made when it is new")
       ->required()
       ->type_name("NAME");
-  c->add_option("--name,--source", flags->name, "The document's name; default: the path as given")
-      ->type_name("NAME");
+  CLI::Option* name = c->add_option("--name,--source", flags->name,
+                                    "The document's name; default: the path as given");
+  name->type_name("NAME");
   c->add_option("--format", flags->format,
                 "auto (by the file's name), text, markdown, code or html (its text without markup)")
       ->check(CLI::IsMember({"auto", "text", "markdown", "code", "html"}))
       ->capture_default_str()
       ->type_name("NAME");
   c->add_flag("--again", flags->again, "Also read files that did not change");
-  c->add_flag("--dry-run", flags->dry_run,
-              "Print what would be read, replaced and skipped; no model, nothing is written");
+  c->add_flag("--prune", flags->prune,
+              "Forget for good the documents of these directories and files that are not there any "
+              "more")
+      ->excludes(name);
+  c->add_flag(
+      "--dry-run", flags->dry_run,
+      "Print what would be read, replaced, skipped and forgotten; no model, nothing is written");
   c->add_option("--jobs", flags->jobs,
                 "Files that are read ahead of the model at a time; default: one per core, up to 4")
       ->check(CLI::Range(0, 64))
@@ -260,6 +254,7 @@ void add_ingest_command(CLI::App& app, Action& action) {
       "  eidetic ingest notes/*.txt --into notes --archive memory.eid --model model.gguf\n"
       "  eidetic ingest holmes.txt --into books --json   # one line per commit\n"
       "  eidetic ingest handbook --into work --include '*.md' --include '*.html' --dry-run\n"
+      "  eidetic ingest handbook --into work --prune   # and forget what was deleted there\n"
       "  eidetic ingest - --source talk --into notes   # standard input\n"
       "\nA file that did not change is skipped, or with --again read once more; a changed one\n"
       "replaces its old version; an interrupted one goes on from its last commit. A file that "

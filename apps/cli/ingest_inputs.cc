@@ -49,10 +49,14 @@ IngestInputs list_inputs(const std::vector<std::string>& paths, const std::strin
     }
     if (!name.empty()) throw wrong_name(name, "the files of the directory '" + path + "'");
     ingest::WalkResult found = ingest::walk_directory(path, options, [] { return interrupted(); });
+    const std::string folder = ingest::plain_path(path);
+    list.folders.push_back(folder);
+    if (found.files.empty() && found.skipped.empty() && found.left_out == 0) {
+      list.empty_folders.push_back(folder);
+    }
     for (std::string& file : found.files) add({file, file, false, true});
     for (ingest::SkippedEntry& entry : found.skipped) list.skipped.push_back(std::move(entry));
     list.left_out += found.left_out;
-    list.folders.push_back(ingest::plain_path(path));
   }
   return list;
 }

@@ -9,6 +9,7 @@
 
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
+#include "apps/cli/ingest_prune.h"
 #include "apps/cli/ingest_report.h"
 #include "apps/cli/terminal.h"
 
@@ -115,6 +116,13 @@ class Plan {
               << with_commas(tokens) << " tokens\n";
   }
 
+  void see_to_gone(const IngestInputs& inputs, const std::set<std::string>& gone,
+                   std::optional<Archive>& archive) {
+    tally_.gone = gone.size();
+    if (gone.empty() || !options_.prune) return;
+    prune(inputs, gone, {options_.collection, /*dry_run=*/true, options_.json}, *archive, tally_);
+  }
+
   static std::string reason_of(const ingest::ReadDocument& document) {
     return document.refusal.empty() ? "unreadable" : document.refusal;
   }
@@ -133,6 +141,8 @@ class Plan {
                    {"skipped", tally_.skipped_in_all()},
                    {"skipped_by_reason", tally_.skipped},
                    {"left_out", left_out},
+                   {"gone", tally_.gone},
+                   {"prune", tally_.pruned},
                    {"text_bytes", text_bytes_},
                    {"estimated_tokens", tally_.tokens},
                    {"exit_code", tally_.code}};
@@ -156,6 +166,7 @@ class Plan {
     if (left_out > 0) {
       std::cout << with_commas(left_out) << " left out by ignore files, patterns or a dot\n";
     }
+    tell_gone(tally_, /*dry_run=*/true);
     return tally_.code;
   }
 
@@ -168,9 +179,11 @@ class Plan {
 
 }  // namespace
 
-int print_plan(const IngestInputs& inputs, const PlanOptions& options,
-               const std::optional<Archive>& archive) {
+int print_plan(IngestInputs inputs, const PlanOptions& options, std::optional<Archive>& archive) {
   Plan plan(options, present_in(archive, options.collection));
+  std::set<std::string> sources, gone;
+  if (archive) sources = sources_in(*archive, options.collection);
+  if (options.prune) gone = take_named_gone(inputs, sources);
   for (const ingest::SkippedEntry& entry : inputs.skipped) {
     plan.skip(entry.path, entry.reason, entry.detail);
   }
@@ -183,6 +196,8 @@ int print_plan(const IngestInputs& inputs, const PlanOptions& options,
     const ingest::ReadDocument document = ahead.next();
     plan.add(input, input.regular ? document : read_input(input, options.format));
   }
+  gone.merge(gone_from_folders(inputs, sources));
+  plan.see_to_gone(inputs, gone, archive);
   return plan.finish(inputs.left_out);
 }
 

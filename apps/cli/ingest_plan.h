@@ -11,14 +11,14 @@ namespace eidetic::cli {
 
 struct PlanOptions {
   std::string collection, format;
-  bool again = false, json = false;
+  bool again = false, prune = false, json = false;
   int jobs = 1;
 };
 
 // Prints a line per document and a summary; returns the exit code that reading would have so far as
-// the files decide on it. `archive`: the one to read into; nothing when it is to be made.
-int print_plan(const IngestInputs& inputs, const PlanOptions& options,
-               const std::optional<Archive>& archive);
+// the files decide on it. `archive`: the one to read into, opened to read; nothing when it is to be
+// made.
+int print_plan(IngestInputs inputs, const PlanOptions& options, std::optional<Archive>& archive);
 
 }  // namespace eidetic::cli
 

@@ -5,6 +5,7 @@
 
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
+#include "apps/cli/forget_report.h"
 #include "apps/cli/interrupt.h"
 
 namespace eidetic::cli {
@@ -134,6 +135,16 @@ std::string by_reason(const std::map<std::string, std::uint64_t>& counts) {
   return text;
 }
 
+void tell_gone(const Tally& tally, bool dry_run) {
+  const auto tell = [](std::uint64_t count, const std::string& what) {
+    if (count == 0) return;
+    std::cout << counted(count, "document") << " of files that are not there any more: " << what
+              << "\n";
+  };
+  tell(tally.pruned, dry_run ? "to be forgotten" : "forgotten");
+  tell(tally.gone - tally.pruned, "kept");
+}
+
 void report_summary(const Tally& tally, bool json) {
   const auto outcome = [&](const char* name) -> std::uint64_t {
     const auto found = tally.outcomes.find(name);
@@ -152,6 +163,7 @@ void report_summary(const Tally& tally, bool json) {
                 {"skipped_by_reason", tally.skipped},
                 {"left_out", tally.left_out},
                 {"gone", tally.gone},
+                {"pruned", tally.pruned},
                 {"tokens", tally.tokens},
                 {"tokens_read", tally.tokens_read},
                 {"blocks", tally.blocks},
@@ -175,10 +187,7 @@ void report_summary(const Tally& tally, bool json) {
   if (tally.left_out > 0) {
     std::cout << with_commas(tally.left_out) << " left out by ignore files, patterns or a dot\n";
   }
-  if (tally.gone > 0) {
-    std::cout << with_commas(tally.gone)
-              << " documents of files that are not there any more are kept\n";
-  }
+  tell_gone(tally, /*dry_run=*/false);
   std::cout << std::flush;
 }
 

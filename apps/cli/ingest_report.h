@@ -23,7 +23,9 @@ bool is_final(int code);
 struct Tally {
   std::uint64_t files = 0, failed = 0, not_tried = 0;
   std::map<std::string, std::uint64_t> outcomes, skipped;  // by outcome, by reason
-  std::uint64_t left_out = 0, gone = 0;
+  std::uint64_t left_out = 0;
+  // Documents whose files are not there any more, and those of them that were forgotten.
+  std::uint64_t gone = 0, pruned = 0;
   std::uint64_t tokens = 0, tokens_read = 0, blocks = 0, bytes = 0;
   double seconds = 0;
   int code = kExitOk;
@@ -61,6 +63,8 @@ void report_error(const std::string& source, const Error& error, bool json);
 void report_skipped(const std::string& source, const std::string& reason,
                     const std::string& message, bool json);
 void report_summary(const Tally& tally, bool json);
+// A line for the documents whose files are gone, by what becomes of them.
+void tell_gone(const Tally& tally, bool dry_run);
 // "3 binary, 1 empty"
 std::string by_reason(const std::map<std::string, std::uint64_t>& counts);
 

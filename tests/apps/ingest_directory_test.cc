@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <set>
 
 #include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
@@ -127,6 +128,61 @@ TEST_F(IngestDirectory, SourcesNameTheBytesOfThePageAsItWas) {
   EXPECT_EQ(Events(piped, "done").at(0).at("source"), "talk") << piped.err;
 }
 
+// All runs but the first go without a model: nothing is left to be read in what they are given.
+TEST_F(IngestDirectory, PruneForgetsTheDocumentsWhoseFilesAreGone) {
+  for (const char* folder : {"notes/old", "disk"})
+    std::filesystem::create_directories(Path(folder));
+  const std::string kept = Write("notes/kept.txt", "A lantern.\n");
+  const std::string gone = Write("notes/old/gone.txt", "A schooner.\n");
+  const std::string named = Write("named.txt", "A compass.\n");
+  const std::string mounted = Write("disk/mounted.txt", "An anchor.\n");
+  ASSERT_EQ(RunProgram(Into({Path("notes"), Path("disk"), named})).code, 0);
+  std::filesystem::remove_all(Path("notes/old"));
+  for (const std::string& file : {kept, named, mounted}) std::filesystem::remove(file);
+  Write("notes/kept.txt", "");  // there, and read no more
+  const auto documents = [&] {
+    const json list = RunJson({"memory", "list", "--archive", Path("archive"), "--json"});
+    std::set<std::string> sources;
+    for (const json& document : list.at("collections")[0].at("documents")) {
+      sources.insert(document.at("source"));
+    }
+    return sources;
+  };
+  const std::vector<std::string> prune = {Path("notes"), named, "--prune"};
+  const auto pruned = [&](const Outcome& outcome) {
+    std::set<std::string> sources;
+    for (const json& event : Events(outcome, "pruned")) sources.insert(event.at("source"));
+    return sources;
+  };
+
+  const Outcome counted = RunProgram(Into({Path("notes")}, /*model=*/false));
+  EXPECT_EQ(Events(counted, "summary").at(0).at("gone"), 1) << counted.err;
+  EXPECT_EQ(Events(counted, "summary").at(0).at("pruned"), 0);
+
+  std::vector<std::string> dry = prune;
+  dry.push_back("--dry-run");
+  const Outcome plan = RunProgram(Into(dry, /*model=*/false));
+  EXPECT_EQ(plan.code, 0) << plan.err;
+  EXPECT_EQ(pruned(plan), (std::set<std::string>{gone, named}));
+  EXPECT_EQ(Events(plan, "plan").at(0).at("prune"), 2);
+  EXPECT_EQ(documents().size(), 4u);
+
+  const Outcome outcome = RunProgram(Into(prune, /*model=*/false));
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(pruned(outcome), (std::set<std::string>{gone, named}));
+  EXPECT_EQ(Events(outcome, "summary").at(0).at("pruned"), 2);
+  EXPECT_EQ(documents(), (std::set<std::string>{kept, mounted}));
+  EXPECT_TRUE(RunJson({"memory", "verify", "--archive", Path("archive"), "--json"}).at("clean"));
+
+  // A file that was never read is no document: it is missing, as ever.
+  EXPECT_EQ(RunProgram(Into(prune, /*model=*/false)).code, 3);
+  // An empty directory may be a disk that is not there.
+  const Outcome empty = RunProgram(Into({Path("disk"), "--prune"}, /*model=*/false));
+  EXPECT_EQ(empty.code, 1);
+  EXPECT_NE(empty.err.find("is empty, and 1 document of 'notes'"), std::string::npos) << empty.err;
+  EXPECT_EQ(documents(), (std::set<std::string>{kept, mounted}));
+}
+
 TEST_F(IngestDirectory, WhatCannotBeMeantIsRefused) {
   Fill();
   const auto refused = [&](std::vector<std::string> more, const std::string& message) {
@@ -138,6 +194,7 @@ TEST_F(IngestDirectory, WhatCannotBeMeantIsRefused) {
   refused({Path("notes"), "--name", "all"}, "directory");
   refused({"-", Path("notes/code.c"), "--source", "both"}, "2 files");
   refused({Path("notes"), "--format", "pdf"}, "--format");
+  refused({Path("notes/code.c"), "--name", "code", "--prune"}, "--prune");
   refused({Path("notes"), "--include", ""}, "--include");
   refused({Path("notes"), "--jobs", "-1"}, "--jobs");
   EXPECT_FALSE(std::filesystem::exists(Path("archive")));
