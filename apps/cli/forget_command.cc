@@ -11,6 +11,7 @@
 #include "apps/cli/exit_code.h"
 #include "apps/cli/forget_options.h"
 #include "apps/cli/forget_report.h"
+#include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
 
 namespace eidetic::cli {
@@ -48,8 +49,12 @@ ForgetOptions options_of(const ForgetFlags& flags) {
 // Asks a person; anything but yes is no. Throws EID_CANCELLED for Ctrl-C.
 bool confirmed() {
   std::cout << "Forget this for good? [y/N] " << std::flush;
+  // Reading would go on waiting after Ctrl-C.
+  if (wait_for_input(STDIN_FILENO) == Waited::kInterrupted) {
+    throw Error(EID_CANCELLED, "stopped by Ctrl-C: nothing was forgotten");
+  }
   std::string answer;
-  std::getline(std::cin, answer);
+  if (!std::getline(std::cin, answer)) std::cout << "\n";  // Ctrl-D
   return answer == "y" || answer == "Y" || answer == "yes";
 }
 

@@ -8,6 +8,7 @@
 
 #include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
+#include "tests/apps/terminal_program.h"
 #include "tests/seed.h"
 
 namespace eidetic::apps {
@@ -144,6 +145,35 @@ TEST_F(Sessions, TurnsAreForgottenInEveryFork) {
     arguments.push_back("--yes");
     EXPECT_EQ(forget(arguments).code, 2) << (bad.empty() ? "" : bad.back());
   }
+}
+
+TEST_F(Sessions, ForgettingAsksAPersonAndNobodyElse) {
+  Generate("diary", "Dear diary,");
+  const std::vector<std::string> forget = {"memory", "forget",    "--session",
+                                           "diary",  "--archive", archive_};
+  const Outcome piped = RunProgram(forget, {}, "y\n");
+  EXPECT_EQ(piped.code, 2);
+  EXPECT_EQ(piped.out, "");
+  EXPECT_EQ(piped.err,
+            "eidetic: forgetting is for good, and nobody can be asked here\n"
+            "  -> add --yes, or --dry-run to see what would go\n");
+  const auto answer = [&](const std::string& keys, const std::string& shown, int code) {
+    TerminalProgram program(forget);
+    EXPECT_TRUE(program.Shows("session diary: would go as a whole")) << program.shown();
+    EXPECT_TRUE(program.Shows("Forget this for good? [y/N] ")) << program.shown();
+    program.Type(keys);
+    EXPECT_TRUE(program.Shows(shown)) << program.shown();
+    EXPECT_EQ(program.Wait(), code) << program.shown();
+  };
+  const std::string ctrl_c = "\x03", ctrl_d = "\x04";
+  for (const std::string keys : {"\r", "n\r", "yeah\r", ctrl_d.c_str()}) {
+    answer(keys, "nothing was forgotten", 0);
+  }
+  answer(ctrl_c, "nothing was forgotten", 130);
+  EXPECT_EQ(RunSessions({"show", "diary"}).at("turns"), 1);
+  answer("y\r", "session diary: went as a whole", 0);
+  EXPECT_EQ(Run({"show", "diary"}).code, 3);
+  ExpectClean();
 }
 
 TEST_F(Sessions, BadCommandsSayWhatIsWrong) {
