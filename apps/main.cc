@@ -3,14 +3,12 @@
 #include <algorithm>
 #include <exception>
 #include <iostream>
-#include <memory>
 #include <new>
 #include <string>
 #include <vector>
 
-#include "apps/cli/command.h"
+#include "apps/cli/application.h"
 #include "apps/cli/exit_code.h"
-#include "apps/cli/help.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/usage.h"
@@ -18,27 +16,6 @@
 namespace {
 
 using namespace eidetic::cli;
-
-std::string help_footer() {
-  std::string text =
-      "\nEnvironment:\n"
-      "  EIDETIC_MODEL    the default of --model\n"
-      "  EIDETIC_ARCHIVE  the default of --archive\n"
-      "  EIDETIC_CACHE    where hashes of model files are remembered\n"
-      "  NO_COLOR         no colours, even on a terminal\n"
-      "  COLUMNS          the width to print in, when it is not the terminal's\n"
-      "\nExit codes:\n";
-  for (const ExitCodeMeaning& entry : kExitCodes) {
-    const std::string code = std::to_string(entry.code);
-    text += "  " + code + std::string(5 - code.size(), ' ') + entry.meaning + "\n";
-  }
-  text +=
-      "\nExamples:\n"
-      "  eidetic ingest book.txt --into books --archive memory.eid --model model.gguf\n"
-      "  eidetic ask \"Where does Irene Adler live?\" --from books\n"
-      "  eidetic COMMAND --help";
-  return text;
-}
 
 int fail(const eidetic::Error& error, bool json) {
   if (json) print_json(error_json(error));
@@ -74,27 +51,14 @@ int main(int argc, char** argv) {
   install_signal_handlers();
   const std::vector<std::string> arguments(argv + std::min(argc, 1), argv + argc);
   CLI::App app("eidetic: a language model with a memory it can keep");
-  app.formatter(std::make_shared<HelpFormatter>());
-  app.name("eidetic");
-  app.footer(help_footer());
-  app.set_help_flag("-h,--help", "Print this help and exit");
-  app.set_version_flag("--version", "eidetic " + eidetic::version(), "Print the version and exit");
-  app.require_subcommand(1);
-
   Action action;
-  add_model_commands(app, action);
-  add_ingest_command(app, action);
-  add_ask_command(app, action);
-  add_chat_command(app, action);
-  add_generate_command(app, action);
-  add_sessions_commands(app, action);
-  add_memory_commands(app, action);
-  add_eval_commands(app, action);
-  add_bench_command(app, action);
+  build_app(app, action);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& success) {
-    return flushed(app.exit(success));  // --help, --version
+    return flushed(app.exit(success));     // --help, --version
+  } catch (const eidetic::Error& error) {  // of the configuration file
+    return fail(error, wants_json(chosen_command(app), arguments));
   } catch (const CLI::ParseError& error) {
     if (is_group_alone(app)) {
       std::cout << app.help();

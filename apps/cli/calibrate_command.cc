@@ -192,6 +192,7 @@ void add_calibrate_command(CLI::App& model, Action& action) {
       ->capture_default_str()
       ->type_name("SHARE");
   c->add_option("--seed", o.probe.seed, "The same seed hides the same needles")
+      ->type_name("N")
       ->capture_default_str();
   c->add_option("--jobs", o.probe.jobs,
                 "Samples at a time; default: 1 on the CPU, whose cores one keeps busy, 4 on a GPU")

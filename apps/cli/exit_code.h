@@ -28,7 +28,8 @@ struct ExitCodeMeaning {
 inline constexpr std::array<ExitCodeMeaning, 9> kExitCodes{{
     {kExitOk, "done"},
     {kExitRuntime, "it failed: the message says why"},
-    {kExitUsage, "the command line is wrong, or an argument has a wrong value"},
+    {kExitUsage,
+     "the command line or the configuration file is wrong, or an argument has a wrong value"},
     {kExitNotFound, "no such file, archive, collection, document or session"},
     {kExitCorruption, "stored bytes, or a model file, fail their checks"},
     {kExitWrongModel, "the memory was made by another model"},

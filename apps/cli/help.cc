@@ -77,17 +77,27 @@ std::string line_of(const std::string& names, const std::string& text) {
 
 }  // namespace
 
+std::string placeholder_of(const CLI::Option& option) {
+  return type_of(option).placeholder;
+}
+
+ValueKind value_kind(const CLI::Option& option) {
+  const std::string placeholder = placeholder_of(option);
+  if (placeholder.empty()) return ValueKind::kNone;
+  const std::string first = placeholder.substr(0, placeholder.find(','));
+  if (first == "N") return ValueKind::kWhole;
+  const bool number = first == "X" || first == "SHARE" || first == "NATS";
+  return number ? ValueKind::kNumber : ValueKind::kText;
+}
+
 std::string allowed_values(const CLI::Option& option) {
   const TypeName type = type_of(option);
   if (const std::string members = members_of(type.check); !members.empty()) return members;
   const std::string range = range_of(type.check);
   const bool several = type.placeholder.find(',') != std::string::npos;
   std::string kind;
-  if (type.placeholder[0] == 'N' && type.placeholder.rfind("NAME", 0) != 0) {
-    kind = several ? "whole numbers" : "a whole number";
-  } else if (type.placeholder == "X") {
-    kind = "a number";
-  }
+  if (value_kind(option) == ValueKind::kWhole) kind = several ? "whole numbers" : "a whole number";
+  if (value_kind(option) == ValueKind::kNumber) kind = several ? "numbers" : "a number";
   return kind.empty() || range.empty() ? kind + range : kind + ", " + range;
 }
 

@@ -17,6 +17,13 @@ class HelpFormatter : public CLI::Formatter {
   std::string make_subcommand(const CLI::App* command) const override;
 };
 
+// What stands for an option's value under --help: "N", "FILE"; empty for a flag.
+std::string placeholder_of(const CLI::Option& option);
+
+// What an option takes, as its placeholder says; a list is what its values are.
+enum class ValueKind { kNone, kWhole, kNumber, kText };
+ValueKind value_kind(const CLI::Option& option);
+
 // "a whole number, 0 to 1000" or "int8 or fp16"; empty when anything may stand there.
 std::string allowed_values(const CLI::Option& option);
 

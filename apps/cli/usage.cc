@@ -8,11 +8,6 @@
 namespace eidetic::cli {
 namespace {
 
-std::string full_name(const CLI::App& command) {
-  const CLI::App* parent = command.get_parent();
-  return parent ? full_name(*parent) + " " + command.get_name() : command.get_name();
-}
-
 std::string joined(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : ",") + word;
@@ -49,6 +44,11 @@ Error stray_words(const CLI::App& command, const std::string& name,
 
 }  // namespace
 
+std::string full_command_name(const CLI::App& command) {
+  const CLI::App* parent = command.get_parent();
+  return parent ? full_command_name(*parent) + " " + command.get_name() : command.get_name();
+}
+
 const CLI::App& chosen_command(const CLI::App& app) {
   const auto commands = app.get_subcommands();
   return commands.empty() ? app : chosen_command(*commands.front());
@@ -70,7 +70,7 @@ bool wants_json(const CLI::App& command, const std::vector<std::string>& argumen
 
 Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const CLI::App& command = chosen_command(app);
-  const std::string name = full_name(command);
+  const std::string name = full_command_name(command);
   // CLI11 misses a command or an argument before it looks at what stands in its place.
   const std::vector<std::string> rest = app.remaining(/*recurse=*/true);
   if (!rest.empty()) return stray_words(command, name, rest);

@@ -14,6 +14,9 @@ class ParseError;
 
 namespace eidetic::cli {
 
+// "eidetic eval needle"
+std::string full_command_name(const CLI::App& command);
+
 // The innermost command that was named; `app` itself when none was.
 const CLI::App& chosen_command(const CLI::App& app);
 

@@ -6,6 +6,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <sstream>
@@ -39,13 +40,19 @@ std::filesystem::path TemporaryFile(const std::string& bytes) {
 }  // namespace
 
 std::vector<std::string> ChildEnvironment(const Environment& additions) {
+  const auto is_added = [&](const std::string& name) {
+    return std::any_of(additions.begin(), additions.end(),
+                       [&](const auto& addition) { return addition.first == name; });
+  };
   std::vector<std::string> result;
   for (char** entry = environ; *entry; ++entry) {
-    const std::string text = *entry;
-    if (text.rfind("EIDETIC_MODEL=", 0) != 0 && text.rfind("EIDETIC_ARCHIVE=", 0) != 0) {
-      result.push_back(text);
-    }
+    const std::string text = *entry, name = text.substr(0, text.find('='));
+    const bool is_left_out = name == "EIDETIC_MODEL" || name == "EIDETIC_ARCHIVE" ||
+                             name == "EIDETIC_CONFIG" || is_added(name);
+    if (!is_left_out) result.push_back(text);
   }
+  // What the user of this machine has configured is not for tests.
+  if (!is_added("EIDETIC_CONFIG")) result.push_back("EIDETIC_CONFIG=/dev/null");
   for (const auto& [name, value] : additions) result.push_back(name + "=" + value);
   return result;
 }

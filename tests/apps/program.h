@@ -31,8 +31,8 @@ std::vector<char*> Pointers(std::vector<std::string>& strings);
 // One running `eidetic`. Standard error goes to a file, so that it can never block the child.
 class Program {
  public:
-  // The child sees the parent's environment without EIDETIC_MODEL and EIDETIC_ARCHIVE, plus
-  // `environment`, and reads `input`.
+  // The child sees the parent's environment without EIDETIC_MODEL, EIDETIC_ARCHIVE and
+  // EIDETIC_CONFIG (an empty file), with `environment` in its place or added, and reads `input`.
   explicit Program(const std::vector<std::string>& arguments, const Environment& environment = {},
                    const std::string& input = "");
   ~Program();  // kills it when it still runs
