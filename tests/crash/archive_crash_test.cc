@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <map>
 #include <random>
+#include <set>
 #include <sstream>
 
+#include "memory/forgotten_bytes.h"
 #include "tests/crash/crash_workload.h"
 #include "tests/memory/test_blocks.h"
 #include "tests/seed.h"
@@ -26,6 +28,7 @@ struct Acknowledged {
   int lines = 0;
   std::map<int, uint64_t> tokens;
   std::map<int, bool> finished;
+  std::set<int> forgotten;
   uint64_t turns = 0;
   // Processes killed since the last acknowledged turn: each may have saved one more without living
   // to say so.
@@ -39,6 +42,7 @@ struct Acknowledged {
     ++lines;
     if (what == "document") words >> tokens[static_cast<int>(number)];
     if (what == "finished") finished[static_cast<int>(number)] = true;
+    if (what == "forgotten") forgotten.insert(static_cast<int>(number));
     if (what == "session") {
       turns = number + 1;
       silent = 0;
@@ -128,6 +132,19 @@ void ExpectBlocks(const Archive& archive, LineageId lineage, uint64_t tokens,
   for (size_t i = 0; i < keys.size(); ++i) EXPECT_EQ(payloads[i]->bytes, bytes[i]);
 }
 
+// Nothing of a forgotten document is in any file, packed or not.
+void ExpectGone(const Archive& archive, const Workload& workload, int document) {
+  const std::string text = testing::WorkloadText(workload, document);
+  ForgottenBytes samples;
+  samples.Add(text.substr(0, ForgottenBytes::kLong));  // its number is in it
+  ASSERT_FALSE(samples.empty());
+  FileScan scan;
+  EID_ASSERT_OK(archive.store().records().SearchFiles(samples, &scan));
+  EXPECT_TRUE(scan.clean()) << "document " << document << " was forgotten, and is in "
+                            << scan.found.front();
+  EXPECT_GT(scan.files, 0u);
+}
+
 void ExpectAcknowledgedPrefix(const std::string& path, const Workload& workload,
                               const Acknowledged& acknowledged) {
   ArchiveOptions options;
@@ -140,6 +157,7 @@ void ExpectAcknowledgedPrefix(const std::string& path, const Workload& workload,
     return;
   }
   EID_ASSERT_RESULT(const auto documents, archive->Documents("books"));
+  size_t forgotten = 0;
   for (int number = 0; number < workload.documents; ++number) {
     const auto found =
         std::find_if(documents.begin(), documents.end(), [&](const DocumentRecord& document) {
@@ -148,11 +166,22 @@ void ExpectAcknowledgedPrefix(const std::string& path, const Workload& workload,
     const auto told = acknowledged.tokens.find(number);
     const uint64_t tokens = told == acknowledged.tokens.end() ? 0 : told->second;
     const bool finished = acknowledged.finished.contains(number);
+    EXPECT_FALSE(acknowledged.forgotten.contains(number) && found != documents.end()) << number;
+    const bool next_finished =
+        testing::WorkloadForgets(workload, number) &&
+        archive->FindDocument("books", testing::WorkloadSource(number + 1)).value().has_value();
+    if (found == documents.end() && next_finished) {
+      // Forgotten, whether or not there was time to say so.
+      ++forgotten;
+      ExpectGone(*archive, workload, number);
+      continue;
+    }
+    EXPECT_FALSE(acknowledged.forgotten.contains(number)) << number;
     if (found == documents.end()) {
       EXPECT_EQ(tokens, 0u) << number;
       EXPECT_FALSE(finished) << number;
       // What comes later is not there either.
-      EXPECT_EQ(documents.size(), static_cast<size_t>(number));
+      EXPECT_EQ(documents.size() + forgotten, static_cast<size_t>(number));
       break;
     }
     EXPECT_GE(found->committed_tokens, tokens);
@@ -163,7 +192,7 @@ void ExpectAcknowledgedPrefix(const std::string& path, const Workload& workload,
       // At most the one commit that was under way.
       EXPECT_LE(found->committed_tokens, tokens + workload.commit_tokens);
       EXPECT_EQ(found->committed_tokens % workload.commit_tokens, 0u);
-      EXPECT_EQ(documents.size(), static_cast<size_t>(number) + 1);
+      EXPECT_EQ(documents.size() + forgotten, static_cast<size_t>(number) + 1);
     }
     ExpectBlocks(*archive, found->lineage, found->committed_tokens, [&](uint64_t position) {
       return testing::WorkloadBlock(workload, number, position);

@@ -34,11 +34,35 @@ Result<std::unique_ptr<LineageWriter>> OpenSession(Archive* archive) {
   return archive->store().NewLineage(WorkloadLayout(), std::string("session/") + kSession);
 }
 
+Result<bool> IsComplete(const Archive& archive, int document) {
+  EID_ASSIGN_OR_RETURN(const auto found, archive.FindDocument("books", WorkloadSource(document)));
+  return found.has_value();
+}
+
+// What is forgotten is not read again: the document after it tells.
+Result<bool> IsDone(const Archive& archive, const Workload& workload, int document) {
+  EID_ASSIGN_OR_RETURN(const bool complete, IsComplete(archive, document));
+  if (complete || !WorkloadForgets(workload, document)) return complete;
+  return IsComplete(archive, document + 1);
+}
+
+Status ForgetOne(Archive* archive, int document,
+                 const std::function<void(const std::string&)>& acknowledge) {
+  EID_ASSIGN_OR_RETURN(const bool there, IsComplete(*archive, document));
+  if (!there) return {};
+  ForgetRequest request;
+  request.collection = "books";
+  request.source = WorkloadSource(document);
+  EID_RETURN_IF_ERROR(archive->Forget(request).status());
+  acknowledge("forgotten " + std::to_string(document));
+  return {};
+}
+
 Status IngestOne(Archive* archive, const Workload& workload, int document, LineageWriter* session,
                  const std::function<void(const std::string&)>& acknowledge) {
   const std::string source = WorkloadSource(document);
-  EID_ASSIGN_OR_RETURN(const auto found, archive->FindDocument("books", source));
-  if (found.has_value() && found->complete) return {};
+  EID_ASSIGN_OR_RETURN(const bool done, IsDone(*archive, workload, document));
+  if (done) return {};
   const std::string text = WorkloadText(workload, document);
   EID_ASSIGN_OR_RETURN(auto writer, archive->BeginDocument("books", source, Sha256Hex(text), text,
                                                            workload.document_tokens));
@@ -72,10 +96,18 @@ std::string WorkloadSource(int document) {
   return "book " + std::to_string(document);
 }
 
+bool WorkloadForgets(const Workload& workload, int document) {
+  return document % 2 == 0 && document + 1 < workload.documents;
+}
+
 std::string WorkloadText(const Workload& workload, int document) {
-  return std::string(
-      static_cast<size_t>(workload.document_tokens),
-      static_cast<char>('a' + (workload.seed + static_cast<uint64_t>(document)) % 26));
+  const std::string line = "Heron " +
+                           std::to_string(1000 * workload.seed + static_cast<uint64_t>(document)) +
+                           " waded. ";
+  std::string text;
+  while (text.size() < workload.document_tokens) text += line;
+  text.resize(workload.document_tokens);
+  return text;
 }
 
 Block WorkloadBlock(const Workload& workload, int document, uint64_t position) {
@@ -111,6 +143,8 @@ Status RunWorkload(const std::string& path, const Workload& workload,
   EID_ASSIGN_OR_RETURN(auto session, OpenSession(archive.get()));
   for (int document = 0; document < workload.documents; ++document) {
     EID_RETURN_IF_ERROR(IngestOne(archive.get(), workload, document, session.get(), acknowledge));
+    if (document == 0 || !WorkloadForgets(workload, document - 1)) continue;
+    EID_RETURN_IF_ERROR(ForgetOne(archive.get(), document - 1, acknowledge));
   }
   return {};
 }

@@ -1,5 +1,5 @@
-// What the killed process of the crash tests does: it ingests documents and saves a session in one
-// archive, and says so whenever something has been acknowledged.
+// What the killed process of the crash tests does: it ingests documents, forgets some of them and
+// saves a session in one archive, and says so whenever something has been acknowledged.
 #ifndef EIDETIC_TESTS_CRASH_CRASH_WORKLOAD_H_
 #define EIDETIC_TESTS_CRASH_CRASH_WORKLOAD_H_
 
@@ -29,8 +29,12 @@ std::string WorkloadSessionRecord(const Workload& workload, uint64_t turn);
 // The session's block of a turn.
 Block WorkloadTurn(const Workload& workload, uint64_t turn);
 
+// Whether a document is forgotten as soon as the one after it is finished.
+bool WorkloadForgets(const Workload& workload, int document);
+
 // Does what is left of the workload. `acknowledge` is told "document I T" (T tokens of document I
-// are durable), "finished I" and "session N" (turn N is durable) as soon as they are.
+// are durable), "finished I", "forgotten I" and "session N" (turn N is durable) as soon as they
+// are.
 Status RunWorkload(const std::string& path, const Workload& workload,
                    const std::function<void(const std::string&)>& acknowledge);
 
