@@ -556,6 +556,7 @@ static void a_turn_is_forgotten_when_its_session_is_closed(eid_engine* engine, c
   eid_string* receipt = NULL;
   const eid_archive_options create = {.struct_size = sizeof create, .path = path, .create = 1};
   EXPECT(eid_archive_open(&create, &archive, &error) == EID_OK);
+  (void)eid_archive_delete_session(archive, "talk", NULL); /* of an earlier run in this folder */
   const eid_session_options named = {
       .struct_size = sizeof named, .archive = archive, .name = "talk"};
   EXPECT(eid_session_create(engine, &named, &session, &error) == EID_OK);
