@@ -10,6 +10,7 @@
 #include "apps/cli/command.h"
 #include "apps/cli/conversation.h"
 #include "apps/cli/exit_code.h"
+#include "apps/cli/forget_report.h"
 #include "apps/cli/input_history.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/line_editor.h"
@@ -37,6 +38,10 @@ struct ChatFlags : AnswerFlags {
     if (options.attention.policy == EID_RECALL_DEFAULT) options.attention.policy = EID_RECALL_BOTH;
     options.generate = sampling.options();
     options.memory_off = memory_off;
+    options.on_reading_again = [](std::uint64_t turns, std::uint64_t tokens) {
+      print_note("eidetic: something was forgotten; reading " + counted(turns, "later turn") +
+                 " again, " + counted(tokens, "token"));
+    };
     return options;
   }
 };

@@ -15,6 +15,7 @@ Conversation::Conversation(const Engine& engine, Archive& archive, ConversationO
 void Conversation::open() {
   live_.reset();
   try {
+    tell_of_waiting();
     live_ = Session::open(engine_, archive_, options_.session);
   } catch (const Error& error) {
     if (error.status() != EID_NOT_FOUND) throw;
@@ -22,6 +23,19 @@ void Conversation::open() {
   }
   for (const std::string& collection : options_.collections) live_->attach(archive_, collection);
   turns_ = info().value("turns", std::uint64_t{0});
+}
+
+void Conversation::tell_of_waiting() const {
+  if (!options_.on_reading_again) return;
+  std::uint64_t turns = 0, tokens = 0;
+  const json session = json::parse(archive_.sessions(options_.session));
+  for (const json& turn : session.value("turn_list", json::array())) {
+    if (!turn.value("waiting", false) || turn.value("forgotten", false)) continue;
+    ++turns;
+    tokens +=
+        turn.value("token_end", std::uint64_t{0}) - turn.value("token_begin", std::uint64_t{0});
+  }
+  if (turns > 0) options_.on_reading_again(turns, tokens);
 }
 
 template <class Change>

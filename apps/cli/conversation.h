@@ -4,6 +4,7 @@
 #define EIDETIC_APPS_CLI_CONVERSATION_H_
 
 #include <cstdint>
+#include <functional>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
@@ -20,6 +21,9 @@ struct ConversationOptions {
   SessionOptions attention;  // of a new session
   GenerateOptions generate;  // of every answer
   bool memory_off = false;   // no recall, neither while reading nor while answering
+  // Called before turns that come after something forgotten are read again, with how many there are
+  // and their tokens: it takes as long as reading them did.
+  std::function<void(std::uint64_t turns, std::uint64_t tokens)> on_reading_again{};
 };
 
 // What a message led to.
@@ -64,6 +68,7 @@ class Conversation {
 
  private:
   void open();
+  void tell_of_waiting() const;
   // Throws EID_NOT_FOUND when `turn` is none of those that were committed; `what` for.
   void check_turn(std::uint64_t turn, const char* what) const;
   // Lets go of the session while `change` changes what is kept of it.
