@@ -12,6 +12,7 @@
 #include <cstdio>
 
 #include "model/attention.h"
+#include "model/checkpoint.h"
 #include "model/device.h"
 #include "model/error.h"
 #include "model/feed_forward.h"
@@ -285,11 +286,16 @@ class TorchHybridModel final : public HybridModel {
 
 std::shared_ptr<const HybridModel> HybridModel::Load(std::shared_ptr<const GgufFile> file,
                                                      const LoadOptions& options) {
+  return Load(*Checkpoint::Of(std::move(file)), options);
+}
+
+std::shared_ptr<const HybridModel> HybridModel::Load(const Checkpoint& checkpoint,
+                                                     const LoadOptions& options) {
   const c10::Device device = OpenDevice(options.device);
   SetComputeThreads(options.threads);
   const c10::InferenceMode inference;
-  ModelConfig config = ReadModelConfig(*file);
-  ModelWeights weights = LoadWeights(*file, config, device);
+  ModelConfig config = checkpoint.Config();
+  ModelWeights weights = LoadWeights(checkpoint, config, device);
   return std::make_shared<TorchHybridModel>(std::move(config), std::move(weights), device,
                                             options.device);
 }

@@ -10,12 +10,15 @@
 #include <string>
 #include <vector>
 
+#include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/gguf.h"
 #include "model/seams.h"
 #include "model/sequence_options.h"
 
 namespace eidetic::model {
+
+class Checkpoint;
 
 enum class AttentionMode : uint8_t {  // values stand in saved states
   kFull = 0,                          // everything since the stream began
@@ -92,6 +95,8 @@ class HybridModel {
  public:
   // Throws Error: kUnsupported (architecture, device), kCorruption (tensors missing, of a wrong
   // shape or not finite).
+  static std::shared_ptr<const HybridModel> Load(const Checkpoint& checkpoint,
+                                                 const LoadOptions& options);
   static std::shared_ptr<const HybridModel> Load(std::shared_ptr<const GgufFile> file,
                                                  const LoadOptions& options);
   virtual ~HybridModel() = default;

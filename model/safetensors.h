@@ -29,6 +29,7 @@ class SafetensorsFile {
   SafetensorsFile& operator=(const SafetensorsFile&) = delete;
 
   const std::string& path() const { return path_; }
+  uint64_t size() const { return size_; }  // of the file, bytes
   // The file's `__metadata__`.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   const std::map<std::string, SafeTensor>& tensors() const { return tensors_; }

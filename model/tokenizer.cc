@@ -10,6 +10,7 @@
 #include "model/error.h"
 #include "model/pretokenizer.h"
 #include "model/text.h"
+#include "model/tokenizer_tables.h"
 #include "model/utf8.h"
 
 namespace eidetic::model {
@@ -20,8 +21,6 @@ constexpr std::string_view kRulesVersion = "byte-level BPE, rules 1";
 constexpr size_t kLongestText = size_t{1} << 31;  // symbols are counted in 32 bits
 constexpr size_t kLongestCachedWord = 64;
 constexpr size_t kMostCachedWords = 1 << 16;
-
-enum TokenType : int64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5 };
 
 // Control tokens after which nothing of an answer comes, in the families that use them.
 constexpr std::string_view kEndNames[] = {"<|im_end|>",      "<|endoftext|>", "<|eot_id|>",
@@ -100,7 +99,7 @@ class NameMatcher {
   std::array<std::vector<std::pair<std::string, int32_t>>, 256> by_first_byte_;
 };
 
-// What FromGguf reads, checked.
+// What MakeTokenizer was given, checked.
 struct Tables {
   std::vector<std::string> bytes;  // of every token; control tokens have their name here
   std::vector<int64_t> types;
@@ -124,10 +123,10 @@ class BpeTokenizer final : public Tokenizer {
     for (size_t token = 0; token < tables_.bytes.size(); ++token) {
       const int64_t type = tables_.types[token];
       if (tables_.bytes[token].empty()) continue;
-      if (type == kControl || type == kUserDefined) {
+      if (type == kControlToken || type == kUserDefinedToken) {
         all_names_.Add(tables_.bytes[token], static_cast<int32_t>(token));
       }
-      if (type == kUserDefined) {
+      if (type == kUserDefinedToken) {
         plain_names_.Add(tables_.bytes[token], static_cast<int32_t>(token));
       }
     }
@@ -169,7 +168,7 @@ class BpeTokenizer final : public Tokenizer {
   bool IsControl(int32_t token) const override {
     Check(token);
     const int64_t type = tables_.types[static_cast<size_t>(token)];
-    return type == kControl || type == kUnknown || type == kUnused;
+    return type == kControlToken || type == kUnknownToken || type == kUnusedToken;
   }
   bool IsEnd(int32_t token) const override {
     Check(token);
@@ -254,51 +253,30 @@ class BpeTokenizer final : public Tokenizer {
   NameMatcher all_names_, plain_names_;
 };
 
-[[noreturn]] void FailTable(const GgufFile& file, const std::string& message) {
-  throw Error(ErrorCode::kCorruption, file.path() + ": " + message,
+[[noreturn]] void Fail(const TokenizerTables& given, const std::string& message) {
+  throw Error(ErrorCode::kCorruption, given.path + ": " + message,
               "use a file that a converter for this tokenizer made");
-}
-
-template <typename T>
-const std::vector<T>& Array(const GgufFile& file, const std::string& key) {
-  const GgufValue* value = file.Find(key);
-  const auto* array = value == nullptr ? nullptr : std::get_if<std::vector<T>>(value);
-  if (array == nullptr)
-    FailTable(file, "metadata " + Quoted(key) + " is missing or of another type");
-  return *array;
 }
 
 using TokenIds = std::unordered_map<std::string_view, int32_t>;
 
-// Types are int32 in files of llama.cpp; a file without them has normal tokens only.
-std::vector<int64_t> ReadTypes(const GgufFile& file, size_t count) {
-  const std::string key = "tokenizer.ggml.token_type";
-  if (file.Find(key) == nullptr) return std::vector<int64_t>(count, kNormal);
-  const auto& types = Array<int64_t>(file, key);
-  if (types.size() != count) {
-    FailTable(file, "metadata " + Quoted(key) + " has " + std::to_string(types.size()) +
-                        " entries for " + std::to_string(count) + " tokens");
-  }
-  return types;
-}
-
-TokenIds ReadTokens(const GgufFile& file, Tables* tables) {
-  const auto& names = Array<std::string_view>(file, "tokenizer.ggml.tokens");
+// Token ids by name; fills `tables->bytes` and `tables->byte_tokens`.
+TokenIds ReadTokens(const TokenizerTables& given, Tables* tables) {
+  const std::vector<std::string>& names = given.tokens;
   if (names.empty() || names.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
-    FailTable(file, "metadata 'tokenizer.ggml.tokens' is empty or too long");
+    Fail(given, "the vocabulary is empty or too long");
   }
-  tables->types = ReadTypes(file, names.size());
   tables->byte_tokens.fill(-1);
   TokenIds ids;
   const ByteNames byte_names;
   for (size_t i = 0; i < names.size(); ++i) {
     const auto token = static_cast<int32_t>(i);
-    if (!ids.emplace(names[i], token).second && tables->types[i] != kUnused) {
-      FailTable(file, "token " + std::to_string(i) + ", " + Quoted(names[i]) +
-                          ", has the name of token " + std::to_string(ids[names[i]]));
+    if (!ids.emplace(names[i], token).second && given.types[i] != kUnusedToken) {
+      Fail(given, "token " + std::to_string(i) + ", " + Quoted(names[i]) +
+                      ", has the name of token " + std::to_string(ids[names[i]]));
     }
-    const bool normal = tables->types[i] == kNormal;
-    tables->bytes.push_back(normal ? byte_names.Decode(names[i]) : std::string(names[i]));
+    const bool normal = given.types[i] == kNormalToken;
+    tables->bytes.push_back(normal ? byte_names.Decode(names[i]) : names[i]);
     const std::string& bytes = tables->bytes.back();
     // A name of one character that is no part of the alphabet has more than one byte.
     if (normal && bytes.size() == 1) tables->byte_tokens[static_cast<uint8_t>(bytes[0])] = token;
@@ -306,85 +284,66 @@ TokenIds ReadTokens(const GgufFile& file, Tables* tables) {
   return ids;
 }
 
-void ReadMerges(const GgufFile& file, const TokenIds& ids, Tables* tables) {
-  const auto& merges = Array<std::string_view>(file, "tokenizer.ggml.merges");
-  if (merges.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
-    FailTable(file, "metadata 'tokenizer.ggml.merges' is too long");
+void ReadMerges(const TokenizerTables& given, const TokenIds& ids, Tables* tables) {
+  if (given.merges.size() > static_cast<size_t>(std::numeric_limits<int32_t>::max())) {
+    Fail(given, "there are too many merges");
   }
   std::unordered_map<uint64_t, size_t> seen;
-  tables->merges.reserve(merges.size());
-  for (size_t i = 0; i < merges.size(); ++i) {
-    const std::string_view merge = merges[i];
-    const std::string where = "merge " + std::to_string(i) + ", " + Quoted(merge) + ", ";
-    const size_t space = merge.find(' ', 1);
-    if (space == std::string_view::npos) FailTable(file, where + "is not a pair");
-    const std::string_view left = merge.substr(0, space), right = merge.substr(space + 1);
-    const std::string merged = std::string(left) + std::string(right);
-    for (const std::string_view part : {left, right, std::string_view(merged)}) {
-      if (!ids.contains(part))
-        FailTable(file, where + "needs " + Quoted(part) + ", which is no token");
+  tables->merges.reserve(given.merges.size());
+  for (size_t i = 0; i < given.merges.size(); ++i) {
+    const auto& [left, right] = given.merges[i];
+    const std::string merged = left + right;
+    const auto fail = [&](const std::string& problem) {
+      Fail(given,
+           "merge " + std::to_string(i) + ", " + Quoted(left + " " + right) + ", " + problem);
+    };
+    for (const std::string* part : {&left, &right, &merged}) {
+      if (!ids.contains(*part)) fail("needs " + Quoted(*part) + ", which is no token");
     }
     tables->merges.push_back({ids.at(left), ids.at(right), ids.at(merged)});
     const auto& pair = tables->merges.back();
     const uint64_t key = static_cast<uint64_t>(pair.left) << 32 | static_cast<uint32_t>(pair.right);
     if (const auto [first, fresh] = seen.emplace(key, i); !fresh) {
-      FailTable(file, where + "repeats merge " + std::to_string(first->second));
+      fail("repeats merge " + std::to_string(first->second));
     }
   }
 }
 
-int32_t ReadTokenId(const GgufFile& file, const std::string& key, size_t count) {
-  if (file.Find(key) == nullptr) return -1;
-  const uint64_t token = file.Unsigned(key);
-  if (token >= count) {
-    FailTable(file, "metadata " + Quoted(key) + " is " + std::to_string(token) +
-                        ", not within the vocabulary of " + std::to_string(count));
-  }
-  return static_cast<int32_t>(token);
-}
-
-void ReadEnds(const GgufFile& file, const TokenIds& ids, Tables* tables) {
+void ReadEnds(const TokenizerTables& given, const TokenIds& ids, Tables* tables) {
   tables->ends.assign(tables->bytes.size(), false);
   const auto add = [&](int32_t token) {
     if (token >= 0) tables->ends[static_cast<size_t>(token)] = true;
   };
   add(tables->eos);
-  for (const char* key : {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}) {
-    add(ReadTokenId(file, key, tables->bytes.size()));
-  }
+  for (const int32_t token : given.ends) add(token);
   for (const std::string_view name : kEndNames) {
     const auto found = ids.find(name);
     if (found == ids.end()) continue;
-    if (tables->types[static_cast<size_t>(found->second)] == kControl) add(found->second);
+    if (tables->types[static_cast<size_t>(found->second)] == kControlToken) add(found->second);
   }
 }
 
 }  // namespace
 
-std::shared_ptr<const Tokenizer> Tokenizer::FromGguf(const GgufFile& file) {
-  const std::string& kind = file.String("tokenizer.ggml.model");
-  if (kind != "gpt2") {
+std::shared_ptr<const Tokenizer> MakeTokenizer(TokenizerTables given) {
+  Tables tables;
+  const TokenIds ids = ReadTokens(given, &tables);
+  const auto& bytes = tables.byte_tokens;
+  if (given.has_unknown_token && std::find(bytes.begin(), bytes.end(), -1) != bytes.end()) {
     throw Error(ErrorCode::kUnsupported,
-                file.path() + ": the tokenizer model " + Quoted(kind) +
-                    " is not supported, only 'gpt2' (byte-level BPE)",
+                given.path +
+                    ": bytes without a token become an unknown token, which is not "
+                    "supported",
                 "docs/models.md lists what can be run");
   }
-  Tables tables;
-  tables.pretokenizer = file.String("tokenizer.ggml.pre");
-  if (file.Find("tokenizer.chat_template") != nullptr) {
-    tables.chat_template = file.String("tokenizer.chat_template");
-  }
-  const TokenIds ids = ReadTokens(file, &tables);
-  ReadMerges(file, ids, &tables);
-  tables.bos = ReadTokenId(file, "tokenizer.ggml.bos_token_id", tables.bytes.size());
-  tables.eos = ReadTokenId(file, "tokenizer.ggml.eos_token_id", tables.bytes.size());
-  ReadEnds(file, ids, &tables);
-  tables.fingerprint = kRulesVersion;
-  for (const char* key : {"model", "pre", "tokens", "token_type", "merges"}) {
-    const std::string_view raw = file.RawValue(std::string("tokenizer.ggml.") + key);
-    tables.fingerprint += std::string("\n") + key + " " + std::to_string(raw.size()) + "\n";
-    tables.fingerprint += raw;
-  }
+  ReadMerges(given, ids, &tables);
+  tables.bos = given.bos;
+  tables.eos = given.eos;
+  tables.types = given.types;
+  ReadEnds(given, ids, &tables);
+  tables.pretokenizer = std::move(given.pretokenizer);
+  tables.chat_template = std::move(given.chat_template);
+  tables.fingerprint = std::string(kRulesVersion) + given.fingerprint;
   return std::make_shared<BpeTokenizer>(std::move(tables));
 }
 

@@ -16,10 +16,11 @@ using Shape = std::vector<uint64_t>;
 // Products with 2,313 outputs (smol-hybrid's in_proj) take half as long again as with 2,320.
 constexpr uint64_t kRowMultiple = 16;
 
-// Reads tensors of one file and counts what they take.
+// Reads tensors of one checkpoint and counts what they take.
 class Reader {
  public:
-  Reader(const GgufFile& file, c10::Device device) : file_(file), device_(device) {}
+  Reader(const Checkpoint& checkpoint, c10::Device device)
+      : checkpoint_(checkpoint), device_(device) {}
 
   at::Tensor Read(const std::string& name, const Shape& shape) {
     at::Tensor host = at::empty(Sizes(shape), at::kFloat);
@@ -56,13 +57,14 @@ class Reader {
   }
 
   void Refuse(const std::string& name, const char* what) const {
-    if (file_.FindTensor(name) == nullptr) return;
-    throw Error(ErrorCode::kUnsupported,
-                file_.path() + " has the tensor '" + name + "': " + what + " is not supported",
-                "Use a model without it.");
+    if (!checkpoint_.Has(name)) return;
+    throw Error(
+        ErrorCode::kUnsupported,
+        checkpoint_.path() + " has the tensor '" + name + "': " + what + " is not supported",
+        "Use a model without it.");
   }
 
-  bool Has(const std::string& name) const { return file_.FindTensor(name) != nullptr; }
+  bool Has(const std::string& name) const { return checkpoint_.Has(name); }
   uint64_t bytes() const { return bytes_; }
 
  private:
@@ -71,21 +73,20 @@ class Reader {
   }
 
   void ReadInto(const std::string& name, const Shape& shape, const at::Tensor& host) const {
-    const GgufTensor& tensor = file_.Tensor(name, shape);
     float* values = host.mutable_data_ptr<float>();
-    file_.ReadTensor(tensor, values);
+    checkpoint_.Read(name, shape, values);
     const int64_t count = host.numel();
     for (int64_t i = 0; i < count; ++i) {
       if (!std::isfinite(values[i])) {
-        throw Error(ErrorCode::kCorruption,
-                    file_.path() + ": tensor '" + name + "' holds a number that is not finite at " +
-                        std::to_string(i),
-                    "The file is damaged or was made wrongly: fetch it again.");
+        throw Error(
+            ErrorCode::kCorruption,
+            checkpoint_.Where(name) + " holds a number that is not finite at " + std::to_string(i),
+            "The file is damaged or was made wrongly: fetch it again.");
       }
     }
   }
 
-  const GgufFile& file_;
+  const Checkpoint& checkpoint_;
   c10::Device device_;
   uint64_t bytes_ = 0;
 };
@@ -149,8 +150,9 @@ FeedForwardWeights LoadFeedForward(Reader& reader, const std::string& block, con
 
 }  // namespace
 
-ModelWeights LoadWeights(const GgufFile& file, const ModelConfig& config, c10::Device device) {
-  Reader reader(file, device);
+ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
+                         c10::Device device) {
+  Reader reader(checkpoint, device);
   const uint64_t hidden = config.hidden, vocabulary = config.vocabulary;
   ModelWeights weights;
   weights.embedding = reader.Read("token_embd.weight", {vocabulary, hidden});

@@ -8,15 +8,15 @@
 #include <cstdint>
 #include <vector>
 
+#include "model/checkpoint.h"
 #include "model/config.h"
-#include "model/gguf.h"
 
 namespace eidetic::model {
 
 // Matrices are [outputs, inputs]. D: hidden, H: heads, K: kv heads, d: head_dim, F: feed_forward.
 struct AttentionWeights {
   at::Tensor norm;    // [D]
-  at::Tensor qkv;     // [(H + 2 K) d, D]; rows of q and k in the file's order: interleaved rotary
+  at::Tensor qkv;     // [(H + 2 K) d, D]; rows of q and k in GGUF's order: interleaved rotary
   at::Tensor output;  // [D, H d]
 };
 
@@ -58,7 +58,8 @@ struct ModelWeights {
 // Dequantises every tensor the configuration calls for. Throws Error: kCorruption when one is
 // missing, has another shape or holds a number that is not finite; kUnsupported for tensors that
 // would change the computation in a way this build does not know (biases, experts).
-ModelWeights LoadWeights(const GgufFile& file, const ModelConfig& config, c10::Device device);
+ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
+                         c10::Device device);
 
 }  // namespace eidetic::model
 

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "model/checkpoint.h"
 #include "model/compute_threads.h"
 #include "sdk/error_wall.h"
 #include "sdk/file_hash.h"
@@ -30,16 +31,23 @@ Result<RetrievalProfile> ProfileFor(const EngineOptions& options, const std::str
 Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& options) {
   return BehindWall([&]() -> Result<std::shared_ptr<const Engine>> {
     // Before the first byte is read: what is hashed in the end is then what was loaded.
-    EID_ASSIGN_OR_RETURN(const FileIdentity identity, FileIdentity::Of(options.model_path));
-    auto file = model::GgufFile::Open(options.model_path);
+    const std::vector<std::string> paths = model::Checkpoint::FilesOf(options.model_path);
+    EID_ASSIGN_OR_RETURN(const std::vector<FileIdentity> identities, IdentitiesOf(paths));
+    const auto checkpoint = model::Checkpoint::Open(options.model_path);
+    if (checkpoint->files() != paths) {
+      return memory::Status(memory::Code::kIoError,
+                            options.model_path + ": files came or went while it was being read",
+                            "wait until the folder is complete, and load it again");
+    }
     auto engine = std::make_shared<Engine>();
-    engine->tokenizer_ = model::Tokenizer::FromGguf(*file);
+    engine->tokenizer_ = checkpoint->ReadTokenizer();
     model::LoadOptions load;
     load.device = options.device;
     load.threads = options.threads;
-    engine->model_ = model::HybridModel::Load(file, load);
+    engine->model_ = model::HybridModel::Load(*checkpoint, load);
     engine->threads_ = model::ComputeThreads(options.threads);
-    EID_ASSIGN_OR_RETURN(std::string weights, CachedFileHash(identity, options.cache_dir));
+    EID_ASSIGN_OR_RETURN(std::string weights,
+                         CachedModelHash(identities, paths, options.cache_dir));
     engine->fingerprint_ = Fingerprint(weights, *engine->tokenizer_, *engine->model_);
     EID_ASSIGN_OR_RETURN(engine->profile_,
                          ProfileFor(options, engine->fingerprint_, engine->model_->config()));

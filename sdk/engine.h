@@ -15,7 +15,7 @@
 namespace eidetic::sdk {
 
 struct EngineOptions {
-  std::string model_path;
+  std::string model_path;  // a GGUF file, or a folder with safetensors
   std::string device = "cpu";
   std::string cache_dir;  // of hashes of weights (file_hash.h); empty: they are not remembered
   int threads = 0;        // 0: OMP_NUM_THREADS, or one per core

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string_view>
@@ -140,6 +141,33 @@ Result<std::string> CachedFileHash(const FileIdentity& file, const std::string& 
   const bool settled = std::max(file.mtime_ns, file.ctime_ns) + kSettledNs <= now_ns;
   if (!remembered && settled && !cache_dir.empty()) Remember(file, *hash, cache_dir);
   return *std::move(hash);
+}
+
+Result<std::vector<FileIdentity>> IdentitiesOf(const std::vector<std::string>& paths) {
+  std::vector<FileIdentity> files;
+  for (const std::string& path : paths) {
+    EID_ASSIGN_OR_RETURN(FileIdentity file, FileIdentity::Of(path));
+    files.push_back(std::move(file));
+  }
+  return files;
+}
+
+Result<std::string> CachedModelHash(const std::vector<FileIdentity>& files,
+                                    const std::vector<std::string>& paths,
+                                    const std::string& cache_dir) {
+  if (files.size() == 1) return CachedFileHash(files[0], cache_dir);
+  std::map<std::string, std::string>
+      hashes;  // by name: what a path leads to may be called anything
+  for (size_t i = 0; i < files.size(); ++i) {
+    EID_ASSIGN_OR_RETURN(hashes[fs::path(paths[i]).filename().string()],
+                         CachedFileHash(files[i], cache_dir));
+  }
+  memory::Sha256 hash;
+  hash.Update("eidetic-folder:1");
+  for (const auto& [name, of_file] : hashes) {
+    hash.Update(":" + std::to_string(name.size()) + ":" + name + ":" + of_file);
+  }
+  return hash.Finish();
 }
 
 }  // namespace eidetic::sdk

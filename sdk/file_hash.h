@@ -1,4 +1,4 @@
-// The SHA-256 of a model's file, remembered between starts. When a remembered one holds, and why:
+// The SHA-256 of a model's files, remembered between starts. When a remembered one holds, and why:
 // docs/decisions/032.
 #ifndef EIDETIC_SDK_FILE_HASH_H_
 #define EIDETIC_SDK_FILE_HASH_H_
@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "memory/status.h"
 
@@ -32,6 +33,16 @@ struct FileIdentity {
 memory::Result<std::string> CachedFileHash(
     const FileIdentity& file, const std::string& cache_dir,
     std::chrono::system_clock::time_point now = std::chrono::system_clock::now());
+
+// Each of `paths`; the first error otherwise.
+memory::Result<std::vector<FileIdentity>> IdentitiesOf(const std::vector<std::string>& paths);
+
+// The hash of a model: of one file that file's own; of several, a folder's, hex SHA-256 over the
+// name and the hash of each, ascending by name. Where the folder lies has no part in it. Errors as
+// above.
+memory::Result<std::string> CachedModelHash(const std::vector<FileIdentity>& files,
+                                            const std::vector<std::string>& paths,
+                                            const std::string& cache_dir);
 
 }  // namespace eidetic::sdk
 

@@ -9,8 +9,8 @@
 
 namespace eidetic::sdk {
 
-// Hex SHA-256 over the hash of the weights' file, the tokenizer, and the model's rotary settings
-// and graph version. Neither device nor the dtype of compute is in it.
+// Hex SHA-256 over the hash of the model's files (file_hash.h), the tokenizer, and the model's
+// rotary settings and graph version. Neither device nor the dtype of compute is in it.
 std::string Fingerprint(const std::string& weights_hash, const model::Tokenizer& tokenizer,
                         const model::HybridModel& model);
 

@@ -1,10 +1,9 @@
 #include "sdk/reports.h"
 
-#include <map>
 #include <nlohmann/json.hpp>
 #include <vector>
 
-#include "model/gguf.h"
+#include "model/checkpoint.h"
 
 namespace eidetic::sdk {
 
@@ -90,25 +89,19 @@ std::string EngineJson(const Engine& engine) {
 }
 
 std::string ModelFileJson(const std::string& path) {
-  const auto file = model::GgufFile::Open(path);
-  const model::ModelConfig config = model::ReadModelConfig(*file);
+  const auto checkpoint = model::Checkpoint::Open(path);
+  const model::ModelConfig config = checkpoint->Config();
+  const model::CheckpointSummary summary = checkpoint->Summary();
   json out = ConfigJson(config);
-  std::map<std::string, uint64_t> types;
   uint64_t parameters = 0;
-  for (const model::GgufTensor& tensor : file->tensors()) {
-    types[model::GgmlTypeName(tensor.type)] += tensor.Values();
-    parameters += tensor.Values();
-  }
+  for (const auto& [type, values] : summary.values_by_type) parameters += values;
   out["path"] = path;
-  out["file_bytes"] = file->size();
-  out["tensors"] = file->tensors().size();
+  out["format"] = summary.format;
+  out["file_bytes"] = summary.bytes;
+  out["tensors"] = summary.tensors;
   out["parameters"] = parameters;
-  out["parameters_by_type"] = types;
-  for (const char* key : {"general.license", "eidetic.base.sha256"}) {
-    if (const model::GgufValue* value = file->Find(key)) {
-      if (const auto* text = std::get_if<std::string>(value)) out[key] = *text;
-    }
-  }
+  out["parameters_by_type"] = summary.values_by_type;
+  for (const auto& [key, text] : summary.notes) out[key] = text;
   // Whose weights it was made for is checked when they are loaded.
   const Result<RetrievalProfile> profile = ReadProfile(ProfilePathOf(path), "", config);
   if (profile.ok()) {

@@ -146,7 +146,9 @@ RetrievalProfile AssumedProfile(const model::ModelConfig& config) {
 }
 
 std::string ProfilePathOf(const std::string& model_path) {
-  return model_path + ".profile.json";
+  std::string path = model_path;  // a folder's may end with a slash
+  while (path.size() > 1 && path.back() == '/') path.pop_back();
+  return path + ".profile.json";
 }
 
 Result<RetrievalProfile> ReadProfile(const std::string& path, const std::string& fingerprint,

@@ -12,7 +12,7 @@
 namespace eidetic::cli {
 
 void ModelFlags::add(CLI::App& command) {
-  command.add_option("-m,--model", model, "The model: a GGUF file")
+  command.add_option("-m,--model", model, "The model: a GGUF file, or a folder with safetensors")
       ->envname("EIDETIC_MODEL")
       ->type_name("FILE")
       ->group("Model");
@@ -36,7 +36,7 @@ void ModelFlags::add(CLI::App& command) {
 Engine ModelFlags::load() const {
   if (model.empty()) {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
-                "pass --model FILE.gguf or set EIDETIC_MODEL");
+                "pass --model FILE.gguf, or a folder, or set EIDETIC_MODEL");
   }
   return Engine(
       {.model_path = model, .device = device, .threads = threads, .profile_path = profile});

@@ -42,7 +42,7 @@ void add_fields(Table& table, const nlohmann::json& object, const std::string& p
 int run_info(const InfoFlags& flags) {
   if (flags.file.empty()) {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
-                "name a GGUF file, or set EIDETIC_MODEL");
+                "name a GGUF file or a folder with safetensors, or set EIDETIC_MODEL");
   }
   const nlohmann::json info = parse_json(model_info(flags.file));
   if (flags.json) {
@@ -79,11 +79,14 @@ void add_model_commands(CLI::App& app, Action& action) {
                "  eidetic model merge BASE.gguf PATCH_DIR -o OUT.gguf");
 
   auto info = std::make_shared<InfoFlags>();
-  CLI::App* c = model->add_subcommand("info", "What a GGUF file holds; loads no weights");
-  c->add_option("FILE", info->file, "A GGUF file")->envname("EIDETIC_MODEL");
+  CLI::App* c =
+      model->add_subcommand("info", "What a model's file or folder holds; loads no weights");
+  c->add_option("FILE", info->file, "A GGUF file, or a folder with safetensors")
+      ->envname("EIDETIC_MODEL");
   add_json_flag(*c, info->json);
   add_examples(*c,
                "  eidetic model info smol-hybrid-135m.gguf\n"
+               "  eidetic model info SmolLM2-135M-Instruct/\n"
                "  eidetic model info --json smol-hybrid-135m.gguf");
   c->callback([info, &action] { action = [info] { return run_info(*info); }; });
 

@@ -290,6 +290,31 @@ TEST_F(CommandLine, ModelInfoIsATableAndJson) {
   EXPECT_EQ(RunProgram({"model", "info"}, {{"EIDETIC_MODEL", BaseModel()}}).code, 0);
 }
 
+TEST_F(CommandLine, AModelMayBeAFolder) {
+  const std::string folder = Path("llama");
+  std::filesystem::copy(EIDETIC_PARITY_DIR "/llama_folder", folder);
+  const json info = RunJson({"model", "info", folder, "--json"});
+  ExpectDocumented("model info", info);
+  EXPECT_EQ(info.at("format"), "safetensors");
+  EXPECT_EQ(info.at("architecture"), "llama");
+  EXPECT_EQ(info.at("parameters_by_type").at("BF16"), info.at("parameters"));
+  EXPECT_EQ(RunProgram({"model", "info", folder + "/"}).code, 0);
+  const Outcome answer =
+      RunProgram({"generate", "--prompt", "The cat", "-n", "4", "--model", folder});
+  EXPECT_EQ(answer.code, 0) << answer.err;
+  EXPECT_FALSE(answer.out.empty());
+
+  const std::string shard = folder + "/model-00003-of-00005.safetensors";
+  model::WriteFile(shard, model::ReadFile(shard).substr(0, 1000));
+  const Outcome cut = RunProgram({"model", "info", folder});
+  EXPECT_EQ(cut.code, 4) << cut.err;
+  EXPECT_TRUE(Contains(cut.err, shard) && Contains(cut.err, "  ->")) << cut.err;
+  std::filesystem::remove(shard);
+  const Outcome missing = RunProgram({"generate", "--prompt", "The cat", "--model", folder});
+  EXPECT_EQ(missing.code, 3) << missing.err;
+  EXPECT_TRUE(Contains(missing.err, shard) && Contains(missing.err, "  ->")) << missing.err;
+}
+
 TEST_F(CommandLine, MergeWritesAModelAndSaysWhatIsInIt) {
   const std::string out = Path("hybrid.gguf");
   const json merged = RunJson({"model", "merge", BaseModel(), EIDETIC_PATCH, "-o", out, "--json"});

@@ -255,7 +255,7 @@ TEST_F(Misuse, EngineAndArchiveOptionsOutOfRangeNameThemselves) {
   refuse(EID_INVALID_ARGUMENT, "threads", [](auto* o) { o->threads = 1 << 30; });
   refuse(EID_INVALID_ARGUMENT, "toaster", [](auto* o) { o->device = "toaster"; });
   refuse(EID_NOT_FOUND, "/nowhere", [](auto* o) { o->model_path = "/nowhere/model.gguf"; });
-  refuse(EID_IO_ERROR, "regular file", [](auto* o) { o->model_path = "/"; });
+  refuse(EID_NOT_FOUND, "config.json", [](auto* o) { o->model_path = "/"; });
   refuse(EID_NOT_FOUND, "/nowhere", [](auto* o) { o->profile_path = "/nowhere/profile.json"; });
 
   auto options = Sized<eid_archive_options>();

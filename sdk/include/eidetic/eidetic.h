@@ -236,7 +236,8 @@ typedef struct eid_engine eid_engine;
  */
 typedef struct eid_engine_options {
   size_t struct_size;     /* of this struct, in bytes */
-  const char* model_path; /* a GGUF file; required */
+  const char* model_path; /* a GGUF file, or a folder as transformers saves models: config.json,
+                           * tokenizer.json, safetensors; required */
   const char* device;     /* "cpu" (default), "cuda", "cuda:1" */
   const char* cache_dir;  /* where hashes of model files are remembered; NULL: the user's cache
                            * folder; "": nowhere, the file is hashed at each start */
@@ -342,11 +343,11 @@ typedef struct eid_sequence_options {
 EID_API eid_status eid_engine_read_sequence(const eid_engine* engine,
                                             const eid_sequence_options* options, eid_error* error);
 
-/* Reads a model file's header and tables, without loading weights: what `model info` prints.
+/* Reads the headers and tables of a model's file or folder, without loading weights: what
+ * `model info` prints.
  *
- * Takes    `path`, of a GGUF file.
- * Errors   EID_NOT_FOUND, EID_CORRUPTION when it is no whole GGUF file, EID_UNSUPPORTED,
- *          EID_IO_ERROR.
+ * Takes    `path`, of a GGUF file or of a folder with safetensors.
+ * Errors   EID_NOT_FOUND, EID_CORRUPTION when it is no whole model, EID_UNSUPPORTED, EID_IO_ERROR.
  * Owner    `json` is the caller's: eid_string_free.
  * Threads  any, at once.
  */

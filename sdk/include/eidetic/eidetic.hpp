@@ -228,7 +228,7 @@ inline void model_merge(const std::string& base_path, const std::string& patch_d
 }
 
 struct EngineOptions {
-  std::string model_path{};  // a GGUF file; required
+  std::string model_path{};  // a GGUF file or a folder with safetensors; required
   std::string device{};      // "cpu" (default), "cuda", "cuda:1"
   std::string cache_dir{};   // of hashes of model files; empty: the user's cache folder
   int threads = 0;           // 0: OMP_NUM_THREADS, or one per core

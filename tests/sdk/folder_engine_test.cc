@@ -1,0 +1,100 @@
+// An engine of a folder: its fingerprint, and the retrieval profile beside it.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+
+#include "model/checkpoint.h"
+#include "sdk/engine.h"
+#include "sdk/file_hash.h"
+#include "sdk/retrieval_profile.h"
+#include "tests/model/tiny_folder.h"
+
+namespace eidetic::sdk {
+namespace {
+
+using memory::Code;
+using model::TinyFolder;
+
+class FolderEngine : public ::testing::Test {
+ protected:
+  static memory::Result<std::shared_ptr<const Engine>> Create(const std::string& path) {
+    EngineOptions options;
+    options.model_path = path;
+    options.threads = 1;
+    return Engine::Create(options);
+  }
+  static std::string FingerprintOf(const std::string& path) {
+    const auto engine = Create(path);
+    EXPECT_TRUE(engine.ok()) << engine.status().message();
+    return engine.ok() ? (*engine)->fingerprint() : "";
+  }
+  std::string In(const std::string& name) const { return path_ + "/" + name; }
+
+  tests::TemporaryFolder folder_;
+  const std::string path_ = folder_ / "model";
+};
+
+TEST_F(FolderEngine, TheFingerprintStaysWhenTheFolderMoves) {
+  TinyFolder::Granite().Write(path_, 2);
+  const std::string fingerprint = FingerprintOf(path_);
+  EXPECT_EQ(fingerprint.size(), 64u);
+  std::filesystem::rename(path_, folder_ / "elsewhere");
+  EXPECT_EQ(FingerprintOf(folder_ / "elsewhere"), fingerprint);
+  EXPECT_EQ(FingerprintOf(folder_ / "elsewhere/"), fingerprint);
+  // What is no part of the model is no part of the fingerprint.
+  model::WriteFile(folder_ / "elsewhere/README.md", "text");
+  EXPECT_EQ(FingerprintOf(folder_ / "elsewhere"), fingerprint);
+}
+
+TEST_F(FolderEngine, TheFingerprintCoversEveryFileThatIsRead) {
+  TinyFolder tiny = TinyFolder::Llama();
+  tiny.Write(path_, 2);
+  model::WriteFile(In("tokenizer_config.json"), "{}");
+  model::WriteFile(In("generation_config.json"), "{}");
+  model::WriteFile(In("chat_template.jinja"), "x");
+  const std::string fingerprint = FingerprintOf(path_);
+  for (const std::string& file : model::Checkpoint::FilesOf(path_)) {
+    const std::string good = model::ReadFile(file);
+    std::string changed = good + " ";  // white space changes no text's meaning
+    if (file.ends_with(".safetensors")) {
+      changed = good;
+      changed[good.size() - 4] = static_cast<char>(changed[good.size() - 4] ^ 1);
+    }
+    model::WriteFile(file, changed);
+    EXPECT_NE(FingerprintOf(path_), fingerprint) << file;
+    model::WriteFile(file, good);
+  }
+  EXPECT_EQ(FingerprintOf(path_), fingerprint);
+  std::filesystem::remove(In("chat_template.jinja"));
+  EXPECT_NE(FingerprintOf(path_), fingerprint);
+}
+
+TEST_F(FolderEngine, AFileThatChangedSinceItWasIdentifiedIsAnError) {
+  TinyFolder::Llama().Write(path_);
+  const std::vector<std::string> paths = model::Checkpoint::FilesOf(path_);
+  const auto identities = IdentitiesOf(paths);
+  ASSERT_TRUE(identities.ok());
+  EXPECT_TRUE(CachedModelHash(*identities, paths, "").ok());
+  model::WriteFile(In("config.json"), model::ReadFile(In("config.json")) + " ");
+  const auto hash = CachedModelHash(*identities, paths, "");
+  EXPECT_EQ(hash.status().code(), Code::kIoError);
+  EXPECT_NE(hash.status().message().find("config.json"), std::string::npos);
+}
+
+TEST_F(FolderEngine, ErrorsOfTheFolderComeThroughWithWhatToDo) {
+  TinyFolder::Llama().Write(path_, 2);
+  std::filesystem::remove(In("model-00002-of-00002.safetensors"));
+  const auto engine = Create(path_);
+  EXPECT_EQ(engine.status().code(), Code::kNotFound);
+  EXPECT_NE(engine.status().message().find("model-00002-of-00002.safetensors"), std::string::npos);
+  EXPECT_FALSE(engine.status().remedy().empty());
+}
+
+TEST_F(FolderEngine, TheProfileLiesBesideTheFolder) {
+  EXPECT_EQ(ProfilePathOf("models/llama"), "models/llama.profile.json");
+  EXPECT_EQ(ProfilePathOf("models/llama/"), "models/llama.profile.json");
+  EXPECT_EQ(ProfilePathOf("model.gguf"), "model.gguf.profile.json");
+}
+
+}  // namespace
+}  // namespace eidetic::sdk
