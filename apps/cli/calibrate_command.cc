@@ -110,6 +110,11 @@ void print_report(const eval::Calibration& c) {
   std::cout << scores.text()
             << "\nLoss of running text without memory: " << fixed(c.text_loss_without_memory, 3)
             << "\nSpan layers: " << listed(c.chosen.span_layers) << "\n";
+  for (const eval::Trial& trial : c.trials) {
+    if (!trial.refused_held_out) continue;
+    std::cout << "Given up, for it lost held-out needles: " << trial.what
+              << ". More samples tell more: --samples 16 --tokens 4096\n";
+  }
 }
 
 int run_calibrate(const CalibrateFlags& flags) {

@@ -19,8 +19,9 @@ namespace {
 
 using nlohmann::json;
 
-// Tokens of an answer: a number is nine or so.
-constexpr int kAnswerTokens = 16, kTokensOfAnotherValue = 12;
+// Tokens of an answer: a number is nine or so, and a model may begin its sentence again for the
+// next.
+constexpr int kAnswerTokens = 16, kTokensOfAnotherValue = 40;
 
 struct NeedleFlags {
   eval::NeedleOptions options;
@@ -89,8 +90,12 @@ Table table_of(const eval::Rows& rows) {
 void print_tables(const eval::NeedleOptions& options, const eval::NeedleTables& tables) {
   std::cout << "Accuracy: share of answers with the whole number, and its 95 % interval, "
             << options.samples << " samples a cell\n"
-            << table_of(tables.accuracy).text()
-            << "\nSpan recall: how often the needle's block was in the span, of needles outside "
+            << table_of(tables.accuracy).text();
+  if (!tables.found.empty()) {
+    std::cout << "\nFound: share of the numbers that were asked for\n"
+              << table_of(tables.found).text();
+  }
+  std::cout << "\nSpan recall: how often the needle's block was in the span, of needles outside "
                "window and sinks\n"
             << table_of(tables.recall).text() << "\nReading, tokens/s\n"
             << table_of(tables.speed).text();
@@ -151,9 +156,11 @@ int run_needle_command(NeedleFlags& flags) {
     write_file(flags.html_file, eval::needle_page(options, cells, name));
   }
   const eval::NeedleTables tables = eval::needle_tables(options, cells);
-  const std::string markdown = "Accuracy (95 % interval)\n\n" + markdown_table(tables.accuracy) +
-                               "\nSpan recall\n\n" + markdown_table(tables.recall) +
-                               "\nReading, tokens/s\n\n" + markdown_table(tables.speed);
+  const std::string markdown =
+      "Accuracy (95 % interval)\n\n" + markdown_table(tables.accuracy) +
+      (tables.found.empty() ? "" : "\nFound\n\n" + markdown_table(tables.found)) +
+      "\nSpan recall\n\n" + markdown_table(tables.recall) + "\nReading, tokens/s\n\n" +
+      markdown_table(tables.speed);
   if (!flags.report.write(report, markdown)) print_tables(options, tables);
   return kExitOk;
 }
@@ -212,7 +219,7 @@ void add_eval_needle_command(CLI::App& eval_app, Action& action) {
                 "(default with --values), chat, or a text with {key} in it")
       ->type_name("FORM");
   c->add_option("--answer-tokens", o.answer_tokens,
-                "Most tokens of an answer; default: 16, and 12 for each further value")
+                "Most tokens of an answer; default: 16, and 40 for each further value")
       ->check(CLI::Range(1, 4096))
       ->type_name("N");
   flags->report.add(*c);

@@ -41,11 +41,14 @@ class Calibrator {
     found_.text_loss_without_memory = probe_.text_loss_without_memory("without memory");
     all_ = try_setting("all layers", found_.all);
     take(found_.all, all_);
+    whole_ = all_;
     found_.looks = probe_.looks("attention of each layer", found_.all);
+    choose_query_offset();
+    whole_ = chosen_;
     drop_by_attention();
     choose_layers();
-    choose_query_offset();
     choose_span_blocks();
+    check_on_held_out();
     find_focus();
     judge();
     return found_;
@@ -54,15 +57,24 @@ class Calibrator {
  private:
   // Nats per token of running text that a smaller setting may cost.
   double text_slack() const {
-    const double gain = found_.text_loss_without_memory - all_.text_loss;
+    const double gain = found_.text_loss_without_memory - whole_.text_loss;
     return std::max((1 - options_.keep_text) * gain, kTextNoise);
   }
 
+  // A setting is refused for what it loses beyond what may be lost and one standard error of the
+  // comparison, sample by sample: a few answers and texts cannot tell less.
   bool keeps(const RecallScore& smaller) const {
-    // Not measured: NaN, which is not above anything.
-    const bool loses_text = smaller.text_loss > all_.text_loss + text_slack();
-    return smaller.loss <= all_.loss + options_.slack &&
-           smaller.hits >= options_.keep * static_cast<double>(all_.hits) && !loses_text;
+    const PairedDifference answers = paired_difference(whole_.losses, smaller.losses);
+    const PairedDifference text = paired_difference(whole_.text_losses, smaller.text_losses);
+    return answers.mean <= options_.slack + answers.error &&
+           text.mean <= text_slack() + text.error &&
+           smaller.hits >= options_.keep * static_cast<double>(whole_.hits);
+  }
+
+  // Better than what was chosen until now by at least `gain` and by more than noise.
+  bool gains(const RecallScore& other, double gain) const {
+    const PairedDifference better = paired_difference(other.losses, chosen_.losses);
+    return better.mean > std::max(gain, better.error) && other.hits >= chosen_.hits && keeps(other);
   }
 
   std::size_t least_layers() const {
@@ -111,7 +123,7 @@ class Calibrator {
       const auto count =
           std::min(static_cast<std::ptrdiff_t>(share * static_cast<double>(by_share.size())),
                    static_cast<std::ptrdiff_t>(by_share.size() - least_layers()));
-      RecallSettings smaller = found_.all;
+      RecallSettings smaller = found_.chosen;
       smaller.span_layers =
           without(found_.all.span_layers, {by_share.begin(), by_share.begin() + count});
       if (count > 0 &&
@@ -167,16 +179,18 @@ class Calibrator {
     chosen_ = score;
   }
 
+  void take_again(const Trial& trial) {
+    found_.chosen = trial.settings;
+    chosen_ = trial.score;
+  }
+
   // Another distance must be better by more than noise: the default is known to be good.
   void choose_query_offset() {
-    const double least_gain = options_.slack / 2;
     for (const int offset : {0, 512, 2048}) {
       RecallSettings other = found_.chosen;
       other.query_offset = offset;
       const RecallScore score = try_setting("query offset " + std::to_string(offset), other);
-      if (score.loss + least_gain < chosen_.loss && score.hits >= chosen_.hits && keeps(score)) {
-        take(other, score);
-      }
+      if (gains(score, options_.slack / 2)) take(other, score);
     }
   }
 
@@ -185,7 +199,7 @@ class Calibrator {
     RecallSettings other = found_.chosen;
     other.span_blocks = 32;
     const RecallScore larger = try_setting("span of 32 blocks", other);
-    if (larger.loss + options_.slack < chosen_.loss && larger.hits >= chosen_.hits) {
+    if (gains(larger, options_.slack)) {
       take(other, larger);
       return;
     }
@@ -217,14 +231,41 @@ class Calibrator {
     };
     found_.all_score = judged("all layers, token by token", found_.all, all_);
     found_.chosen_score = judged("as found, token by token", found_.chosen, chosen_);
+  }
+
+  // More needles lost against all layers than may be lost, beyond one standard error of the count
+  // of those that only one of the two answers.
+  bool loses_held_out(const RecallScore& smaller) const {
+    const std::vector<bool>& all = found_.all_held_out.answered;
+    int differing = 0;
+    for (std::size_t i = 0; i < all.size(); ++i) differing += all[i] != smaller.answered[i];
+    const double lost = options_.keep * found_.all_held_out.hits - smaller.hits;
+    return lost > std::sqrt(static_cast<double>(differing));
+  }
+
+  // From what was taken last back to all layers, until the held-out needles bear it out.
+  void check_on_held_out() {
     found_.all_held_out = probe_.held_out("held out, all layers", found_.all);
-    found_.chosen_held_out = probe_.held_out("held out, as found", found_.chosen);
+    for (std::size_t i = found_.trials.size(); i-- > 0;) {
+      Trial& trial = found_.trials[i];
+      if (!trial.taken) continue;
+      take_again(trial);
+      if (i == 0) {
+        found_.chosen_held_out = found_.all_held_out;
+        return;
+      }
+      found_.chosen_held_out = probe_.held_out("held out, " + trial.what, trial.settings);
+      if (!loses_held_out(found_.chosen_held_out)) return;
+      trial.refused_held_out = true;
+    }
   }
 
   const CalibrateOptions& options_;
   RecallProbe probe_;
   Calibration found_;
-  RecallScore all_, chosen_;  // by which settings are chosen
+  // By which settings are chosen: the defaults, every layer with the query offset that was found,
+  // and what was taken last.
+  RecallScore all_, whole_, chosen_;
 };
 
 // JSON has no NaN.
@@ -279,7 +320,8 @@ json calibration_report(const Calibration& c) {
     trials.push_back({{"what", trial.what},
                       {"settings", settings_json(trial.settings)},
                       {"score", score_json(trial.score)},
-                      {"taken", trial.taken}});
+                      {"taken", trial.taken},
+                      {"refused_held_out", trial.refused_held_out}});
   }
   return {
       {"trials", trials},

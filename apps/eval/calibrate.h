@@ -35,6 +35,7 @@ struct Trial {
   RecallSettings settings;
   RecallScore score;
   bool taken = false;
+  bool refused_held_out = false;  // it was taken, and the held-out needles did not bear it out
 };
 
 struct Calibration {
@@ -48,7 +49,8 @@ struct Calibration {
   std::map<std::int32_t, double> cost, text_cost;
   // Of every layer: among the chosen ones when it is one, else among all.
   std::map<std::int32_t, LayerLook> looks;
-  // On other needles, four in a document.
+  // On other needles, four in a document. They choose nothing; a setting that loses more of them
+  // than may be lost is given up for the one taken before it.
   RecallScore all_held_out, chosen_held_out;
   double text_loss_without_memory = std::numeric_limits<double>::quiet_NaN();
 };

@@ -45,6 +45,9 @@ std::string needle_page(const NeedleOptions& options, const std::vector<NeedleCe
             "Share of answers with every number that was asked for, and its 95 % interval "
             "(Wilson), by tokens in the prompt.",
             tables.accuracy);
+  if (!tables.found.empty()) {
+    put_table(page, "Found", "Share of the numbers that were asked for.", tables.found);
+  }
   page << "<h2>By depth</h2>\n<div class=\"wide\">\n";
   // A picture for each mode, so that they flow.
   HeatMap map = needle_heat_map(options, cells, model);

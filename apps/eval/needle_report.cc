@@ -152,12 +152,15 @@ json needle_report(const NeedleOptions& options, const std::vector<NeedleSample>
 NeedleTables needle_tables(const NeedleOptions& options, const std::vector<NeedleCell>& cells) {
   std::vector<std::string> headings = {"mode"};
   for (const std::uint64_t length : options.lengths) headings.push_back(length_name(length));
-  NeedleTables tables{{headings}, {headings}, {headings}};
+  NeedleTables tables{{headings}, {}, {headings}, {headings}};
+  if (options.values > 1) tables.found.push_back(headings);
   for (std::size_t m = 0; m < options.modes.size(); ++m) {
-    std::vector<std::string> accuracy = {options.modes[m]}, recall = accuracy, speed = accuracy;
+    std::vector<std::string> accuracy = {options.modes[m]}, recall = accuracy, found = accuracy,
+                             speed = accuracy;
     for (std::size_t l = 0; l < options.lengths.size(); ++l) {
       const NeedleCell& cell = cells[m * options.lengths.size() + l];
       accuracy.push_back(accuracy_text(cell));
+      found.push_back(cell.samples > 0 ? two_digits(cell.found) : "-");
       recall.push_back(recalls(cell.mode) && cell.recallable > 0
                            ? two_digits(cell.presence / cell.recallable)
                            : "-");
@@ -166,6 +169,7 @@ NeedleTables needle_tables(const NeedleOptions& options, const std::vector<Needl
                           : "-");
     }
     tables.accuracy.push_back(accuracy);
+    if (options.values > 1) tables.found.push_back(found);
     tables.recall.push_back(recall);
     tables.speed.push_back(speed);
   }

@@ -38,6 +38,7 @@ nlohmann::json needle_report(const NeedleOptions& options,
 using Rows = std::vector<std::vector<std::string>>;
 struct NeedleTables {
   Rows accuracy;  // share, interval and samples
+  Rows found;     // share of the numbers asked for; empty where one is asked for
   Rows recall, speed;
 };
 NeedleTables needle_tables(const NeedleOptions& options, const std::vector<NeedleCell>& cells);

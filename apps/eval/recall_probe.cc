@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cmath>
 #include <exception>
+#include <functional>
+#include <limits>
 #include <mutex>
 #include <numeric>
 #include <thread>
@@ -35,6 +37,12 @@ bool is_greedy(const std::vector<float>& logits, std::int32_t token) {
   return std::max_element(logits.begin(), logits.end()) - logits.begin() == token;
 }
 
+// NaN of nothing.
+double mean(const std::vector<double>& values) {
+  if (values.empty()) return std::numeric_limits<double>::quiet_NaN();
+  return std::accumulate(values.begin(), values.end(), 0.0) / static_cast<double>(values.size());
+}
+
 double share_of(const Passage& passage, std::int32_t layer) {
   for (const eid_layer_share& share : passage.layers) {
     if (share.layer == layer) return share.attention;
@@ -43,6 +51,20 @@ double share_of(const Passage& passage, std::int32_t layer) {
 }
 
 }  // namespace
+
+PairedDifference paired_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.empty()) return {};
+  const auto count = static_cast<double>(a.size());
+  std::vector<double> differences(a.size());
+  std::transform(b.begin(), b.end(), a.begin(), differences.begin(), std::minus<>());
+  PairedDifference result{mean(differences), 0};
+  double squares = 0;
+  for (const double difference : differences) {
+    squares += (difference - result.mean) * (difference - result.mean);
+  }
+  if (count > 1) result.error = std::sqrt(squares / (count - 1) / count);
+  return result;
+}
 
 RecallProbe::RecallProbe(const Engine& engine, const Corpus& corpus, const ProbeOptions& options,
                          const CalibrateProgress& progress)
@@ -204,17 +226,22 @@ RecallScore RecallProbe::score_needles(const std::string& stage, const RecallSet
   });
   RecallScore result;
   for (const AnswerScore& score : scores) {
-    result.loss += score.loss / static_cast<double>(count);
+    result.losses.push_back(score.loss);
+    result.answered.push_back(score.hit);
     result.hits += score.hit ? 1 : 0;
     ++result.samples;
   }
+  result.loss = count > 0 ? mean(result.losses) : 0;
   return result;
 }
 
 RecallScore RecallProbe::score(const std::string& stage, const RecallSettings& settings,
                                Care care) const {
   RecallScore result = score_needles(stage, settings, care, asked_);
-  if (care != Care::kJudge) result.text_loss = text_loss(stage, &settings, care);
+  if (care != Care::kJudge) {
+    result.text_losses = text_losses(stage, &settings, care);
+    result.text_loss = mean(result.text_losses);
+  }
   return result;
 }
 
@@ -225,14 +252,15 @@ RecallScore RecallProbe::held_out(const std::string& stage, const RecallSettings
 }
 
 double RecallProbe::text_loss_without_memory(const std::string& stage) const {
-  return text_loss(stage, nullptr, Care::kChoose);
+  return mean(text_losses(stage, nullptr, Care::kChoose));
 }
 
-// Nats per token behind the lead; NaN without texts. No settings: no memory.
-double RecallProbe::text_loss(const std::string& stage, const RecallSettings* settings,
-                              Care care) const {
+// What stands behind the lead, cut as the session cuts it into segments; a last short stretch
+// counts with the one before it, so that all weigh about the same.
+std::vector<double> RecallProbe::text_losses(const std::string& stage,
+                                             const RecallSettings* settings, Care care) const {
   const std::size_t count = care == Care::kOrder ? (ends_.size() + 1) / 2 : ends_.size();
-  std::vector<double> sums(count), counts(count);
+  std::vector<std::vector<double>> stretches(count);
   each(stage + ", text", count, [&](std::size_t i) {
     SessionOptions options = settings != nullptr ? session_options(*settings) : SessionOptions();
     options.segment = kTextSegment;
@@ -242,12 +270,16 @@ double RecallProbe::text_loss(const std::string& stage, const RecallSettings* se
     session.append(std::vector<std::int32_t>(ends_[i].begin(), cut), {.use_span = false});
     const std::vector<float> losses =
         session.losses({cut, ends_[i].end()}, {.use_span = settings != nullptr});
-    sums[i] = std::accumulate(losses.begin(), losses.end(), 0.0);
-    counts[i] = static_cast<double>(losses.size());
+    const std::size_t parts = std::max<std::size_t>(1, losses.size() / kTextSegment);
+    for (std::size_t part = 0; part < parts; ++part) {
+      const auto begin = losses.begin() + static_cast<std::ptrdiff_t>(part * kTextSegment);
+      const auto end = part + 1 < parts ? begin + kTextSegment : losses.end();
+      stretches[i].push_back(mean({begin, end}));
+    }
   });
-  if (count == 0) return std::numeric_limits<double>::quiet_NaN();
-  return std::accumulate(sums.begin(), sums.end(), 0.0) /
-         std::accumulate(counts.begin(), counts.end(), 0.0);
+  std::vector<double> all;
+  for (const auto& of_one : stretches) all.insert(all.end(), of_one.begin(), of_one.end());
+  return all;
 }
 
 std::map<std::int32_t, LayerLook> RecallProbe::looks(const std::string& stage,

@@ -35,8 +35,19 @@ struct RecallScore {
   int samples = 0;
   // Nats per token of running text that goes on from archived beginnings; NaN: not measured.
   double text_loss = std::numeric_limits<double>::quiet_NaN();
+  // What the two are means of: the loss of each answer, and of each stretch of text that is read
+  // with one span. In the same order for every setting, so that settings are compared pair by pair.
+  std::vector<double> losses, text_losses;
+  std::vector<bool> answered;  // of each answer: is it a hit?
   double accuracy() const { return samples > 0 ? static_cast<double>(hits) / samples : 0; }
 };
+
+// The mean of paired differences and its standard error; 0 and 0 without pairs.
+struct PairedDifference {
+  double mean = 0, error = 0;
+};
+// Of `b` less `a`, which have the same size.
+PairedDifference paired_difference(const std::vector<double>& a, const std::vector<double>& b);
 
 // How much work a score is worth.
 enum class Care {
@@ -109,7 +120,9 @@ class RecallProbe {
   AnswerScore answer_token_by_token(Session& session, const Question& question) const;
   RecallScore score_needles(const std::string& stage, const RecallSettings& settings, Care care,
                             const std::vector<Question>& questions) const;
-  double text_loss(const std::string& stage, const RecallSettings* settings, Care care) const;
+  // The loss of each stretch of text; no settings: without memory.
+  std::vector<double> text_losses(const std::string& stage, const RecallSettings* settings,
+                                  Care care) const;
 
   const Engine& engine_;
   const Corpus& corpus_;
