@@ -61,13 +61,11 @@ class Calibrator {
     return std::max((1 - options_.keep_text) * gain, kTextNoise);
   }
 
-  // A setting is refused for what it loses beyond what may be lost and one standard error of the
-  // comparison, sample by sample: a few answers and texts cannot tell less.
+  // Running text is allowed one standard error of the comparison, stretch by stretch, on top of
+  // what may be lost: what a layer does for it is smaller than what a few texts can tell.
   bool keeps(const RecallScore& smaller) const {
-    const PairedDifference answers = paired_difference(whole_.losses, smaller.losses);
     const PairedDifference text = paired_difference(whole_.text_losses, smaller.text_losses);
-    return answers.mean <= options_.slack + answers.error &&
-           text.mean <= text_slack() + text.error &&
+    return smaller.loss <= whole_.loss + options_.slack && text.mean <= text_slack() + text.error &&
            smaller.hits >= options_.keep * static_cast<double>(whole_.hits);
   }
 
