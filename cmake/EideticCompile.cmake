@@ -43,18 +43,21 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
 endif()
 
 if(EIDETIC_SANITIZE)
-  # `vptr` asks for the type information of RocksDB's classes, which Debian's library leaves out.
+  # `vptr` asks for the type information of RocksDB's classes, which Debian's library leaves out. What
+  # `null` would find ends the program under AddressSanitizer too, and `object-size` finds nothing
+  # without the optimiser; the two are a third of the time to compile.
   add_link_options(-fsanitize=${EIDETIC_SANITIZE})
-  target_compile_options(eid_flags INTERFACE -fsanitize=${EIDETIC_SANITIZE} -fno-sanitize=vptr
+  target_compile_options(eid_flags INTERFACE -fsanitize=${EIDETIC_SANITIZE} -fno-sanitize=vptr,null,object-size
                          -fno-sanitize-recover=all -fno-omit-frame-pointer)
   # Every program carries its sanitizers' options, so that it needs none from the environment.
   target_sources(eid_flags INTERFACE
     "$<$<STREQUAL:$<TARGET_PROPERTY:TYPE>,EXECUTABLE>:${PROJECT_SOURCE_DIR}/tests/sanitizers/options.cc>")
 endif()
 
-# For code that is not hot: sanitized, it compiles in half the time without the optimiser.
+# For code that is not hot and reads no bytes of files as numbers: sanitized, it compiles in half the
+# time without the optimiser and without a check of alignment at every access.
 function(eid_compile_quickly name)
   if(EIDETIC_SANITIZE)
-    target_compile_options(${name} PRIVATE -O0)
+    target_compile_options(${name} PRIVATE -O0 -fno-sanitize=alignment)
   endif()
 endfunction()
