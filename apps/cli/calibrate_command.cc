@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -73,6 +74,11 @@ std::string listed(const std::vector<std::int32_t>& layers) {
   return text;
 }
 
+// Of running text; "-" where none was measured.
+std::string loss_text(double loss, int digits) {
+  return std::isnan(loss) ? "-" : fixed(loss, digits);
+}
+
 void print_report(const eval::Calibration& c) {
   Table layers(
       {"layer", "cost to answers", "cost to text", "kept", "rank of the passage", "its share"},
@@ -82,7 +88,7 @@ void print_report(const eval::Calibration& c) {
     const bool kept = std::find(chosen.begin(), chosen.end(), layer) != chosen.end();
     const bool measured = c.cost.count(layer) > 0;
     layers.add({std::to_string(layer), measured ? fixed(c.cost.at(layer), 3) : "-",
-                measured ? fixed(c.text_cost.at(layer), 4) : "-",
+                measured ? loss_text(c.text_cost.at(layer), 4) : "-",
                 !kept                    ? ""
                 : layer == c.focus_layer ? "yes, looks things up"
                                          : "yes",
@@ -105,10 +111,10 @@ void print_report(const eval::Calibration& c) {
   scores.add({"needles", hits(c.all_score), hits(c.chosen_score)});
   scores.add({"their loss", fixed(c.all_score.loss, 3), fixed(c.chosen_score.loss, 3)});
   scores.add({"held out, four keys", hits(c.all_held_out), hits(c.chosen_held_out)});
-  scores.add({"loss of running text", fixed(c.all_score.text_loss, 3),
-              fixed(c.chosen_score.text_loss, 3)});
+  scores.add({"loss of running text", loss_text(c.all_score.text_loss, 3),
+              loss_text(c.chosen_score.text_loss, 3)});
   std::cout << scores.text()
-            << "\nLoss of running text without memory: " << fixed(c.text_loss_without_memory, 3)
+            << "\nLoss of running text without memory: " << loss_text(c.text_loss_without_memory, 3)
             << "\nSpan layers: " << listed(c.chosen.span_layers) << "\n";
   for (const eval::Trial& trial : c.trials) {
     if (!trial.refused_held_out) continue;

@@ -57,8 +57,7 @@ class Calibrator {
  private:
   // Nats per token of running text that a smaller setting may cost.
   double text_slack() const {
-    const double gain = found_.text_loss_without_memory - whole_.text_loss;
-    return std::max((1 - options_.keep_text) * gain, kTextNoise);
+    return text_slack_of(options_.keep_text, found_.text_loss_without_memory - whole_.text_loss);
   }
 
   // Running text is allowed one standard error of the comparison, stretch by stretch, on top of
@@ -286,6 +285,10 @@ json score_json(const RecallScore& score) {
 }
 
 }  // namespace
+
+double text_slack_of(double keep_text, double gain) {
+  return std::isnan(gain) ? kTextNoise : std::max((1 - keep_text) * gain, kTextNoise);
+}
 
 Calibration calibrate(const Engine& engine, const Corpus& corpus, const CalibrateOptions& options,
                       const CalibrateProgress& progress) {

@@ -55,6 +55,11 @@ struct Calibration {
   double text_loss_without_memory = std::numeric_limits<double>::quiet_NaN();
 };
 
+// Nats per token of running text that a smaller setting may lose where memory gains `gain` and the
+// share `keep_text` of it must stay; what is noise may always be lost. `gain` NaN: no text was
+// measured.
+double text_slack_of(double keep_text, double gain);
+
 // `engine` may have a profile: it is not used. Throws Error.
 Calibration calibrate(const Engine& engine, const Corpus& corpus, const CalibrateOptions& options,
                       const CalibrateProgress& progress);

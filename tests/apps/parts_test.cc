@@ -18,6 +18,7 @@
 #include "apps/cli/results_file.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
+#include "apps/eval/calibrate.h"
 #include "apps/eval/haystack.h"
 #include "apps/eval/heat_map.h"
 #include "apps/eval/needle_report.h"
@@ -467,6 +468,25 @@ std::vector<std::string> Messages(const std::string& script) {
   }
   ::close(ends[0]);
   return messages;
+}
+
+// -1, 1, 3: the mean is 1, their deviation 2, its share 2 / sqrt(3).
+TEST(Calibration, SettingsAreComparedPairByPair) {
+  const eval::PairedDifference two = eval::paired_difference({5, 1, 2}, {4, 2, 5});
+  EXPECT_DOUBLE_EQ(two.mean, 1);
+  EXPECT_DOUBLE_EQ(two.error, 2 / std::sqrt(3.0));
+  const eval::PairedDifference one = eval::paired_difference({5}, {7});
+  EXPECT_EQ(one.mean, 2);
+  EXPECT_EQ(one.error, 0);
+  const eval::PairedDifference none = eval::paired_difference({}, {});
+  EXPECT_EQ(none.mean, 0);
+  EXPECT_EQ(none.error, 0);
+}
+
+TEST(Calibration, TextMayLoseAShareOfItsGainAndAlwaysItsNoise) {
+  EXPECT_DOUBLE_EQ(eval::text_slack_of(0.75, 0.4), 0.1);
+  EXPECT_DOUBLE_EQ(eval::text_slack_of(0.75, -0.4), 0.01);
+  EXPECT_DOUBLE_EQ(eval::text_slack_of(0.75, std::nan("")), 0.01);  // none was measured
 }
 
 TEST(ChatInput, AMessageIsALineOrLinesThatBackslashesJoin) {

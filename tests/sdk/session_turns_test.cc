@@ -82,6 +82,15 @@ class SessionTurnsTest : public SdkTest {
     MustOk(archive->store().records().Write(batch, true));
   }
 
+  // Saves `content` of a turn of "diary" with one pin instead of its own.
+  static void PutPin(memory::Archive* archive, const memory::TurnHeader& turn,
+                     memory::TurnContent content, const SavedPin& pin) {
+    TurnResume resume = Must(DecodeResume(content.resume, "diary"));
+    resume.pins = {pin};
+    content.resume = EncodeResume(resume);
+    PutContent(archive, turn, content);
+  }
+
   std::unique_ptr<Session> Open(const std::shared_ptr<memory::Archive>& archive,
                                 const std::string& name) const {
     return Must(Session::Open(HybridEngine(), archive, name));
@@ -502,11 +511,7 @@ TEST_F(SessionTurnsTest, APinOfWhatASessionNeverReadIsDamage) {
   ASSERT_GT(turn.blocks, 32u);
   const memory::TurnContent content = Must(archive->sessions().Content(turn));
   const auto open_with = [&](const SavedPin& pin) {
-    memory::TurnContent forged = content;
-    TurnResume resume = Must(DecodeResume(content.resume, "diary"));
-    resume.pins = {pin};
-    forged.resume = EncodeResume(resume);
-    PutContent(archive.get(), turn, forged);
+    PutPin(archive.get(), turn, content, pin);
     return Session::Open(engine, archive, "diary").status();
   };
   MustOk(open_with({"", turn.lineage, 32, 1.0}));
@@ -547,11 +552,7 @@ TEST_F(SessionTurnsTest, APinOfACollectionIsOfItsDocumentsOrIsLeftOut) {
   const memory::LineageId letter = (*Must(archive->FindDocument("letters", "m.txt"))).lineage;
   const memory::TurnContent content = Must(archive->sessions().Content(turn));
   const auto open_with = [&](const SavedPin& pin) {
-    memory::TurnContent forged = content;
-    TurnResume resume = Must(DecodeResume(content.resume, "diary"));
-    resume.pins = {pin};
-    forged.resume = EncodeResume(resume);
-    PutContent(archive.get(), turn, forged);
+    PutPin(archive.get(), turn, content, pin);
     return Session::Open(engine, archive, "diary");
   };
   // Blocks of other collections and of sessions are named (rule 4).
