@@ -11,17 +11,10 @@ namespace {
 
 constexpr std::string_view kDocumentOwnerPrefix = "document/";
 
-// A merge is worth its while from here on; less is left to the merges that come anyway.
-constexpr uint64_t kReclaimBytes = 8u << 20;
-
 // Of a document's payloads, which are most of it.
 uint64_t BytesOf(const Layout& layout, uint64_t tokens) {
   return tokens * 2 * layout.layers.size() *
          kernels::PayloadBytes(layout.codec, 1, layout.kv_heads, layout.head_dim);
-}
-
-bool IsContinuation(char byte) {
-  return (static_cast<uint8_t>(byte) & 0xc0) == 0x80;
 }
 
 }  // namespace

@@ -16,17 +16,12 @@
 namespace eidetic::memory {
 namespace {
 
-constexpr size_t kTextBatchBytes = 4u << 20;
 // Old tables go a moment after they were rewritten: a search that finds something looks again.
 constexpr int kSearches = 4;
 constexpr auto kBetweenSearches = std::chrono::milliseconds(250);
 
 Status DoNotGoTogether(const std::string& what, const std::string& remedy) {
   return Status(Code::kInvalidArgument, what, remedy);
-}
-
-bool IsContinuation(char byte) {
-  return (static_cast<uint8_t>(byte) & 0xc0) == 0x80;
 }
 
 KeyRange PrefixRange(Family family, const std::string& prefix) {

@@ -32,6 +32,17 @@ struct TextRange {
 };
 using TextRanges = std::vector<TextRange>;
 
+// What is written at once of a text.
+constexpr size_t kTextBatchBytes = 4u << 20;
+// Giving back the space of removed records is a merge; it is worth its while from here on, and less
+// is left to the merges that come anyway.
+constexpr uint64_t kReclaimBytes = 8u << 20;
+
+// Whether a byte of UTF-8 goes on with a character.
+inline bool IsContinuation(char byte) {
+  return (static_cast<uint8_t>(byte) & 0xc0) == 0x80;
+}
+
 class ArchiveImpl final : public Archive, public std::enable_shared_from_this<ArchiveImpl> {
  public:
   static Result<std::shared_ptr<Archive>> Make(std::shared_ptr<RecordStore> records,

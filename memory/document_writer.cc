@@ -6,15 +6,6 @@
 #include "memory/hash.h"
 
 namespace eidetic::memory {
-namespace {
-
-constexpr size_t kTextBatchBytes = 4u << 20;
-// Reader states that were written and are not needed any more: from here on, their space is given
-// back at the end of the document.
-constexpr uint64_t kReclaimBytes = 8u << 20;
-
-}  // namespace
-
 class DocumentWriterImpl final : public DocumentWriter {
  public:
   DocumentWriterImpl(std::shared_ptr<ArchiveImpl> archive, DocumentRecord document,

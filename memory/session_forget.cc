@@ -45,11 +45,6 @@ Status NoTurn(const ForgetRequest& request, size_t turns) {
                 "`eidetic sessions show` lists a session's turns");
 }
 
-void RemoveWaiting(const std::string& name, RecordBatch* batch) {
-  const std::string prefix = format::WaitingPrefix(name);
-  batch->DeleteRange(Family::kSessions, prefix, format::PrefixEnd(prefix));
-}
-
 }  // namespace
 
 Result<WaitingTurn> SessionStore::ReadWaiting(const std::string& name, TurnNumber turn) const {

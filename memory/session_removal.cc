@@ -25,11 +25,6 @@ void RemoveTurnsFrom(LineageId lineage, TurnNumber turn, uint64_t tokens, Record
   RemoveRange(format::RowsKey(lineage, tokens), batch);
 }
 
-void RemoveWaiting(const std::string& name, RecordBatch* batch) {
-  const std::string prefix = format::WaitingPrefix(name);
-  batch->DeleteRange(Family::kSessions, prefix, format::PrefixEnd(prefix));
-}
-
 // Whether something that was recalled in this turn is gone.
 Status CheckViews(const TurnContent& content, const SessionStore::DocumentLineages& documents) {
   for (const PassRun& pass : content.passes) {
@@ -43,6 +38,11 @@ Status CheckViews(const TurnContent& content, const SessionStore::DocumentLineag
 }
 
 }  // namespace
+
+void SessionStore::RemoveWaiting(const std::string& name, RecordBatch* batch) {
+  const std::string prefix = format::WaitingPrefix(name);
+  batch->DeleteRange(Family::kSessions, prefix, format::PrefixEnd(prefix));
+}
 
 void SessionStore::RemoveTurns(LineageId lineage, RecordBatch* batch) {
   RemoveTurnsFrom(lineage, 0, 0, batch);

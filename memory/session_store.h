@@ -254,6 +254,9 @@ class SessionStore {
   // kInvalidArgument while turns of the session wait to be read again.
   Status CheckNoneWaiting(const SessionCatalog& catalog, const std::string& name) const;
 
+  // What the turns of a session read that wait to be read again.
+  static void RemoveWaiting(const std::string& name, RecordBatch* batch);
+
   // session_forget.cc
   Result<std::set<TurnId>> TurnsToForget(const SessionCatalog& catalog,
                                          const ForgetRequest& request) const;

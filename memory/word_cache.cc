@@ -11,7 +11,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr size_t kChunkBytes = 1u << 20;
+constexpr size_t kFileChunkBytes = 1u << 20;
 
 std::string SumPath(const std::string& path) {
   return path + ".sum";
@@ -20,10 +20,10 @@ std::string SumPath(const std::string& path) {
 // Of a file's bytes, chunk upon chunk, as 16 hex digits; empty when it cannot be read.
 std::string ChecksumOf(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
-  std::string chunk(kChunkBytes, '\0');
+  std::string chunk(kFileChunkBytes, '\0');
   std::string sum = "eidetic words";
   while (file) {
-    file.read(chunk.data(), kChunkBytes);
+    file.read(chunk.data(), kFileChunkBytes);
     const auto got = static_cast<size_t>(file.gcount());
     if (got == 0) break;
     char digits[17];

@@ -11,10 +11,6 @@
 namespace eidetic::model {
 namespace {
 
-// Far above any model, and small enough that products of two sizes stay within 64 bits.
-constexpr uint64_t kLargestSize = 1u << 24;
-constexpr uint64_t kMostLayers = 4096;
-
 // Looks keys up under the file's architecture.
 class Reader {
  public:

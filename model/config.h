@@ -8,6 +8,11 @@
 
 namespace eidetic::model {
 
+// What a file may ask for: far above any model, and small enough that products of two sizes stay
+// within 64 bits.
+inline constexpr int kLargestSize = 1 << 24;
+inline constexpr int kMostLayers = 4096;
+
 enum class LayerKind { kAttention, kMamba2 };
 
 struct MambaConfig {

@@ -87,12 +87,6 @@ std::string KnownTypes() {
   return names;
 }
 
-std::string ShapeText(const std::vector<uint64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
-
 }  // namespace
 
 const char* GgmlTypeName(GgmlType type) {

@@ -9,6 +9,9 @@
 
 namespace eidetic::model {
 
+// What to do about a damaged file of a model's folder.
+inline constexpr char kDownload[] = "download the folder's files again";
+
 // Nothing in the file is trusted (rule 6). Numbers that are no JSON (Infinity, -Infinity, NaN),
 // which Python writes, become {"__float__": "Infinity"}, as newer versions of `transformers` spell
 // them.

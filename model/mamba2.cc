@@ -23,7 +23,7 @@ namespace {
 
 constexpr int64_t kChunk = 64;
 // Tokens scanned at once: bounds the matrices between chunks.
-constexpr int64_t kPiece = 2048;
+constexpr int64_t kScanPiece = 2048;
 
 // exp(s_i - s_j) for j <= i and 0 above the diagonal, of inclusive sums s [..., n]. The mask comes
 // before exp: above the diagonal the difference is positive and may overflow.
@@ -58,7 +58,7 @@ at::Tensor ChainStates(const at::Tensor& sums, const at::Tensor& added, const at
   return at::bmm(DecayMatrix(before), all.view({chunks + 1, heads, -1}).transpose(0, 1));
 }
 
-// At most kPiece tokens; L is 1 chunk or a multiple of the chunk.
+// At most kScanPiece tokens; L is 1 chunk or a multiple of the chunk.
 at::Tensor ScanPiece(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& decay,
                      const at::Tensor& b, const at::Tensor& c, const at::Tensor& state,
                      int64_t chunks) {
@@ -94,7 +94,7 @@ at::Tensor Mamba2Scan(const at::Tensor& x, const at::Tensor& dt, const at::Tenso
                       const at::Tensor& b, const at::Tensor& c, const at::Tensor& state,
                       int64_t chunk) {
   const int64_t length = x.size(0);
-  const int64_t piece = std::max(kPiece / chunk, int64_t{1}) * chunk;
+  const int64_t piece = std::max(kScanPiece / chunk, int64_t{1}) * chunk;
   std::vector<at::Tensor> parts;
   for (int64_t first = 0; first < length; first += piece) {
     const int64_t tokens = std::min(piece, length - first);

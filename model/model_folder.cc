@@ -22,7 +22,6 @@ namespace fs = std::filesystem;
 
 constexpr char kOneFile[] = "model.safetensors";
 constexpr char kIndex[] = "model.safetensors.index.json";
-constexpr char kDownload[] = "download the folder's files again";
 
 std::string InFolder(const std::string& folder, const std::string& name) {
   return (fs::path(folder) / name).string();
@@ -136,12 +135,6 @@ class Tensors {
   std::vector<std::shared_ptr<const SafetensorsFile>> files_;
   std::map<std::string, Found> tensors_;
 };
-
-std::string ShapeText(const std::vector<uint64_t>& shape) {
-  std::string text = "[";
-  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
-  return text + "]";
-}
 
 GgmlType TypeOf(const std::string& dtype, const std::string& where) {
   if (dtype == "F32") return GgmlType::kF32;

@@ -31,7 +31,7 @@ namespace {
 constexpr int64_t kWindowQueries = 512;
 constexpr int64_t kSummaryTokens = 8192;
 
-std::string Shape(const at::Tensor& tensor) {
+std::string ShapeOf(const at::Tensor& tensor) {
   std::string text = "[";
   for (int64_t i = 0; i < tensor.dim(); ++i) {
     text += (i > 0 ? ", " : "") + std::to_string(tensor.size(i));
@@ -42,8 +42,8 @@ std::string Shape(const at::Tensor& tensor) {
 void CheckTensors(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
   const auto fail = [&](const char* reason) {
     throw Error(ErrorCode::kInvalidArgument,
-                std::string("sequence attention: ") + reason + ": query " + Shape(query) +
-                    ", key " + Shape(key) + ", value " + Shape(value),
+                std::string("sequence attention: ") + reason + ": query " + ShapeOf(query) +
+                    ", key " + ShapeOf(key) + ", value " + ShapeOf(value),
                 "Pass query [L, H, d], key and value [L, K, d], with H a multiple of K.");
   };
   if (query.dim() != 3 || key.dim() != 3 || value.sizes() != key.sizes()) fail("wrong shapes");

@@ -14,13 +14,13 @@ namespace eidetic::model {
 namespace {
 
 // Tokens whose rows are computed at once, wherever a row needs no other row.
-constexpr int64_t kPiece = 2048;
+constexpr int64_t kForwardPiece = 2048;
 
 // Calls work(first, count) for the pieces of `tokens` rows, in order.
 template <typename Work>
 void InPieces(int64_t tokens, Work work) {
-  for (int64_t first = 0; first < tokens; first += kPiece) {
-    work(first, std::min(kPiece, tokens - first));
+  for (int64_t first = 0; first < tokens; first += kForwardPiece) {
+    work(first, std::min(kForwardPiece, tokens - first));
   }
 }
 

@@ -2,8 +2,10 @@
 #ifndef EIDETIC_MODEL_TEXT_H_
 #define EIDETIC_MODEL_TEXT_H_
 
+#include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace eidetic::model {
 
@@ -24,6 +26,13 @@ inline std::string Quoted(std::string_view text) {
   }
   quoted += text.size() > kLongest ? "...'" : "'";
   return quoted;
+}
+
+// "[576, 49152]"
+inline std::string ShapeText(const std::vector<uint64_t>& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + "]";
 }
 
 }  // namespace eidetic::model

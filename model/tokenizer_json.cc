@@ -17,8 +17,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kDownload[] = "download the folder's files again";
-
 // The value at `key` of an object; null when there is none.
 const json& At(const json& object, const char* key) {
   static const json kNull;

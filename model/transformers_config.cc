@@ -11,9 +11,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kLargestSize = 1 << 24;
-constexpr int kMostLayers = 4096;
-
 // The class that the weights belong to. Old files name the model's type alone.
 void CheckClass(const JsonFile& file, const std::string& type) {
   const std::string expected = type == "llama" ? "LlamaForCausalLM" : "GraniteMoeHybridForCausalLM";

@@ -14,7 +14,7 @@ namespace {
 // Of runs and reader states that wait: four segments of 512 tokens of a model with ten attention
 // layers of three heads. Writing takes a third of the time of reading on the fastest device
 // measured, so more would only be filled by a stalled disk.
-constexpr size_t kMostBytes = 64u << 20;
+constexpr size_t kMostWaitingBytes = 64u << 20;
 
 }  // namespace
 
@@ -24,7 +24,7 @@ BackgroundWriter::BackgroundWriter(memory::Layout layout,
     : blocks_(std::move(layout), std::move(text_offset),
               [writer](memory::Block block) { return writer->Append(std::move(block)); }),
       writer_(writer),
-      worker_(kMostBytes) {
+      worker_(kMostWaitingBytes) {
   Note(&committed);
 }
 

@@ -1,8 +1,8 @@
 // The C interface's functions for turns and kept sessions.
-#include <chrono>
 #include <utility>
 
 #include "sdk/c_handles.h"
+#include "sdk/clock.h"
 #include "sdk/session_reports.h"
 
 namespace sdk = eidetic::sdk;
@@ -11,11 +11,6 @@ using memory::Code;
 using memory::Status;
 
 namespace {
-
-int64_t MillisecondsSince1970() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
-}
 
 // Keeps a session's name taken while it is changed, so that nobody opens it meanwhile.
 class NameHold {
@@ -100,7 +95,7 @@ eid_status eid_archive_fork_session(eid_archive* archive, const char* name, uint
       EID_ASSIGN_OR_RETURN(const auto waiting, sessions.Waiting(name));
       turn = waiting.empty() ? head.turns() : waiting.back().turn;
     }
-    return sessions.Fork(name, turn, new_name, MillisecondsSince1970());
+    return sessions.Fork(name, turn, new_name, sdk::MillisecondsSince1970());
   });
 }
 
@@ -110,7 +105,7 @@ eid_status eid_archive_rewind_session(eid_archive* archive, const char* name, ui
     EID_RETURN_IF_ERROR(CheckNamed(archive, name));
     const NameHold hold(archive, name);
     EID_RETURN_IF_ERROR(hold.status());
-    return archive->archive->sessions().Rewind(name, turn, MillisecondsSince1970());
+    return archive->archive->sessions().Rewind(name, turn, sdk::MillisecondsSince1970());
   });
 }
 

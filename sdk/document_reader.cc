@@ -1,7 +1,6 @@
 #include "sdk/document_reader.h"
 
 #include <algorithm>
-#include <chrono>
 #include <optional>
 #include <utility>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "memory/hash.h"
 #include "model/utf8.h"
 #include "sdk/background_writer.h"
+#include "sdk/clock.h"
 #include "sdk/error_wall.h"
 
 namespace eidetic::sdk {
@@ -19,16 +19,10 @@ using memory::Status;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // How the documents of a new collection are read.
 constexpr int kWindow = 1024;
 constexpr int kSinks = 32;
 constexpr int kSegment = 512;
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 // What every document is read behind, so that it and not the document's first words becomes the
 // attention sinks: exactly `sinks` tokens of a neutral sentence. Sinks draw attention from every

@@ -14,7 +14,7 @@ namespace {
 
 // Names that an archive was given by another library, or that come from a model file, need not be
 // UTF-8.
-std::string Text(const json& report) {
+std::string TextOf(const json& report) {
   return report.dump(-1, ' ', false, json::error_handler_t::replace);
 }
 
@@ -85,7 +85,7 @@ std::string EngineJson(const Engine& engine) {
   out["weight_bytes"] = engine.model().weight_bytes();
   out["device"] = engine.model().device();
   out["retrieval_profile"] = ProfileJson(engine.profile());
-  return Text(out);
+  return TextOf(out);
 }
 
 std::string ModelFileJson(const std::string& path) {
@@ -112,7 +112,7 @@ std::string ModelFileJson(const std::string& path) {
     out["retrieval_profile"] = {{"path", ProfilePathOf(path)},
                                 {"error", profile.status().message()}};
   }
-  return Text(out);
+  return TextOf(out);
 }
 
 Result<std::string> ListJson(const memory::Archive& archive, const std::string& collection) {
@@ -147,7 +147,7 @@ Result<std::string> ListJson(const memory::Archive& archive, const std::string& 
     EID_ASSIGN_OR_RETURN(std::vector<std::string> sessions, archive.Sessions());
     for (const std::string& name : sessions) out["sessions"].push_back({{"name", name}});
   }
-  return Text(out);
+  return TextOf(out);
 }
 
 Result<std::string> StatsJson(const memory::Archive& archive) {
@@ -187,7 +187,7 @@ Result<std::string> StatsJson(const memory::Archive& archive) {
       {"session_tokens", session_tokens},
       {"bytes_per_token", all == 0 ? 0.0 : static_cast<double>(size) / static_cast<double>(all)},
       {"pool", PoolJson(archive.store().pool_stats())}};
-  return Text(out);
+  return TextOf(out);
 }
 
 std::string VerifyJson(const memory::VerifyReport& report) {
@@ -205,7 +205,7 @@ std::string VerifyJson(const memory::VerifyReport& report) {
                                   {"documents", digest.documents},
                                   {"blocks", digest.blocks}});
   }
-  return Text(out);
+  return TextOf(out);
 }
 
 }  // namespace eidetic::sdk

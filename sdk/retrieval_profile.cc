@@ -22,7 +22,7 @@ namespace {
 
 constexpr int kProfileVersion = 1;
 constexpr const char* kVersionKey = "eidetic_retrieval_profile";
-constexpr uintmax_t kMostBytes = 1u << 20;
+constexpr uintmax_t kMostProfileBytes = 1u << 20;
 
 Status Damaged(const std::string& path, const std::string& what) {
   return Status(Code::kCorruption, "the retrieval profile '" + path + "' " + what,
@@ -36,7 +36,7 @@ Result<json> ReadJson(const std::string& path) {
     return Status(Code::kNotFound, "there is no retrieval profile '" + path + "'",
                   "make one with 'eidetic model calibrate'");
   }
-  if (bytes > kMostBytes) return Damaged(path, "has " + std::to_string(bytes) + " bytes");
+  if (bytes > kMostProfileBytes) return Damaged(path, "has " + std::to_string(bytes) + " bytes");
   std::ifstream file(path, std::ios::binary);
   const json content = json::parse(file, nullptr, /*allow_exceptions=*/false);
   if (!content.is_object()) return Damaged(path, "is no JSON object");

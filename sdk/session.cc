@@ -1,13 +1,13 @@
 #include "sdk/session.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
 #include "sdk/chat_tokens.h"
+#include "sdk/clock.h"
 #include "sdk/error_wall.h"
 #include "sdk/reports.h"
 #include "sdk/session_record.h"
@@ -17,7 +17,6 @@ namespace eidetic::sdk {
 using memory::Code;
 using memory::Result;
 using memory::Status;
-using Clock = std::chrono::steady_clock;
 
 namespace {
 
@@ -32,10 +31,6 @@ float TokenLoss(const float* logits, size_t vocabulary, int32_t token) {
 constexpr uint64_t kRamPoolBytes = 256u << 20;
 constexpr int kVotes = 16;                // representatives each query token and head may vote for
 constexpr size_t kPenalisedTokens = 256;  // how far back the repetition penalty looks
-
-double SecondsSince(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 model::AttentionMode ModelMode(SessionMode mode) {
   switch (mode) {

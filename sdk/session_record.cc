@@ -13,12 +13,12 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int kVersion = 2, kOldestVersion = 1;
+constexpr int kRecordVersion = 2, kOldestVersion = 1;
 
 }  // namespace
 
 std::string EncodeSessionRecord(const SessionRecord& record) {
-  const json encoded = {{"version", kVersion},
+  const json encoded = {{"version", kRecordVersion},
                         {"fingerprint", record.fingerprint},
                         {"options", OptionsToJson(record.options)},
                         {"lineage", record.lineage},
@@ -40,11 +40,11 @@ Result<SessionRecord> DecodeSessionRecord(const std::string& bytes, const std::s
   try {
     const json encoded = json::from_cbor(bytes);
     const int version = encoded.at("version").get<int>();
-    if (version < kOldestVersion || version > kVersion) {
+    if (version < kOldestVersion || version > kRecordVersion) {
       return Status(Code::kUnsupported,
                     "session '" + name + "' is stored in version " + std::to_string(version) +
                         ", this program reads versions " + std::to_string(kOldestVersion) + " to " +
-                        std::to_string(kVersion),
+                        std::to_string(kRecordVersion),
                     "use a newer eidetic");
     }
     SessionRecord record;

@@ -1,9 +1,9 @@
 // Session's turns: committing them, and going on from one.
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "memory/hash.h"
+#include "sdk/clock.h"
 #include "sdk/error_wall.h"
 #include "sdk/session.h"
 #include "sdk/turn_record.h"
@@ -13,14 +13,8 @@ namespace eidetic::sdk {
 using memory::Code;
 using memory::Result;
 using memory::Status;
-using Clock = std::chrono::steady_clock;
 
 namespace {
-
-int64_t MillisecondsSince1970() {
-  const auto now = std::chrono::system_clock::now().time_since_epoch();
-  return std::chrono::duration_cast<std::chrono::milliseconds>(now).count();
-}
 
 // What reading a turn again must lead to.
 uint64_t StateChecksum(const std::string& recurrent) {
@@ -128,7 +122,7 @@ Result<CommittedTurn> Session::CommitLogged(const std::string& name, bool waitin
     told.turn = committed_turns_ = receipt.turn.turn;
     told.tokens = receipt.turn.token_end - receipt.turn.token_begin;
     told.bytes = receipt.bytes + lineage_->bytes_appended() - committed_blocks_bytes_;
-    told.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+    told.seconds = SecondsSince(start);
     committed_blocks_bytes_ = lineage_->bytes_appended();
     log_.Clear();
     dirty_ = false;

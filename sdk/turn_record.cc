@@ -13,7 +13,7 @@ using nlohmann::json;
 
 namespace {
 
-constexpr int kVersion = 1;
+constexpr int kTurnVersion = 1;
 
 // Decodes with `read(json)`, whose exceptions become errors that name the session.
 template <typename T, typename Read>
@@ -21,11 +21,11 @@ Result<T> Decode(const std::string& bytes, const char* what, const std::string& 
   try {
     const json encoded = json::from_cbor(bytes);
     const int version = encoded.at("version").get<int>();
-    if (version != kVersion) {
+    if (version != kTurnVersion) {
       return Status(Code::kUnsupported,
                     std::string(what) + " of session '" + name + "' have version " +
                         std::to_string(version) + ", this program reads version " +
-                        std::to_string(kVersion),
+                        std::to_string(kTurnVersion),
                     "use a newer eidetic");
     }
     return read(encoded);
@@ -45,7 +45,7 @@ std::string Encode(const json& fields) {
 }  // namespace
 
 std::string EncodeSettings(const SessionSettings& settings) {
-  return Encode({{"version", kVersion},
+  return Encode({{"version", kTurnVersion},
                  {"fingerprint", settings.fingerprint},
                  {"options", OptionsToJson(settings.options)}});
 }
@@ -61,7 +61,7 @@ Result<SessionSettings> DecodeSettings(const std::string& bytes, const std::stri
 
 std::string EncodePins(const std::vector<SavedPin>& pins) {
   if (pins.empty()) return {};
-  return Encode({{"version", kVersion}, {"pins", PinsToJson(pins)}});
+  return Encode({{"version", kTurnVersion}, {"pins", PinsToJson(pins)}});
 }
 
 Result<std::vector<SavedPin>> DecodePins(const std::string& bytes, const std::string& name) {
@@ -72,7 +72,7 @@ Result<std::vector<SavedPin>> DecodePins(const std::string& bytes, const std::st
 }
 
 std::string EncodeResume(const TurnResume& resume) {
-  json fields = {{"version", kVersion},
+  json fields = {{"version", kTurnVersion},
                  {"sampler", BinaryJson(resume.sampler)},
                  {"sampler_seeded", resume.sampler_seeded},
                  {"recall_random", resume.recall_random},

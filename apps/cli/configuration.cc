@@ -171,7 +171,7 @@ std::vector<std::string> words_of(const TomlKey& key, const CLI::Option& option)
   return words;
 }
 
-std::string joined(const std::vector<std::string>& words) {
+std::string list_of(const std::vector<std::string>& words) {
   std::string text;
   for (const std::string& word : words) text += (text.empty() ? "" : ", ") + word;
   return text;
@@ -278,7 +278,7 @@ class Configuration {
       for (const std::string& word : words) flag.add_result(word);
       flag.run_callback();
     } catch (const CLI::ParseError&) {
-      refuse(key, full_name(key) + " does not take '" + joined(key.values) + "'",
+      refuse(key, full_name(key) + " does not take '" + list_of(key.values) + "'",
              "it takes " + what_it_takes(flag));
     }
     if (is_chosen) {
@@ -344,7 +344,7 @@ class Configuration {
     for (const CLI::App* command : commands_of(group))
       tables.push_back("[" + table_of(*command) + "]");
     refuse(key, full_name(key) + " is a table, and " + key.name + " a key",
-           "the commands of " + full_command_name(group) + " have the tables " + joined(tables));
+           "the commands of " + full_command_name(group) + " have the tables " + list_of(tables));
   }
 
   // A key above all tables, or in the table of a group of commands.
@@ -364,7 +364,7 @@ class Configuration {
              "it is a flag of single commands: write it in their tables, such as [" +
                  table_of(*leaf) + "]");
     }
-    refuse(key, what, "above the tables stand: " + joined(names));
+    refuse(key, what, "above the tables stand: " + list_of(names));
   }
 
   [[noreturn]] void refuse_key(const TomlKey& key, CLI::App& command) const {

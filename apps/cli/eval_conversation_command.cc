@@ -26,9 +26,9 @@ struct ConversationFlags {
 };
 
 // The conversations that are over.
-class Results {
+class ConversationResults {
  public:
-  Results(const std::string& path, const json& settings) : file_(path, settings) {
+  ConversationResults(const std::string& path, const json& settings) : file_(path, settings) {
     for_each_result(file_, path, [&](const json& line) {
       done_.push_back(eval::long_conversation_from_json(line));
     });
@@ -170,7 +170,7 @@ int run_eval_conversation(ConversationFlags& flags) {
   const Engine engine = flags.model.load();
   const eval::Corpus corpus(engine, texts);
   const json settings = settings_of(flags, engine, corpus);
-  Results results(flags.results, settings);
+  ConversationResults results(flags.results, settings);
 
   ProgressMeter meter("eval conversation", "turns");
   std::uint64_t done = 0;

@@ -58,9 +58,9 @@ json settings_of(const QuestionsFlags& flags, const Engine& engine, const eval::
 }
 
 // The answers so far.
-class Results {
+class QuestionResults {
  public:
-  Results(const std::string& path, const json& settings) : file_(path, settings) {
+  QuestionResults(const std::string& path, const json& settings) : file_(path, settings) {
     for_each_result(file_, path,
                     [&](const json& line) { asked_.push_back(eval::asked_from_json(line)); });
   }
@@ -187,7 +187,7 @@ int run_questions(const QuestionsFlags& flags) {
   const eval::QuestionSet set = load_questions(flags);
   const Engine engine = flags.model.load();
   const json settings = settings_of(flags, engine, set);
-  Results results(flags.results, settings);
+  QuestionResults results(flags.results, settings);
   std::optional<apps::TemporaryDirectory> directory;
   std::string path = flags.keep;
   if (path.empty()) path = directory.emplace(flags.work_dir) / "archive";

@@ -26,7 +26,7 @@ struct MemoryFlags {
   bool words = false, json = false;
 };
 
-std::uint64_t count_of(const json& object, const char* key) {
+std::uint64_t number_of(const json& object, const char* key) {
   const auto found = object.find(key);
   return found != object.end() && found->is_number() ? found->get<std::uint64_t>() : 0;
 }
@@ -54,27 +54,27 @@ int run_stats(const MemoryFlags& flags) {
     return kExitOk;
   }
   Table table({"archive", text_of(stats, "path")}, {false, true});
-  table.add({"on disk", human_bytes(count_of(stats, "bytes_on_disk"))});
+  table.add({"on disk", human_bytes(number_of(stats, "bytes_on_disk"))});
   for (const char* key : {"collections", "documents", "incomplete", "tokens", "blocks", "sessions",
                           "session_tokens", "session_blocks"}) {
     std::string name = key;
     std::replace(name.begin(), name.end(), '_', ' ');
-    table.add({name, with_commas(count_of(stats, key))});
+    table.add({name, with_commas(number_of(stats, key))});
   }
-  table.add({"text", human_bytes(count_of(stats, "text_bytes"))});
-  table.add({"on disk per token", human_bytes(count_of(stats, "bytes_per_token"))});
+  table.add({"text", human_bytes(number_of(stats, "text_bytes"))});
+  table.add({"on disk per token", human_bytes(number_of(stats, "bytes_per_token"))});
   const json cache = stats.value("pool", json::object());
-  table.add({"cache", human_bytes(count_of(cache, "bytes")) + " of " +
-                          human_bytes(count_of(cache, "budget"))});
-  table.add({"cache hits", with_commas(count_of(cache, "hits"))});
-  table.add({"cache misses", with_commas(count_of(cache, "misses"))});
+  table.add({"cache", human_bytes(number_of(cache, "bytes")) + " of " +
+                          human_bytes(number_of(cache, "budget"))});
+  table.add({"cache hits", with_commas(number_of(cache, "hits"))});
+  table.add({"cache misses", with_commas(number_of(cache, "misses"))});
   std::cout << table.text();
   return kExitOk;
 }
 
 std::string state_of(const json& document) {
   if (document.value("complete", true)) return "complete";
-  return "interrupted at " + with_commas(count_of(document, "committed_tokens"));
+  return "interrupted at " + with_commas(number_of(document, "committed_tokens"));
 }
 
 void print_list(const json& list, const Archive& archive, bool whole_archive) {
@@ -87,10 +87,10 @@ void print_list(const json& list, const Archive& archive, bool whole_archive) {
     const json members = array_of(collection, "documents");
     documents += members.size();
     for (const json& d : members) {
-      tokens += count_of(d, "tokens");
+      tokens += number_of(d, "tokens");
       table.add({text_of(collection, "name"), text_of(d, "source"),
-                 human_bytes(count_of(d, "bytes")), with_commas(count_of(d, "tokens")),
-                 with_commas(count_of(d, "blocks")), state_of(d)});
+                 human_bytes(number_of(d, "bytes")), with_commas(number_of(d, "tokens")),
+                 with_commas(number_of(d, "blocks")), state_of(d)});
     }
     if (members.empty()) table.add({text_of(collection, "name"), "(none)"});
   }
@@ -102,7 +102,7 @@ void print_list(const json& list, const Archive& archive, bool whole_archive) {
   std::cout << counted(collections.size(), "collection") << ", " << counted(documents, "document")
             << ", " << counted(tokens, "token");
   if (whole_archive) {
-    std::cout << ", " << human_bytes(count_of(parse_json(archive.stats()), "bytes_on_disk"))
+    std::cout << ", " << human_bytes(number_of(parse_json(archive.stats()), "bytes_on_disk"))
               << " on disk";
   }
   std::cout << "\n";
@@ -171,8 +171,8 @@ int run_search(const MemoryFlags& flags) {
 void print_verification(const json& report) {
   Table table({"collection", "documents", "blocks", "digest"}, {false, true, true, false});
   for (const json& c : array_of(report, "collections")) {
-    table.add({text_of(c, "name"), with_commas(count_of(c, "documents")),
-               with_commas(count_of(c, "blocks")), text_of(c, "digest")});
+    table.add({text_of(c, "name"), with_commas(number_of(c, "documents")),
+               with_commas(number_of(c, "blocks")), text_of(c, "digest")});
   }
   std::cout << table.text();
   const json damaged = array_of(report, "damaged");
@@ -182,7 +182,7 @@ void print_verification(const json& report) {
     if (!text_of(d, "block").empty()) std::cout << ", block " << text_of(d, "block");
     std::cout << "\n";
   }
-  std::cout << with_commas(count_of(report, "records")) << " records checked: "
+  std::cout << with_commas(number_of(report, "records")) << " records checked: "
             << (damaged.empty() ? styled("clean", Style::kGreen)
                                 : styled(with_commas(damaged.size()) + " damaged", Style::kRed))
             << "\n";

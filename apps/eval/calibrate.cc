@@ -6,6 +6,8 @@
 #include <utility>
 #include <vector>
 
+#include "apps/eval/json_number.h"
+
 namespace eidetic::eval {
 namespace {
 
@@ -265,11 +267,6 @@ class Calibrator {
   RecallScore all_, whole_, chosen_;
 };
 
-// JSON has no NaN.
-json number(double value) {
-  return std::isfinite(value) ? json(value) : json(nullptr);
-}
-
 json settings_json(const RecallSettings& settings) {
   return {{"span_layers", settings.span_layers},
           {"span_blocks", settings.span_blocks},
@@ -281,7 +278,7 @@ json score_json(const RecallScore& score) {
   return {{"loss", score.loss},
           {"hits", score.hits},
           {"samples", score.samples},
-          {"text_loss", number(score.text_loss)}};
+          {"text_loss", json_number(score.text_loss)}};
 }
 
 }  // namespace
@@ -309,12 +306,13 @@ json calibration_report(const Calibration& c) {
   const auto& chosen = c.chosen.span_layers;
   for (const auto& [layer, look] : c.looks) {
     const bool measured = c.cost.count(layer) > 0;
-    layers.push_back({{"layer", layer},
-                      {"cost_of_dropping", measured ? json(c.cost.at(layer)) : json()},
-                      {"text_cost_of_dropping", measured ? number(c.text_cost.at(layer)) : json()},
-                      {"kept", std::find(chosen.begin(), chosen.end(), layer) != chosen.end()},
-                      {"reciprocal_rank", look.rank},
-                      {"attention", look.share}});
+    layers.push_back(
+        {{"layer", layer},
+         {"cost_of_dropping", measured ? json(c.cost.at(layer)) : json()},
+         {"text_cost_of_dropping", measured ? json_number(c.text_cost.at(layer)) : json()},
+         {"kept", std::find(chosen.begin(), chosen.end(), layer) != chosen.end()},
+         {"reciprocal_rank", look.rank},
+         {"attention", look.share}});
   }
   json trials = json::array();
   for (const Trial& trial : c.trials) {
@@ -332,7 +330,7 @@ json calibration_report(const Calibration& c) {
       {"layers", layers},
       {"held_out",
        {{"all", score_json(c.all_held_out)}, {"chosen", score_json(c.chosen_held_out)}}},
-      {"text_loss_without_memory", number(c.text_loss_without_memory)}};
+      {"text_loss_without_memory", json_number(c.text_loss_without_memory)}};
 }
 
 }  // namespace eidetic::eval

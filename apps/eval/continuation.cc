@@ -11,7 +11,7 @@ namespace {
 using nlohmann::json;
 using Tokens = std::vector<std::int32_t>;
 
-constexpr const char* kCollection = "beginning";
+constexpr const char* kBeginning = "beginning";
 
 }  // namespace
 
@@ -34,7 +34,7 @@ Continuation measure_continuation(const Engine& engine, const NamedText& text,
   Archive archive({.path = directory / "archive", .create = true});
   const std::string beginning =
       engine.detokenize({lead - static_cast<std::ptrdiff_t>(archived), lead});
-  IngestOptions ingest{.collection = kCollection, .source = text.name, .text = beginning};
+  IngestOptions ingest{.collection = kBeginning, .source = text.name, .text = beginning};
   ingest.codec = options.session.codec;
   ingest.window = options.session.window;
   ingest.sinks = std::max(0, options.session.sinks);
@@ -43,7 +43,7 @@ Continuation measure_continuation(const Engine& engine, const NamedText& text,
 
   const auto loss = [&](const std::string& mode, bool memory) {
     Session session(engine, session_of(mode, options.session, engine));
-    if (memory) session.attach(archive, kCollection);
+    if (memory) session.attach(archive, kBeginning);
     if (options.lead > 0) session.append(Tokens(lead, scored), {.use_span = false});
     std::vector<float> losses = session.losses({scored, tokens.end()}, {.use_span = memory});
     if (options.lead == 0) losses.erase(losses.begin());  // the first token of a session has none

@@ -16,8 +16,8 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using nlohmann::json;
 
-constexpr const char* kCollection = "haystack";
-constexpr int kDefaultWindow = 1024, kDefaultSinks = 32;
+constexpr const char* kHaystack = "haystack";
+constexpr int kDefaultSinks = 32;
 // Tokens leave the window in blocks: up to two blocks of tokens stay a little longer.
 constexpr std::uint64_t kBlockSlack = 64;
 
@@ -78,7 +78,7 @@ void ask_for_needle(Session& session, const NeedleOptions& options, const Haysta
   for (const Passage& passage : session.sources()) {
     const bool found =
         options.via == Via::kArchive
-            ? passage.collection == kCollection &&
+            ? passage.collection == kHaystack &&
                   needle.bytes.overlaps(passage.byte_begin, passage.byte_end)
             : passage.collection.empty() && needle.tokens.overlaps(passage.token_begin - text_begin,
                                                                    passage.token_end - text_begin);
@@ -125,7 +125,7 @@ class SampleRun {
     if (options_.via == Via::kArchive) {
       sample.read_seconds = read_into_archive();
       // Mode window has no span; it shows what the question alone brings.
-      if (recalls(mode)) session.attach(*archive_, kCollection);
+      if (recalls(mode)) session.attach(*archive_, kHaystack);
     } else {
       const auto begin = Clock::now();
       session.append(haystack_.tokens, {.use_span = false}, on_read_);
@@ -174,7 +174,7 @@ class SampleRun {
     if (archive_) return archive_seconds_;
     directory_ = std::make_unique<apps::TemporaryDirectory>(options_.work_dir);
     archive_ = std::make_unique<Archive>(ArchiveOptions{*directory_ / "archive", true});
-    IngestOptions ingest{.collection = kCollection, .source = "text", .text = haystack_.text};
+    IngestOptions ingest{.collection = kHaystack, .source = "text", .text = haystack_.text};
     ingest.codec = options_.session.codec;
     ingest.window = options_.session.window;
     ingest.sinks = std::max(0, options_.session.sinks);

@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "apps/eval/json_number.h"
+
 namespace eidetic::eval {
 namespace {
 
@@ -78,10 +80,6 @@ void add(Perplexity& sum, const PieceLoss& loss) {
   sum.words += loss.words;
   sum.nats += loss.nats;
   sum.seconds += loss.seconds;
-}
-
-json number(double value) {
-  return std::isfinite(value) ? json(value) : json(nullptr);
 }
 
 }  // namespace
@@ -204,9 +202,9 @@ json to_json(const Perplexity& sum) {
           {"pieces", sum.pieces},
           {"tokens", sum.tokens},
           {"words", sum.words},
-          {"loss", number(sum.loss())},
-          {"token_perplexity", number(sum.token_perplexity())},
-          {"word_perplexity", number(sum.word_perplexity())},
+          {"loss", json_number(sum.loss())},
+          {"token_perplexity", json_number(sum.token_perplexity())},
+          {"word_perplexity", json_number(sum.word_perplexity())},
           {"seconds", sum.seconds}};
 }
 

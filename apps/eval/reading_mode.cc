@@ -10,7 +10,7 @@ namespace {
 
 constexpr const char* kWideWindow = "wide-window";
 constexpr const char* kSequenceModes[] = {"paper", "paper-random", "paper-no-memory", "s2"};
-constexpr int kDefaultWindow = 1024, kBlockTokens = 32;
+constexpr int kBlockTokens = 32;
 
 }  // namespace
 

@@ -11,6 +11,9 @@
 
 namespace eidetic::eval {
 
+// Tokens, where no window is given.
+inline constexpr int kDefaultWindow = 1024;
+
 // By a session: stream, window, wide-window, full, random. As a sequence: paper, paper-random,
 // paper-no-memory, s2.
 std::vector<std::string> reading_modes();

@@ -1,12 +1,12 @@
 #include "apps/ingest/document_file.h"
 
 #include <algorithm>
-#include <cctype>
 #include <string_view>
 
 #include "apps/cli/characters.h"
 #include "apps/cli/text_file.h"
 #include "apps/ingest/html_text.h"
+#include "apps/ingest/lower_case.h"
 
 namespace eidetic::ingest {
 namespace {
@@ -23,19 +23,13 @@ constexpr string_view kCode[] = {
     "scss", "cmake", "mk",   "json", "toml",  "yaml", "yml", "ini", "xml", "proto", "tex",   "zig",
     "nim",  "d",     "f90",  "asm",  "s",     "v",    "vhd", "awk", "vim", "dart",  "groovy"};
 
-std::string lower(string_view text) {
-  std::string result(text);
-  for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return result;
-}
-
 template <typename Names>
 bool is_among(const Names& names, string_view name) {
   return std::find(std::begin(names), std::end(names), name) != std::end(names);
 }
 
 bool begins_as_html(string_view bytes) {
-  const std::string head = lower(bytes.substr(0, 256));
+  const std::string head = lower_case(bytes.substr(0, 256));
   const std::size_t begin = head.find_first_not_of(" \t\r\n\xEF\xBB\xBF");
   if (begin == std::string::npos) return false;
   return head.compare(begin, 14, "<!doctype html") == 0 || head.compare(begin, 5, "<html") == 0;
@@ -46,7 +40,8 @@ bool begins_as_html(string_view bytes) {
 std::string format_of(const std::string& name, string_view bytes) {
   const std::string file = name.substr(name.find_last_of('/') + 1);
   const std::size_t dot = file.find_last_of('.');
-  const std::string end = dot == std::string::npos || dot == 0 ? "" : lower(file.substr(dot + 1));
+  const std::string end =
+      dot == std::string::npos || dot == 0 ? "" : lower_case(file.substr(dot + 1));
   if (is_among(kHtml, end)) return "html";
   if (is_among(kMarkdown, end)) return "markdown";
   if (is_among(kCode, end) || file == "Makefile" || file == "CMakeLists.txt") return "code";

@@ -3,19 +3,14 @@
 #include <iconv.h>
 
 #include <algorithm>
-#include <cctype>
+
+#include "apps/ingest/lower_case.h"
 
 namespace eidetic::ingest {
 namespace {
 
 constexpr std::size_t kDeclarationBytes = 1024;  // where HTML wants it to stand
 constexpr const char* kReplacement = "\xEF\xBF\xBD";
-
-std::string lower(std::string_view text) {
-  std::string result(text);
-  for (char& c : result) c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-  return result;
-}
 
 bool is_number(std::string_view text, int least, int most) {
   if (text.empty() || text.size() > 4) return false;
@@ -58,7 +53,7 @@ struct Converter {
 }  // namespace
 
 std::string declared_encoding(std::string_view page) {
-  const std::string head = lower(page.substr(0, kDeclarationBytes));
+  const std::string head = lower_case(page.substr(0, kDeclarationBytes));
   for (std::size_t at = 0; (at = head.find("<meta", at)) != std::string::npos; ++at) {
     const std::string tag = head.substr(at, head.find('>', at) - at);
     std::size_t begin = tag.find("charset");
@@ -73,7 +68,7 @@ std::string declared_encoding(std::string_view page) {
 }
 
 std::optional<ByteTable> one_byte_encoding(const std::string& name) {
-  const std::string known = system_name(lower(name));
+  const std::string known = system_name(lower_case(name));
   if (known.empty()) return std::nullopt;
   const Converter converter(known);
   if (!converter.valid()) return std::nullopt;

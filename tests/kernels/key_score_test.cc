@@ -4,33 +4,18 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 #include <random>
 #include <vector>
 
 #include "kernels/score_tile.h"
+#include "tests/kernels/test_numbers.h"
 
 namespace eidetic::kernels {
 namespace {
 
-constexpr float kNoScore = -std::numeric_limits<float>::infinity();
-
-std::vector<InstructionSet> SupportedSets() {
-  std::vector<InstructionSet> sets;
-  for (const InstructionSet set :
-       {InstructionSet::kPortable, InstructionSet::kAvx2, InstructionSet::kAvx512}) {
-    if (Supports(set)) sets.push_back(set);
-  }
-  return sets;
-}
-
-std::vector<float> RandomNumbers(size_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::normal_distribution<float> normal;
-  std::vector<float> numbers(count);
-  for (float& number : numbers) number = normal(random);
-  return numbers;
-}
+using testing::kNoScore;
+using testing::RandomNumbers;
+using testing::SupportedSets;
 
 struct PayloadCase {
   Codec codec;

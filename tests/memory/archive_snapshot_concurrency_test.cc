@@ -25,7 +25,7 @@ using testing::TurnWriter;
 using testing::UnlessRemoved;
 using testing::Wrong;
 
-constexpr uint64_t kTokens = 512;
+constexpr uint64_t kTurnTokens = 512;
 
 class ArchiveSnapshotConcurrency : public ::testing::Test {
  protected:
@@ -43,10 +43,10 @@ class ArchiveSnapshotConcurrency : public ::testing::Test {
 
   // The document, whose blocks tell its version.
   Status Ingest(uint64_t version) {
-    const std::string text(kTokens, static_cast<char>('a' + version % 26));
-    EID_ASSIGN_OR_RETURN(auto writer,
-                         archive_->BeginDocument("books", "book", Sha256Hex(text), text, kTokens));
-    for (uint64_t at = 0; at < kTokens; at += 32) {
+    const std::string text(kTurnTokens, static_cast<char>('a' + version % 26));
+    EID_ASSIGN_OR_RETURN(
+        auto writer, archive_->BeginDocument("books", "book", Sha256Hex(text), text, kTurnTokens));
+    for (uint64_t at = 0; at < kTurnTokens; at += 32) {
       EID_RETURN_IF_ERROR(writer->Append(RandomBlock(SmallLayout(), at, 32, version % 26)));
     }
     return writer->Finish();
@@ -69,7 +69,7 @@ class ArchiveSnapshotConcurrency : public ::testing::Test {
           ++blocks;
           return representatives == block.representatives ? Status() : Wrong("of another version");
         }));
-    return blocks == kTokens / 32 ? Status() : Wrong(std::to_string(blocks) + " blocks");
+    return blocks == kTurnTokens / 32 ? Status() : Wrong(std::to_string(blocks) + " blocks");
   }
 
   TemporaryFolder folder_;

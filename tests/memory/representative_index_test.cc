@@ -48,7 +48,7 @@ std::vector<std::pair<LineageId, uint64_t>> SlowFound(const TestMemory& memory, 
   return found;
 }
 
-class RepresentativeIndexOfKind : public testing::TestWithParam<IndexKind> {
+class RepresentativeIndexOfKind : public ::testing::TestWithParam<IndexKind> {
  protected:
   RepresentativeIndexOfKind() : random_(1), index_(TestLayout(), GetParam(), 2) {}
 
@@ -188,7 +188,7 @@ TEST_P(RepresentativeIndexOfKind, ADamagedBlockAddsNothingOfItsLineage) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, RepresentativeIndexOfKind,
-                         testing::Values(IndexKind::kInt8, IndexKind::kExact, IndexKind::kFaiss),
+                         ::testing::Values(IndexKind::kInt8, IndexKind::kExact, IndexKind::kFaiss),
                          [](const auto& info) {
                            return info.param == IndexKind::kInt8    ? std::string("Int8")
                                   : info.param == IndexKind::kExact ? std::string("Exact")

@@ -35,7 +35,7 @@ std::vector<float> RandomQueries(int count, uint32_t seed) {
   return queries;
 }
 
-class VectorIndexContract : public testing::TestWithParam<IndexKind> {
+class VectorIndexContract : public ::testing::TestWithParam<IndexKind> {
  protected:
   VectorIndexContract() : index_(NewVectorIndex(GetParam(), kDim, 2)) {}
 
@@ -226,7 +226,7 @@ TEST_P(VectorIndexContract, EqualScoresComeInOrderOfInsertion) {
   EXPECT_EQ((std::vector<int64_t>{9000, 8998, 8997}), std::vector<int64_t>(found, found + 3));
 }
 
-std::string KindName(const testing::TestParamInfo<IndexKind>& info) {
+std::string KindName(const ::testing::TestParamInfo<IndexKind>& info) {
   switch (info.param) {
     case IndexKind::kInt8:
       return "Int8";
@@ -239,7 +239,7 @@ std::string KindName(const testing::TestParamInfo<IndexKind>& info) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, VectorIndexContract,
-                         testing::Values(IndexKind::kInt8, IndexKind::kExact, IndexKind::kFaiss),
+                         ::testing::Values(IndexKind::kInt8, IndexKind::kExact, IndexKind::kFaiss),
                          KindName);
 
 }  // namespace
