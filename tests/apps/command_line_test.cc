@@ -24,10 +24,6 @@ using CommandLine = ProgramTest;
 using nlohmann::json;
 using ::testing::Test;
 
-bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 const std::vector<std::vector<std::string>> kCommands = {{},
                                                          {"model"},
                                                          {"model", "info"},

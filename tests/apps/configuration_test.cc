@@ -20,10 +20,6 @@
 namespace eidetic::apps {
 namespace {
 
-bool Contains(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
-}
-
 // A variable of this process's environment, as it was afterwards.
 class Variable {
  public:

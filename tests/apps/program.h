@@ -81,6 +81,10 @@ class ProgramTest : public ::testing::Test {
   tests::TemporaryFolder folder_;
 };
 
+inline bool Contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
 // Lines of JSON, as `ingest --json` prints.
 std::vector<nlohmann::json> JsonLines(const std::string& text);
 
