@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "model/atomic_file.h"
 #include "model/config.h"
 #include "model/error.h"
 #include "model/gguf.h"
+#include "model/gguf_output.h"
 #include "model/gguf_writer.h"
 #include "model/patch_config.h"
 #include "model/safetensors.h"
@@ -24,15 +24,6 @@ namespace {
 
 using Shape = std::vector<uint64_t>;
 constexpr uint32_t kMergeVersion = 1;
-
-// A tensor of the output: bytes of the base, or values made when their turn comes.
-struct Source {
-  std::string name;
-  Shape shape;
-  GgmlType type;
-  const GgufTensor* base = nullptr;
-  std::function<std::vector<float>()> values;
-};
 
 // One layer's mixer in the patch, by the names and conventions of transformers.
 class Mixer {
@@ -45,7 +36,7 @@ class Mixer {
 
   // The tensors of the output that stand for the mixer. Checks names, dtypes and shapes now; values
   // are read, and checked to be finite, later. `used` gets the patch's names.
-  void AddTo(std::vector<Source>* sources, std::set<std::string>* used) {
+  void AddTo(std::vector<GgufSource>* sources, std::set<std::string>* used) {
     const auto size = [](int value) { return static_cast<uint64_t>(value); };
     const MambaConfig& mamba = config_.mamba;
     const uint64_t heads = size(mamba.heads), inner = size(mamba.Inner());
@@ -91,7 +82,7 @@ class Mixer {
     return patch_.path() + ": tensor " + Quoted(name);
   }
 
-  void Plain(std::vector<Source>* sources, const std::string& name, const Shape& shape,
+  void Plain(std::vector<GgufSource>* sources, const std::string& name, const Shape& shape,
              const std::string& output, const Shape& output_shape) {
     const SafeTensor& tensor = Find(prefix_ + name, "F32", shape);
     sources->push_back(
@@ -101,7 +92,7 @@ class Mixer {
 
   // int8 rows with one scale each become fp32: an fp16 scale or fp16 values would change the logits
   // by more than the parity bar of 1e-3 (docs/decisions/031).
-  void Rows(std::vector<Source>* sources, const std::string& name, const std::string& output,
+  void Rows(std::vector<GgufSource>* sources, const std::string& name, const std::string& output,
             const Shape& shape) {
     const SafeTensor& rows = Find(prefix_ + name, "I8", shape);
     const std::string scale_name = prefix_ + name + ".scale";
@@ -139,9 +130,9 @@ std::string BaseHash(const SafetensorsFile& patch) {
               "use a patch in the form docs/models.md describes");
 }
 
-std::vector<Source> Plan(const GgufFile& base, const SafetensorsFile& patch,
-                         const ModelConfig& config) {
-  std::vector<Source> sources;
+std::vector<GgufSource> Plan(const GgufFile& base, const SafetensorsFile& patch,
+                             const ModelConfig& config) {
+  std::vector<GgufSource> sources;
   std::set<std::string> replaced, used;
   for (const int layer : config.MambaLayers()) {
     for (const char* name : {"attn_q", "attn_k", "attn_v", "attn_output"}) {
@@ -223,32 +214,6 @@ void AddArchitecture(const ModelConfig& config, GgufWriter* writer) {
   number("ssm.group_count", config.mamba.groups);
 }
 
-void WriteData(const GgufFile& base, const std::vector<Source>& sources, AtomicFile* file,
-               const std::function<void(uint64_t)>& advance) {
-  const char zeros[GgufWriter::kAlignment] = {};
-  for (const Source& source : sources) {
-    uint64_t bytes;
-    if (source.base != nullptr) {
-      bytes = source.base->bytes;
-      file->Write(base.TensorData(*source.base), bytes);
-    } else {
-      const std::vector<float> values = source.values();
-      bytes = values.size() * sizeof(float);
-      file->Write(values.data(), bytes);
-    }
-    file->Write(zeros, GgufWriter::Padding(bytes));
-    advance(bytes + GgufWriter::Padding(bytes));
-  }
-}
-
-void RefuseOverwriting(const std::string& input, const std::string& output) {
-  std::error_code ignored;
-  if (std::filesystem::equivalent(input, output, ignored)) {
-    throw Error(ErrorCode::kInvalidArgument, output + " is an input of the merge",
-                "choose another output path");
-  }
-}
-
 }  // namespace
 
 void MergeModel(const std::string& base_path, const std::string& patch_dir,
@@ -279,7 +244,7 @@ void MergeModel(const std::string& base_path, const std::string& patch_dir,
   }
   const ModelConfig config = ReadPatchConfig(config_path, base_config);
 
-  const std::vector<Source> sources = Plan(*base, *patch, config);
+  const std::vector<GgufSource> sources = Plan(*base, *patch, config);
   GgufWriter writer;
   AddGeneral(*base, *patch, config, &writer);
   writer.AddString("eidetic.base.sha256", hash);
@@ -289,22 +254,7 @@ void MergeModel(const std::string& base_path, const std::string& patch_dir,
   for (const auto& [key, value] : base->metadata()) {
     if (key.starts_with("tokenizer.")) writer.AddRaw(key, base->RawValue(key));
   }
-  for (const Source& source : sources) writer.AddTensor(source.name, source.shape, source.type);
-
-  const std::string header = writer.Header();
-  const uint64_t total = header.size() + writer.data_bytes();
-  uint64_t done = 0;
-  const auto advance = [&](uint64_t bytes) {
-    done += bytes;
-    if (progress && !progress(done, total)) {
-      throw Error(ErrorCode::kCancelled, "the merge into " + output_path + " was cancelled", {});
-    }
-  };
-  AtomicFile file(output_path);
-  file.Write(header.data(), header.size());
-  advance(header.size());
-  WriteData(*base, sources, &file, advance);
-  file.Commit();
+  WriteGguf(*base, sources, &writer, output_path, progress);
 }
 
 }  // namespace eidetic::model

@@ -16,14 +16,10 @@
 #include "model/gguf.h"
 #include "model/gguf_writer.h"
 #include "model/safetensors.h"
+#include "tests/model/full_disk.h"
 #include "tests/model/model_files.h"
 
-namespace {
-
-// The fault of these tests: after this many more bytes, writes find the disk full. Negative: never.
 std::atomic<int64_t> bytes_until_full{-1};
-
-}  // namespace
 
 // Stands before the C library's own for the whole program.
 extern "C" ssize_t write(int descriptor, const void* data, size_t bytes) {

@@ -274,6 +274,9 @@ inline std::string TinyFolder::Gguf() const {
                        llama ? std::vector<int32_t>{kv, kv} : std::vector<int32_t>{0, kv});
   real("attention.layer_norm_rms_epsilon", 0x1p-13);
   real("rope.freq_base", 5000);
+  if (config.value("position_embedding_type", "") == "nope") {
+    writer.AddBool(architecture + ".rope.scaling.finetuned", false);
+  }
   if (!llama) {
     real("attention.scale", 0.3125);
     real("embedding_scale", 3);
