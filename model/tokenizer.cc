@@ -291,7 +291,7 @@ void ReadMerges(const TokenizerTables& given, const TokenIds& ids, Tables* table
   std::unordered_map<uint64_t, size_t> seen;
   tables->merges.reserve(given.merges.size());
   for (size_t i = 0; i < given.merges.size(); ++i) {
-    const auto& [left, right] = given.merges[i];
+    const std::string &left = given.merges[i].first, &right = given.merges[i].second;
     const std::string merged = left + right;
     const auto fail = [&](const std::string& problem) {
       Fail(given,

@@ -34,6 +34,11 @@ torch_root() {
   fail "LibTorch is not in $torch_venv; run scripts/setup"
 }
 
+# Debian's own interpreter when it is there: others on the PATH may lack what a venv needs.
+system_python() {
+  if [ -x /usr/bin/python3 ]; then printf '/usr/bin/python3\n'; else command -v python3; fi
+}
+
 # Whether a preset builds what needs LibTorch.
 has_model() { [ "$1" != memory ] && [ "$1" != tsan ]; }
 

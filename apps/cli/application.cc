@@ -18,6 +18,7 @@ std::string help_footer() {
       "  EIDETIC_ARCHIVE  the default of --archive\n"
       "  EIDETIC_CONFIG   the configuration file, in place of the usual one\n"
       "  EIDETIC_CACHE    where hashes of model files are remembered\n"
+      "  OMP_NUM_THREADS  threads of the CPU, where --threads says nothing\n"
       "  NO_COLOR         no colours, even on a terminal\n"
       "  COLUMNS          the width to print in, when it is not the terminal's\n"
       "\nExit codes:\n";

@@ -1,4 +1,5 @@
 // What only an archive on disk has: a folder, a lock, tables that decay, a disk that fills up.
+#include <errno.h>
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
@@ -94,7 +95,8 @@ TEST(ArchiveFolder, ASecondWriterIsRefusedAndToldWhoTheFirstIs) {
   EXPECT_EQ(here.code(), Code::kLocked);
   EXPECT_NE(here.message().find("pid " + std::to_string(getpid())), std::string::npos)
       << here.message();
-  EXPECT_NE(here.message().find("rocks_record_store_test"), std::string::npos) << here.message();
+  EXPECT_NE(here.message().find(program_invocation_short_name), std::string::npos)
+      << here.message();
   EXPECT_FALSE(here.remedy().empty());
   // Reading is allowed beside it.
   EID_ASSERT_OK(Ingest(archive.get(), "a", 64));

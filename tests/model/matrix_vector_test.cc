@@ -50,5 +50,19 @@ TEST(MatrixVectorRows, GiveTheSameBitsHoweverTheyAreShared) {
   EXPECT_EQ(parts, whole);
 }
 
+#ifdef __SANITIZE_ADDRESS__
+TEST(MatrixVectorRowsDeathTest, AreCheckedToTheLastNumber) {
+  const int rows = 3, columns = 40;
+  const std::vector<float> matrix = Random(rows * columns, 6), x = Random(columns, 7);
+  const std::vector<float> short_matrix(matrix.begin(), matrix.end() - 1);
+  const std::vector<float> short_x(x.begin(), x.end() - 1);
+  std::vector<float> y(rows);
+  EXPECT_DEATH(MatrixVectorRows(short_matrix.data(), columns, x.data(), 0, rows, 1, 0, y.data()),
+               "heap-buffer-overflow");
+  EXPECT_DEATH(MatrixVectorRows(matrix.data(), columns, short_x.data(), 0, rows, 1, 0, y.data()),
+               "heap-buffer-overflow");
+}
+#endif
+
 }  // namespace
 }  // namespace eidetic::model
