@@ -1,6 +1,7 @@
 // Folders give the logits of the same weights in a GGUF, and those that transformers computes.
 #include <gtest/gtest.h>
 
+#include "model/adapter_fit.h"
 #include "model/checkpoint.h"
 #include "model/error.h"
 #include "tests/model/tiny_folder.h"
@@ -73,6 +74,26 @@ TEST(TransformersFolder, GivesTheLogitsOfTransformers) {
     const std::vector<float> expected = Floats(reference->Tensor("logits", "F32", {40, 300}));
     const std::vector<float> logits = Logits(*Checkpoint::Open(ParityFile(name)), tokens);
     EXPECT_LT(LargestDifference(logits, expected), 2e-4) << name;
+  }
+}
+
+// Adapters that PEFT made and the logits of its models (tests/golden/make_peft_adapter.py): LoRA of
+// several ranks on a folder in BF16, and HyLoRA on a hybrid whose embedding was tied.
+TEST(PeftAdapter, GivesTheLogitsOfPeft) {
+  for (const std::string name : {"llama", "granite"}) {
+    const std::string golden = std::string(EIDETIC_GOLDEN_DIR) + "/peft_" + name;
+    const auto reference = SafetensorsFile::Open(golden + "/reference.safetensors");
+    const std::vector<int32_t> tokens = Integers(reference->Tensor("input_ids", "I32", {40}));
+    const std::vector<float> expected = Floats(reference->Tensor("logits", "F32", {8, 300}));
+    const auto last = [&](const Checkpoint& checkpoint) {
+      const std::vector<float> logits = Logits(checkpoint, tokens);
+      return std::vector<float>(logits.end() - static_cast<int64_t>(expected.size()), logits.end());
+    };
+    const auto base = Checkpoint::Open(ParityFile(name + "_folder"));
+    EXPECT_LT(LargestDifference(last(*WithAdapter(base, AdapterFile::Open(golden))), expected),
+              2e-4)
+        << name;
+    EXPECT_GT(LargestDifference(last(*base), expected), 1) << name;
   }
 }
 
