@@ -7,6 +7,7 @@
 #include "apps/cli/eval_needle_command.h"
 #include "apps/cli/eval_ppl_command.h"
 #include "apps/cli/eval_questions_command.h"
+#include "apps/cli/eval_ruler_command.h"
 #include "apps/cli/eval_sources_command.h"
 
 namespace eidetic::cli {
@@ -19,6 +20,7 @@ void add_eval_commands(CLI::App& app, Action& action) {
                "  eidetic eval ppl --text books/*.txt --lengths 8192 --score 2048\n"
                "  eidetic eval sources --text books/*.txt --needles 5");
   add_eval_needle_command(*eval_app, action);
+  add_eval_ruler_command(*eval_app, action);
   add_eval_ppl_command(*eval_app, action);
   add_eval_continuation_command(*eval_app, action);
   add_eval_sources_command(*eval_app, action);

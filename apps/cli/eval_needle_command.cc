@@ -33,19 +33,6 @@ struct NeedleFlags {
   SequenceFlags sequence;
 };
 
-// "full=32768"
-std::pair<std::string, std::uint64_t> parse_limit(const std::string& text) {
-  const std::size_t equals = text.find('=');
-  std::uint64_t length = 0;
-  const std::string number = equals == std::string::npos ? "" : text.substr(equals + 1);
-  if (!CLI::detail::lexical_cast(number, length) || number[0] == '-') {
-    throw Error(EID_INVALID_ARGUMENT, "the limit '" + text + "' is not MODE=TOKENS",
-                "write it like full=32768");
-  }
-  eval::reads_a_sequence(text.substr(0, equals));  // refuses what is no mode
-  return {text.substr(0, equals), length};
-}
-
 void check_flags(const NeedleFlags& flags) {
   const auto& o = flags.options;
   if (flags.texts.empty()) {
@@ -79,26 +66,17 @@ json settings_of_run(const NeedleFlags& flags, const Engine& engine, const eval:
           {"sequence", settings_of(o.sequence)}};
 }
 
-Table table_of(const eval::Rows& rows) {
-  std::vector<bool> numbers(rows[0].size(), true);
-  numbers[0] = false;
-  Table table(rows[0], numbers);
-  for (std::size_t r = 1; r < rows.size(); ++r) table.add(rows[r]);
-  return table;
-}
-
 void print_tables(const eval::NeedleOptions& options, const eval::NeedleTables& tables) {
   std::cout << "Accuracy: share of answers with the whole number, and its 95 % interval, "
             << options.samples << " samples a cell\n"
-            << table_of(tables.accuracy).text();
+            << text_table(tables.accuracy);
   if (!tables.found.empty()) {
-    std::cout << "\nFound: share of the numbers that were asked for\n"
-              << table_of(tables.found).text();
+    std::cout << "\nFound: share of the numbers that were asked for\n" << text_table(tables.found);
   }
   std::cout << "\nSpan recall: how often the needle's block was in the span, of needles outside "
                "window and sinks\n"
-            << table_of(tables.recall).text() << "\nReading, tokens/s\n"
-            << table_of(tables.speed).text();
+            << text_table(tables.recall) << "\nReading, tokens/s\n"
+            << text_table(tables.speed);
 }
 
 std::vector<eval::NeedleSample> run(const NeedleFlags& flags, const Engine& engine,
@@ -136,7 +114,7 @@ int run_needle_command(NeedleFlags& flags) {
     options.answer_tokens =
         kAnswerTokens + kTokensOfAnotherValue * static_cast<int>(options.values - 1);
   }
-  for (const std::string& limit : flags.limits) options.limits.insert(parse_limit(limit));
+  options.limits = parse_limits(flags.limits);
   check_flags(flags);
 
   std::vector<std::string> texts;

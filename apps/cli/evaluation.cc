@@ -5,7 +5,9 @@
 #include <set>
 
 #include "apps/cli/results_file.h"
+#include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
+#include "apps/eval/reading_mode.h"
 
 namespace eidetic::cli {
 
@@ -77,6 +79,22 @@ void check_each_once(const std::vector<std::string>& names, const std::string& o
   }
 }
 
+std::map<std::string, std::uint64_t> parse_limits(const std::vector<std::string>& limits) {
+  std::map<std::string, std::uint64_t> lengths;
+  for (const std::string& limit : limits) {
+    const std::size_t equals = limit.find('=');
+    std::uint64_t length = 0;
+    const std::string number = equals == std::string::npos ? "" : limit.substr(equals + 1);
+    if (!CLI::detail::lexical_cast(number, length) || number[0] == '-') {
+      throw Error(EID_INVALID_ARGUMENT, "the limit '" + limit + "' is not MODE=TOKENS",
+                  "write it like full=32768");
+    }
+    eval::reads_a_sequence(limit.substr(0, equals));  // refuses what is no mode
+    lengths.emplace(limit.substr(0, equals), length);
+  }
+  return lengths;
+}
+
 json settings_of(const SessionOptions& o) {
   return {o.window,       o.sinks,       o.segment,     o.span_blocks, o.candidate_blocks,
           o.query_offset, o.word_places, o.span_layers, o.codec,       static_cast<int>(o.policy)};
@@ -113,6 +131,14 @@ std::string markdown_table(const std::vector<std::vector<std::string>>& rows) {
     text += "|\n";
   }
   return text;
+}
+
+std::string text_table(const std::vector<std::vector<std::string>>& rows) {
+  std::vector<bool> numbers(rows[0].size(), true);
+  numbers[0] = false;
+  Table table(rows[0], numbers);
+  for (std::size_t r = 1; r < rows.size(); ++r) table.add(rows[r]);
+  return table.text();
 }
 
 }  // namespace eidetic::cli

@@ -2,6 +2,8 @@
 #ifndef EIDETIC_APPS_CLI_EVALUATION_H_
 #define EIDETIC_APPS_CLI_EVALUATION_H_
 
+#include <cstdint>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
@@ -40,6 +42,9 @@ void add_modes_flag(CLI::App& command, std::vector<std::string>& modes,
 // Throws when a name stands twice.
 void check_each_once(const std::vector<std::string>& names, const std::string& option);
 
+// --limit MODE=TOKENS,...: the greatest length by mode. Throws when one is neither.
+std::map<std::string, std::uint64_t> parse_limits(const std::vector<std::string>& limits);
+
 // What a session's result depends on, as a list: part of a results file's settings.
 nlohmann::json settings_of(const SessionOptions& options);
 nlohmann::json settings_of(const SequenceOptions& options);
@@ -49,8 +54,9 @@ nlohmann::json settings_of(const Engine& engine);
 // The files, by their names without folder and ending; refuses two of one name.
 std::vector<eval::NamedText> read_named_texts(const std::vector<std::string>& paths);
 
-// A Markdown table: headings, then rows.
+// Tables: headings, then rows, as Markdown, and for a terminal with figures aligned to the right.
 std::string markdown_table(const std::vector<std::vector<std::string>>& rows);
+std::string text_table(const std::vector<std::vector<std::string>>& rows);
 
 }  // namespace eidetic::cli
 

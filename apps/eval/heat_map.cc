@@ -11,28 +11,6 @@ namespace {
 constexpr int kCellWidth = 64, kCellHeight = 34, kLabelWidth = 84, kMargin = 24, kGap = 36;
 constexpr int kTop = 84, kPanelTitle = 26, kLengths = 24, kLegend = 56;
 
-// From deep red over pale yellow to deep blue: told apart by people who confuse red and green, and
-// in grey print by the figure in the cell.
-std::string colour(double share) {
-  struct Stop {
-    double at;
-    int r, g, b;
-  };
-  static constexpr Stop kStops[] = {{0.0, 178, 24, 43},
-                                    {0.25, 239, 138, 98},
-                                    {0.5, 253, 235, 200},
-                                    {0.75, 103, 169, 207},
-                                    {1.0, 33, 102, 172}};
-  int i = 0;
-  while (i < 3 && share > kStops[i + 1].at) ++i;
-  const Stop &a = kStops[i], &b = kStops[i + 1];
-  const double f = std::clamp((share - a.at) / (b.at - a.at), 0.0, 1.0);
-  const auto mix = [f](int x, int y) { return static_cast<int>(std::lround(x + f * (y - x))); };
-  char text[16];
-  std::snprintf(text, sizeof text, "#%02x%02x%02x", mix(a.r, b.r), mix(a.g, b.g), mix(a.b, b.b));
-  return text;
-}
-
 void put_text(std::ostringstream& svg, double x, double y, std::string_view text,
               std::string_view attributes) {
   svg << "<text x=\"" << x << "\" y=\"" << y << "\" " << attributes << ">" << escaped_markup(text)
@@ -43,16 +21,15 @@ void put_cell(std::ostringstream& svg, int x, int y, const HeatCell& cell) {
   const bool measured = cell.samples > 0;
   const double share = measured ? static_cast<double>(cell.hits) / cell.samples : 0;
   svg << "<rect x=\"" << x << "\" y=\"" << y << "\" width=\"" << kCellWidth - 2 << "\" height=\""
-      << kCellHeight - 2 << "\" rx=\"3\" fill=\"" << (measured ? colour(share) : "#e5e5e5")
+      << kCellHeight - 2 << "\" rx=\"3\" fill=\"" << (measured ? heat_colour(share) : "#e5e5e5")
       << "\">";
   if (measured) svg << "<title>" << cell.hits << " of " << cell.samples << "</title>";
   svg << "</rect>\n";
-  const bool dark = measured && (share < 0.2 || share > 0.8);
   char text[32] = "-";
   if (measured) std::snprintf(text, sizeof text, "%d/%d", cell.hits, cell.samples);
   put_text(svg, x + kCellWidth / 2.0 - 1, y + kCellHeight / 2.0 + 4, text,
            std::string("font-size=\"13\" text-anchor=\"middle\" fill=\"") +
-               (dark ? "#ffffff" : "#222222") + "\"");
+               (measured ? heat_text_colour(share) : "#222222") + "\"");
 }
 
 void put_panel(std::ostringstream& svg, const HeatMap& map, const HeatPanel& panel, int left) {
@@ -76,6 +53,32 @@ void put_panel(std::ostringstream& svg, const HeatMap& map, const HeatPanel& pan
 }
 
 }  // namespace
+
+// From deep red over pale yellow to deep blue: told apart by people who confuse red and green, and
+// in grey print by the figure in the cell.
+std::string heat_colour(double share) {
+  struct Stop {
+    double at;
+    int r, g, b;
+  };
+  static constexpr Stop kStops[] = {{0.0, 178, 24, 43},
+                                    {0.25, 239, 138, 98},
+                                    {0.5, 253, 235, 200},
+                                    {0.75, 103, 169, 207},
+                                    {1.0, 33, 102, 172}};
+  int i = 0;
+  while (i < 3 && share > kStops[i + 1].at) ++i;
+  const Stop &a = kStops[i], &b = kStops[i + 1];
+  const double f = std::clamp((share - a.at) / (b.at - a.at), 0.0, 1.0);
+  const auto mix = [f](int x, int y) { return static_cast<int>(std::lround(x + f * (y - x))); };
+  char text[16];
+  std::snprintf(text, sizeof text, "#%02x%02x%02x", mix(a.r, b.r), mix(a.g, b.g), mix(a.b, b.b));
+  return text;
+}
+
+std::string heat_text_colour(double share) {
+  return share < 0.2 || share > 0.8 ? "#ffffff" : "#222222";
+}
 
 std::string escaped_markup(std::string_view text) {
   std::string result;

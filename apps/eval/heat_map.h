@@ -25,6 +25,10 @@ struct HeatMap {
   std::vector<HeatPanel> panels;
 };
 
+// The colour of a cell with that share of right answers, 0..1, and of text on it.
+std::string heat_colour(double share);
+std::string heat_text_colour(double share);
+
 // Text as it stands in XML and HTML.
 std::string escaped_markup(std::string_view text);
 

@@ -73,7 +73,7 @@ std::string length_name(std::uint64_t length) {
   return std::to_string(length);
 }
 
-std::pair<double, double> wilson_interval(int hits, int samples) {
+std::pair<double, double> wilson_interval(double hits, int samples) {
   if (samples == 0) return {0, 1};
   constexpr double z = 1.959964;  // of 95 %, two-sided
   const double n = samples, p = hits / n;

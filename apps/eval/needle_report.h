@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "apps/eval/heat_map.h"
+#include "apps/eval/html_page.h"
 #include "apps/eval/needle.h"
 
 namespace eidetic::eval {
@@ -26,7 +27,8 @@ struct NeedleCell {
 };
 
 // The 95 % interval of a share by Wilson's score: where the true share lies. (0, 1) of no samples.
-std::pair<double, double> wilson_interval(int hits, int samples);
+// Hits in part make it wider than it need be: no mean of values in 0..1 scatters more than a share.
+std::pair<double, double> wilson_interval(double hits, int samples);
 
 // By modes, then lengths.
 std::vector<NeedleCell> needle_cells(const NeedleOptions& options,
@@ -34,8 +36,7 @@ std::vector<NeedleCell> needle_cells(const NeedleOptions& options,
 nlohmann::json needle_report(const NeedleOptions& options,
                              const std::vector<NeedleSample>& samples);
 
-// A table of modes and lengths, heading first.
-using Rows = std::vector<std::vector<std::string>>;
+// Tables of modes and lengths.
 struct NeedleTables {
   Rows accuracy;  // share, interval and samples
   Rows found;     // share of the numbers asked for; empty where one is asked for

@@ -1,0 +1,85 @@
+// eval ruler with the real hybrid model.
+#include <gtest/gtest.h>
+
+#include "tests/apps/documented_keys.h"
+#include "tests/apps/program.h"
+#include "tests/model/model_files.h"
+
+namespace eidetic::apps {
+namespace {
+
+using nlohmann::json;
+
+class EvalRuler : public ProgramTest {
+ protected:
+  std::vector<std::string> Arguments(const std::string& tasks,
+                                     std::vector<std::string> more = {}) const {
+    std::vector<std::string> arguments = {
+        "eval",      "ruler", "--text",   text_, "--tasks", tasks,         "--samples", "1",
+        "--lengths", "512",   "--window", "64",  "--model", HybridModel(), "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  void ExpectRefused(const std::vector<std::string>& arguments, const std::string& words) const {
+    const Outcome outcome = RunProgram(arguments);
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_TRUE(Contains(outcome.err, words)) << outcome.err;
+  }
+
+  std::string model_ = HybridModel();
+  std::string text_ = Write("story.txt", model::ReadFile(EIDETIC_TEST_TEXT));
+};
+
+TEST_F(EvalRuler, TasksAreAskedSideBySideAndAStoppedRunGoesOn) {
+  const std::string results = Path("ruler.jsonl"), page = Path("ruler.html"),
+                    markdown = Path("ruler.md");
+  const json first = RunJson(Arguments("niah_single_1", {"--modes", "full", "--results", results}));
+  ExpectDocumented("eval ruler", first);
+  ASSERT_EQ(first.at("samples").size(), 1u);
+  // Full attention reads the number off; behind a window of 64 tokens it cannot be known.
+  EXPECT_EQ(first.at("samples")[0].at("score"), 1.0) << first;
+  const json both = RunJson(Arguments(
+      "niah_single_1,fwe", {"--modes", "full,window", "--limit", "window=256,full=512", "--results",
+                            results, "--html", page, "--markdown", markdown}));
+  ExpectDocumented("eval ruler", both);
+  ASSERT_EQ(both.at("samples").size(), 2u);  // window ends at 256 tokens
+  EXPECT_EQ(both.at("samples")[0], first.at("samples")[0]);
+  for (const json& sample : both.at("samples")) {
+    const int answer_tokens = sample.at("task") == "fwe" ? 50 : 128;
+    EXPECT_LE(sample.at("tokens").get<int>() + answer_tokens, 512) << sample;
+    EXPECT_GE(sample.at("tokens").get<int>() + answer_tokens, 480) << sample;
+  }
+  ASSERT_EQ(both.at("cells").size(), 4u);
+  EXPECT_EQ(both.at("cells")[0].at("score"), 100.0);
+  EXPECT_TRUE(both.at("cells")[1].at("score").is_null());
+  EXPECT_TRUE(both.at("means")[0].at("ruler_11").is_null());  // nine tasks are missing
+  // What was measured is told without measuring more.
+  const json told = RunJson(
+      Arguments("ruler-11", {"--modes", "window,full", "--results", results, "--report-only"}));
+  EXPECT_EQ(told.at("samples").size(), 2u);
+  EXPECT_EQ(told.at("parameters").at("tasks").size(), 11u);
+  EXPECT_TRUE(Contains(model::ReadFile(page), "<td>niah_single_1</td>"));
+  EXPECT_TRUE(Contains(model::ReadFile(markdown), "| fwe | "));
+  ExpectRefused(Arguments("fwe", {"--modes", "full", "--seed", "2", "--results", results}),
+                "under other settings");
+}
+
+TEST_F(EvalRuler, WhatCannotBeMeasuredIsRefusedBeforeAModelIsLoaded) {
+  model_ = Path("none.gguf");
+  ExpectRefused({"eval", "ruler", "--model", model_}, "--text");
+  ExpectRefused(Arguments("niah"), "no task 'niah'");
+  ExpectRefused(Arguments("qa_1"), "--questions");
+  ExpectRefused(Arguments("vt", {"--modes", "paper"}), "--modes");
+  const std::string questions = Write("questions.json", R"({"version": 1,
+    "books": [{"name": "Scandal", "file": "scandal.txt"}],
+    "questions": [{"id": "s1", "book": "Scandal", "question": "How many steps lead up?",
+                   "answers": ["seventeen"], "passages": ["there are seventeen steps"]}]})");
+  ExpectRefused(Arguments("qa_1", {"--questions", questions}), "scandal.txt");
+}
+
+TEST_F(EvalRuler, ALengthThatATaskDoesNotFitIntoNamesIt) {
+  ExpectRefused(Arguments("cwe"), "holds no prompt of cwe");
+}
+
+}  // namespace
+}  // namespace eidetic::apps
