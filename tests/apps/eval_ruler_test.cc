@@ -15,8 +15,8 @@ class EvalRuler : public ProgramTest {
   std::vector<std::string> Arguments(const std::string& tasks,
                                      std::vector<std::string> more = {}) const {
     std::vector<std::string> arguments = {
-        "eval",      "ruler", "--text",   text_, "--tasks", tasks,         "--samples", "1",
-        "--lengths", "512",   "--window", "64",  "--model", HybridModel(), "--json"};
+        "eval",      "ruler", "--text",   text_, "--tasks", tasks,  "--samples", "1",
+        "--lengths", "320",   "--window", "64",  "--model", model_, "--json"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return arguments;
   }
@@ -39,15 +39,15 @@ TEST_F(EvalRuler, TasksAreAskedSideBySideAndAStoppedRunGoesOn) {
   // Full attention reads the number off; behind a window of 64 tokens it cannot be known.
   EXPECT_EQ(first.at("samples")[0].at("score"), 1.0) << first;
   const json both = RunJson(Arguments(
-      "niah_single_1,fwe", {"--modes", "full,window", "--limit", "window=256,full=512", "--results",
+      "niah_single_1,fwe", {"--modes", "full,window", "--limit", "window=256,full=320", "--results",
                             results, "--html", page, "--markdown", markdown}));
   ExpectDocumented("eval ruler", both);
   ASSERT_EQ(both.at("samples").size(), 2u);  // window ends at 256 tokens
   EXPECT_EQ(both.at("samples")[0], first.at("samples")[0]);
   for (const json& sample : both.at("samples")) {
     const int answer_tokens = sample.at("task") == "fwe" ? 50 : 128;
-    EXPECT_LE(sample.at("tokens").get<int>() + answer_tokens, 512) << sample;
-    EXPECT_GE(sample.at("tokens").get<int>() + answer_tokens, 480) << sample;
+    EXPECT_LE(sample.at("tokens").get<int>() + answer_tokens, 320) << sample;
+    EXPECT_GE(sample.at("tokens").get<int>() + answer_tokens, 290) << sample;
   }
   ASSERT_EQ(both.at("cells").size(), 4u);
   EXPECT_EQ(both.at("cells")[0].at("score"), 100.0);
