@@ -218,10 +218,11 @@ std::vector<RulerTable> ruler_report_tables(const RulerOptions& options,
     }
   }
   for (const std::uint64_t length : options.lengths) {
-    RulerTable table = with_heading("Tasks at " + length_name(length),
-                                    "Scores in percent and their 95 % intervals (Wilson), " +
-                                        std::to_string(options.samples) + " samples a cell.",
-                                    heading_of("task", options.modes));
+    RulerTable table =
+        with_heading("Tasks at " + length_name(length),
+                     "Scores in percent and their 95 % intervals (Wilson); samples a cell: " +
+                         std::to_string(options.samples) + ".",
+                     heading_of("task", options.modes));
     for (const RulerTask& task : options.tasks) {
       add_row(table, task.name);
       for (const RulerCell& cell : cells) {

@@ -472,6 +472,14 @@ TEST(RulerQuestionTasks, Qa2HasTitlesAndDocumentsThatResembleTheQuestion) {
   }
 }
 
+// Recorded: what is hidden depends on no text, no tokenizer and no standard library.
+TEST(RulerNeedles, TheSameSeedHidesTheSameEverywhere) {
+  EXPECT_EQ(Prompt("niah_multiquery").answers,
+            (std::vector<std::string>{"3817117", "4469846", "3368989", "2024048"}));
+  EXPECT_EQ(Prompt("vt").answers,
+            (std::vector<std::string>{"PVTRT", "QHHFQ", "FMHDV", "ZVVCV", "AUUAK"}));
+}
+
 TEST(RulerQuestionTasks, WithoutQuestionsAreRefused) {
   const RulerTexts texts({Story()});
   EXPECT_THROW(ruler_prompt(Task("qa_1"), texts, CountPieces, 1, 4096, 0), Error);
