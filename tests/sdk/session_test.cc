@@ -211,7 +211,9 @@ std::map<std::string, std::string> Contents(const std::string& folder) {
   for (const auto& entry : std::filesystem::recursive_directory_iterator(folder)) {
     if (!entry.is_regular_file()) continue;
     std::ifstream in(entry.path(), std::ios::binary);
-    contents[entry.path().string()].assign(std::istreambuf_iterator<char>(in), {});
+    std::string& bytes = contents[entry.path().string()];
+    bytes.resize(entry.file_size());
+    in.read(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   }
   return contents;
 }
