@@ -131,10 +131,30 @@ void FolderTensor::Convert(const std::function<void(float*)>& read, float* value
   read(halves.data());
   const uint64_t width = shape[1];
   for (uint64_t row = 0; row < shape[0]; ++row) {
-    const uint64_t head = row / head_dim, at = row % head_dim;
-    const uint64_t from = head * head_dim + at % 2 * (head_dim / 2) + at / 2;
-    std::copy_n(halves.data() + from * width, width, values + row * width);
+    std::copy_n(halves.data() + HalfSplitRow(row) * width, width, values + row * width);
   }
+}
+
+void FolderTensor::Revert(const float* values, float* source) const {
+  switch (form) {
+    case Form::kAsIs:
+      std::copy_n(values, Values(), source);
+      return;
+    case Form::kLogOfDecay:
+      for (uint64_t i = 0; i < Values(); ++i) {
+        source[i] = static_cast<float>(std::log(-static_cast<double>(values[i])));
+      }
+      return;
+    case Form::kHalfSplitRows:
+      for (uint64_t row = 0; row < shape[0]; ++row) {
+        std::copy_n(values + row * shape[1], shape[1], source + HalfSplitRow(row) * shape[1]);
+      }
+  }
+}
+
+uint64_t FolderTensor::HalfSplitRow(uint64_t row) const {
+  const uint64_t head = row / head_dim, at = row % head_dim;
+  return head * head_dim + at % 2 * (head_dim / 2) + at / 2;
 }
 
 std::vector<FolderTensor> FolderTensorsOf(const ModelConfig& config) {

@@ -32,6 +32,11 @@ struct FolderTensor {
   uint64_t Values() const;  // as many as `shape` has
   // Calls `read` for this tensor's values in the source's order and turns them into `values`.
   void Convert(const std::function<void(float*)>& read, float* values) const;
+  // The way back: this tensor's values to the source's order, as many. A_log is rounded once more.
+  void Revert(const float* values, float* source) const;
+
+ private:
+  uint64_t HalfSplitRow(uint64_t row) const;  // where a row of ours is in the source
 };
 
 // Every tensor that a model of this configuration has, by the names and layouts of LlamaForCausalLM

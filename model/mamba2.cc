@@ -130,10 +130,16 @@ at::Tensor Mamba2Step(const at::Tensor& x, const at::Tensor& dt, const at::Tenso
 
 at::Tensor Mamba2Mix(const Mamba2Weights& weights, const MambaConfig& config, double epsilon,
                      const at::Tensor& u, const Mamba2State& state) {
-  const int64_t length = u.size(0), inner = config.Inner(), channels = config.ConvChannels();
+  return Mamba2MixProjected(weights, config, epsilon, Linear(u, weights.in_proj), state);
+}
+
+at::Tensor Mamba2MixProjected(const Mamba2Weights& weights, const MambaConfig& config,
+                              double epsilon, const at::Tensor& projected,
+                              const Mamba2State& state) {
+  const int64_t length = projected.size(0);
+  const int64_t inner = config.Inner(), channels = config.ConvChannels();
   const int64_t heads = config.heads, p = config.head_dim, groups = config.groups, n = config.state,
                 width = config.conv_width;
-  const at::Tensor projected = Linear(u, weights.in_proj);  // [L, I + C + H]
 
   const at::Tensor inputs =
       at::cat({state.conv, projected.narrow(1, inner, channels)}, 0);  // [W - 1 + L, C]

@@ -27,6 +27,12 @@ struct Mamba2State {
 at::Tensor Mamba2Mix(const Mamba2Weights& weights, const MambaConfig& config, double epsilon,
                      const at::Tensor& u, const Mamba2State& state);
 
+// The same behind in_proj: `projected` [L, I + C + H or more]; in_proj and output are not read.
+// Differentiable by `projected` and the other weights, in any floating type.
+at::Tensor Mamba2MixProjected(const Mamba2Weights& weights, const MambaConfig& config,
+                              double epsilon, const at::Tensor& projected,
+                              const Mamba2State& state);
+
 // The scan alone. x [L, H, P], dt [L, H] (after softplus), decay [H] (A, negative), b and c
 // [L, G, N]; state [H, P, N], read and replaced. Returns S_t C_t for each token: [L, H, P].
 //

@@ -56,14 +56,6 @@ class Reader {
     return host;
   }
 
-  void Refuse(const std::string& name, const char* what) const {
-    if (!checkpoint_.Has(name)) return;
-    throw Error(
-        ErrorCode::kUnsupported,
-        checkpoint_.path() + " has the tensor '" + name + "': " + what + " is not supported",
-        "Use a model without it.");
-  }
-
   bool Has(const std::string& name) const { return checkpoint_.Has(name); }
   uint64_t bytes() const { return bytes_; }
 
@@ -95,9 +87,6 @@ AttentionWeights LoadAttention(Reader& reader, const std::string& block, const M
   const uint64_t hidden = c.hidden;
   const uint64_t query = static_cast<uint64_t>(c.heads) * c.head_dim;
   const uint64_t key = static_cast<uint64_t>(c.kv_heads) * c.head_dim;
-  for (const char* name : {"attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"}) {
-    reader.Refuse(block + name, "a bias of attention");
-  }
   AttentionWeights weights;
   weights.norm = reader.Read(block + "attn_norm.weight", {hidden});
   weights.qkv = reader.ReadRows({{block + "attn_q.weight", query},
@@ -115,8 +104,6 @@ Mamba2Weights LoadMamba(Reader& reader, const std::string& block, const ModelCon
   const uint64_t heads = c.mamba.heads;
   const uint64_t groups = c.mamba.groups;
   const uint64_t width = c.mamba.conv_width;
-  reader.Refuse(block + "ssm_in.bias", "a bias of the Mamba projections");
-  reader.Refuse(block + "ssm_out.bias", "a bias of the Mamba projections");
   Mamba2Weights weights;
   weights.norm = reader.Read(block + "attn_norm.weight", {hidden});
   weights.in_proj =
@@ -136,10 +123,6 @@ Mamba2Weights LoadMamba(Reader& reader, const std::string& block, const ModelCon
 
 FeedForwardWeights LoadFeedForward(Reader& reader, const std::string& block, const ModelConfig& c) {
   const uint64_t hidden = c.hidden, inner = c.feed_forward;
-  for (const char* name : {"ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"}) {
-    reader.Refuse(block + name, "a bias of the feed-forward layer");
-  }
-  reader.Refuse(block + "ffn_gate_inp.weight", "a mixture of experts");
   FeedForwardWeights weights;
   weights.norm = reader.Read(block + "ffn_norm.weight", {hidden});
   weights.gate_up = reader.ReadRows(
@@ -150,8 +133,33 @@ FeedForwardWeights LoadFeedForward(Reader& reader, const std::string& block, con
 
 }  // namespace
 
+void RefuseUnknownTensors(const Checkpoint& checkpoint, const ModelConfig& config) {
+  const auto refuse = [&](const std::string& name, const char* what) {
+    if (!checkpoint.Has(name)) return;
+    throw Error(ErrorCode::kUnsupported,
+                checkpoint.path() + " has the tensor '" + name + "': " + what + " is not supported",
+                "Use a model without it.");
+  };
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    const std::string block = "blk." + std::to_string(i) + ".";
+    if (config.layers[i] == LayerKind::kAttention) {
+      for (const char* name : {"attn_q.bias", "attn_k.bias", "attn_v.bias", "attn_output.bias"}) {
+        refuse(block + name, "a bias of attention");
+      }
+    } else {
+      refuse(block + "ssm_in.bias", "a bias of the Mamba projections");
+      refuse(block + "ssm_out.bias", "a bias of the Mamba projections");
+    }
+    for (const char* name : {"ffn_gate.bias", "ffn_up.bias", "ffn_down.bias"}) {
+      refuse(block + name, "a bias of the feed-forward layer");
+    }
+    refuse(block + "ffn_gate_inp.weight", "a mixture of experts");
+  }
+}
+
 ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
                          c10::Device device) {
+  RefuseUnknownTensors(checkpoint, config);
   Reader reader(checkpoint, device);
   const uint64_t hidden = config.hidden, vocabulary = config.vocabulary;
   ModelWeights weights;

@@ -61,6 +61,9 @@ struct ModelWeights {
 ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
                          c10::Device device);
 
+// Throws Error kUnsupported for the tensors that LoadWeights refuses.
+void RefuseUnknownTensors(const Checkpoint& checkpoint, const ModelConfig& config);
+
 }  // namespace eidetic::model
 
 #endif  // EIDETIC_MODEL_WEIGHTS_H_

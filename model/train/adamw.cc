@@ -1,0 +1,114 @@
+#include "model/train/adamw.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/linalg_vector_norm.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros_like.h>
+
+#include <cmath>
+#include <string>
+#include <utility>
+
+#include "model/error.h"
+
+namespace eidetic::model {
+namespace {
+
+constexpr char kFirst[] = ".first_moment", kSecond[] = ".second_moment";
+
+void CheckWithin(const char* name, double value, double below) {
+  if (value >= 0 && value < below) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              std::string("AdamW: ") + name + " is " + std::to_string(value) +
+                  "; it must be 0 or more and below " + std::to_string(below));
+}
+
+}  // namespace
+
+AdamW::AdamW(NamedTensors trained, const AdamWOptions& options)
+    : trained_(std::move(trained)), options_(options) {
+  CheckWithin("beta1", options.beta1, 1);
+  CheckWithin("beta2", options.beta2, 1);
+  CheckWithin("epsilon", options.epsilon, 1);
+  CheckWithin("weight_decay", options.weight_decay, INFINITY);
+  for (const auto& [name, tensor] : trained_) {
+    first_.push_back(at::zeros_like(tensor).detach());
+    second_.push_back(at::zeros_like(tensor).detach());
+  }
+}
+
+void AdamW::Step(double rate) {
+  const at::NoGradGuard no_gradient;
+  ++steps_;
+  const auto count = static_cast<double>(steps_);
+  const double first_share = 1 - std::pow(options_.beta1, count);
+  const double second_share = 1 - std::pow(options_.beta2, count);
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    const at::Tensor& tensor = trained_[i].second;
+    const at::Tensor gradient = tensor.grad();
+    if (!gradient.defined()) continue;
+    first_[i].mul_(options_.beta1).add_(gradient, 1 - options_.beta1);
+    second_[i].mul_(options_.beta2).addcmul_(gradient, gradient, 1 - options_.beta2);
+    const at::Tensor size = second_[i].div(second_share).sqrt_().add_(options_.epsilon);
+    if (options_.weight_decay != 0) tensor.mul_(1 - rate * options_.weight_decay);
+    tensor.addcdiv_(first_[i], size, -rate / first_share);
+  }
+}
+
+void AdamW::ForgetGradients() {
+  for (const auto& [name, tensor] : trained_) tensor.mutable_grad() = at::Tensor();
+}
+
+double AdamW::ClipGradients(double largest) {
+  const at::NoGradGuard no_gradient;
+  std::vector<at::Tensor> norms;
+  for (const auto& [name, tensor] : trained_) {
+    if (!tensor.grad().defined()) continue;
+    norms.push_back(at::linalg_vector_norm(tensor.grad(), 2, {}, false, at::kDouble));
+  }
+  if (norms.empty()) return 0;
+  const double norm = at::linalg_vector_norm(at::stack(norms), 2).item<double>();
+  if (largest > 0 && norm > largest) {
+    for (const auto& [name, tensor] : trained_) {
+      if (tensor.grad().defined()) tensor.grad().mul_(largest / norm);
+    }
+  }
+  return norm;
+}
+
+HostTensors AdamW::Export() const {
+  HostTensors moments;
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    moments[trained_[i].first + kFirst] = ToHost(first_[i]);
+    moments[trained_[i].first + kSecond] = ToHost(second_[i]);
+  }
+  return moments;
+}
+
+void AdamW::Import(const HostTensors& moments, int64_t steps) {
+  if (steps < 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "AdamW: steps is " + std::to_string(steps) + "; it must be 0 or more");
+  }
+  const auto read = [&](const std::string& name, const at::Tensor& like) {
+    const auto found = moments.find(name);
+    if (found == moments.end()) {
+      throw Error(ErrorCode::kInvalidArgument, "AdamW: there is no moment '" + name + "'",
+                  "Use the state that was saved with this adapter.");
+    }
+    at::Tensor tensor = at::empty_like(like).detach();
+    FromHost(found->second, name, tensor);
+    return tensor;
+  };
+  std::vector<at::Tensor> first, second;
+  for (size_t i = 0; i < trained_.size(); ++i) {
+    first.push_back(read(trained_[i].first + kFirst, first_[i]));
+    second.push_back(read(trained_[i].first + kSecond, second_[i]));
+  }
+  first_ = std::move(first);
+  second_ = std::move(second);
+  steps_ = steps;
+}
+
+}  // namespace eidetic::model

@@ -1,0 +1,92 @@
+// What is trained of a model, and by how few numbers: LoRA, LoRA+ and HyLoRA.
+//
+// kLora: W x becomes W x + (alpha / rank) B A x on the linear maps that are named; A and B are
+//   trained. Hu et al., "LoRA", arXiv 2106.09685.
+// kLoraPlus: embeddings and norms are trained as well, as a whole: the LoRA+ of LongLoRA, Chen et
+//   al., arXiv 2309.12307. Not the paper of that name about learning rates.
+// kHylora: the 1D convolutions of the Mamba layers too, weight and bias: Nunez et al., "Expansion
+//   Span", arXiv 2412.13328.
+#ifndef EIDETIC_MODEL_TRAIN_ADAPTER_H_
+#define EIDETIC_MODEL_TRAIN_ADAPTER_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/train/differentiable_model.h"
+#include "model/train/parameters.h"
+
+namespace eidetic::model {
+
+enum class AdapterKind : uint8_t { kLora, kLoraPlus, kHylora };
+
+struct AdapterOptions {
+  AdapterKind kind = AdapterKind::kHylora;
+  int rank = 32;
+  double alpha = 64;
+  double dropout = 0;  // 0 .. 1, without 1
+  // Linear maps: a whole path, or its last names ("q_proj", "self_attn.q_proj").
+  std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  uint64_t seed = 0;  // of A
+};
+
+// Name and tensor; the name is that of AdapterTensor (model/adapter_file.h): in a file PEFT's
+// "base_model.model." stands before it.
+using NamedTensors = std::vector<std::pair<std::string, at::Tensor>>;
+
+// One adapter on a model, which must outlive it and have no other. One thread at a time.
+//
+// The parameters that are trained as a whole are the model's own: training changes them in place.
+// Everything else of the model stays as it is, bit for bit.
+class Adapter {
+ public:
+  // A uniform within 1 / sqrt(inputs) of 0 (Kaiming with a = sqrt(5), as PEFT has it), drawn the
+  // same on every machine; B zero: at first the model computes what it did. Throws
+  // kInvalidArgument for a configuration out of range or a target that names no linear map.
+  Adapter(const AdapterOptions& config, DifferentiableModel* model);
+  // Takes A and B off the model, merged or not, which then trains nothing. What was trained as a
+  // whole stays as trained.
+  ~Adapter();
+  Adapter(const Adapter&) = delete;
+  Adapter& operator=(const Adapter&) = delete;
+
+  const AdapterOptions& config() const { return config_; }
+  // Everything that is trained, in a fixed order: A and B of each map in the model's order, then
+  // whole parameters by name. All require their gradient.
+  const NamedTensors& trained() const { return trained_; }
+  int64_t TrainedNumbers() const;
+
+  // Adds (alpha / rank) B A to the weights, which then need no A and B. Nothing requires a gradient
+  // until Unmerge, which brings the old weights back bit for bit: they are kept on the model's
+  // device meanwhile. Both do nothing when there is nothing to do.
+  void Merge();
+  void Unmerge();
+  bool merged() const { return merged_; }
+
+  // By the names of trained(): "model.layers.3.self_attn.q_proj.lora_A.weight" [r, inputs], and
+  // whole parameters under their own path. A tied model's embedding is its head too: a file must
+  // say so (AdapterConfig::tied).
+  HostTensors Export() const;
+  // Overwrites all that is trained. Throws kInvalidArgument, and changes nothing, when a name is
+  // missing or unknown or a shape is another. Not while merged.
+  void Import(const HostTensors& tensors);
+
+ private:
+  void AddMatrices(const std::vector<std::string>& modules);
+  void AddWholeParameters();
+
+  AdapterOptions config_;
+  DifferentiableModel* model_;
+  std::map<std::string, LowRankTerm> low_ranks_;  // by module
+  std::map<std::string, at::Tensor> kept_;        // while merged: weights before, by module
+  NamedTensors trained_;
+  bool merged_ = false;
+};
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_TRAIN_ADAPTER_H_

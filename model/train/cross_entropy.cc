@@ -1,0 +1,105 @@
+#include "model/train/cross_entropy.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <ATen/ops/logsumexp.h>
+#include <ATen/ops/mm.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <string>
+
+#include "model/error.h"
+
+namespace eidetic::model {
+namespace {
+
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// hidden [n, D], target int64 [n, 1]: every row has one.
+struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden,
+                            const at::Tensor& weight, const at::Tensor& target, double divisor,
+                            int64_t rows, bool of_hidden, bool of_weight) {
+    at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
+    at::Tensor hidden_gradient, weight_gradient;
+    if (of_hidden) hidden_gradient = at::empty_like(hidden);
+    if (of_weight) weight_gradient = at::zeros_like(weight);
+    for (int64_t first = 0; first < hidden.size(0); first += rows) {
+      const int64_t count = std::min(rows, hidden.size(0) - first);
+      const at::Tensor input = hidden.narrow(0, first, count);
+      const at::Tensor correct = target.narrow(0, first, count);
+      at::Tensor logits = at::mm(input, weight.t());
+      if (divisor != 1) logits.div_(divisor);
+      const at::Tensor total = at::logsumexp(logits, at::IntArrayRef{1}, /*keepdim=*/true);
+      sum.add_(total.sub(logits.gather(1, correct)).sum(at::kDouble));
+      if (!of_hidden && !of_weight) continue;
+      // d loss / d logits = softmax - 1 at the target
+      at::Tensor slope = logits.sub_(total).exp_();
+      slope.scatter_add_(1, correct, at::empty({count, 1}, slope.options()).fill_(-1));
+      if (divisor != 1) slope.div_(divisor);
+      if (of_hidden) hidden_gradient.narrow(0, first, count).copy_(at::mm(slope, weight));
+      if (of_weight) weight_gradient.addmm_(slope.t(), input);
+    }
+    context->save_for_backward({hidden_gradient, weight_gradient});
+    return sum.to(hidden.scalar_type());
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const variable_list saved = context->get_saved_variables();
+    variable_list result(7);
+    for (size_t i = 0; i < saved.size(); ++i) {
+      if (saved[i].defined()) result[i] = saved[i].mul(gradients[0]);
+    }
+    return result;
+  }
+};
+
+void CheckTargets(const std::vector<int32_t>& targets, int64_t rows, int64_t vocabulary) {
+  if (static_cast<int64_t>(targets.size()) != rows) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "cross entropy: there are " + std::to_string(targets.size()) + " targets for " +
+                    std::to_string(rows) + " rows",
+                "Give one target for each row, -1 where there is no loss.");
+  }
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (targets[i] == kNoTarget || (targets[i] >= 0 && targets[i] < vocabulary)) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                "cross entropy: target " + std::to_string(i) + " is " + std::to_string(targets[i]) +
+                    ", outside the vocabulary of " + std::to_string(vocabulary),
+                "Encode the text with this model's tokenizer; -1 stands for no loss.");
+  }
+}
+
+}  // namespace
+
+at::Tensor SumCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
+                           const std::vector<int32_t>& targets, double divisor, int64_t rows) {
+  CheckTargets(targets, hidden.size(0), weight.size(0));
+  if (rows < 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "cross entropy: rows is " + std::to_string(rows) + "; it must be 1 or more");
+  }
+  std::vector<int64_t> places, ids;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    if (targets[i] == kNoTarget) continue;
+    places.push_back(static_cast<int64_t>(i));
+    ids.push_back(targets[i]);
+  }
+  const auto tensor_of = [&](const std::vector<int64_t>& numbers) {
+    at::Tensor tensor = at::empty({static_cast<int64_t>(numbers.size())}, at::kLong);
+    std::copy(numbers.begin(), numbers.end(), tensor.mutable_data_ptr<int64_t>());
+    return tensor.to(hidden.device());
+  };
+  const at::Tensor with_loss =
+      places.size() == targets.size() ? hidden : hidden.index_select(0, tensor_of(places));
+  const bool wanted = at::GradMode::is_enabled();
+  return CrossEntropy::apply(with_loss, weight, tensor_of(ids).unsqueeze(1), divisor, rows,
+                             wanted && with_loss.requires_grad(), wanted && weight.requires_grad());
+}
+
+}  // namespace eidetic::model

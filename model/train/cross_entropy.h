@@ -1,0 +1,29 @@
+// The loss of a language model without its logits: a few rows of them at a time.
+#ifndef EIDETIC_MODEL_TRAIN_CROSS_ENTROPY_H_
+#define EIDETIC_MODEL_TRAIN_CROSS_ENTROPY_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+namespace eidetic::model {
+
+// The target of a row that has no loss.
+inline constexpr int32_t kNoTarget = -1;
+
+// The sum over rows i with a target of -ln softmax(hidden_i weight^T / divisor)[target_i]: a number
+// of hidden's type, summed in double.
+//
+// hidden [n, D], weight [V, D], targets [n]. Differentiable by both tensors, once. Logits exist of
+// `rows` rows at a time, in forward alone: gradients are made there too, where they are wanted, and
+// take [n, D] and, of a weight that requires one, [V, D]. `rows` changes rounding only. Throws
+// kInvalidArgument for a target outside the vocabulary, or when there is not one target for each
+// row.
+at::Tensor SumCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
+                           const std::vector<int32_t>& targets, double divisor = 1,
+                           int64_t rows = 256);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_TRAIN_CROSS_ENTROPY_H_

@@ -1,0 +1,297 @@
+#include "model/train/differentiable_model.h"
+
+#include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/embedding.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
+#include <functional>
+#include <utility>
+
+#include "model/error.h"
+#include "model/feed_forward.h"
+#include "model/mamba2.h"
+#include "model/rotary.h"
+#include "model/sequence_attention.h"
+#include "model/train/cross_entropy.h"
+#include "model/train/recompute.h"
+
+namespace eidetic::model {
+namespace {
+
+std::string PathOfLayer(size_t layer) {
+  return "model.layers." + std::to_string(layer) + ".";
+}
+
+// Modules by their names in the two families, apart from the mixers.
+struct FeedForwardNames {
+  std::vector<std::string> in;  // one for gate and up each, or one for both
+  std::string out;
+};
+
+FeedForwardNames FeedForwardOf(const ModelConfig& config, size_t layer) {
+  const std::string path = PathOfLayer(layer);
+  if (config.architecture == "llama") {
+    return {{path + "mlp.gate_proj", path + "mlp.up_proj"}, path + "mlp.down_proj"};
+  }
+  return {{path + "shared_mlp.input_linear"}, path + "shared_mlp.output_linear"};
+}
+
+// Cosines and sines of positions 0 .. L - 1: [L, d / 2, 2]. Pairs that are not rotated turn by 0.
+at::Tensor AnglesOf(const ModelConfig& config, int64_t tokens, const at::TensorOptions& options) {
+  if (config.rotary_dims == 0) return {};
+  const at::Tensor rotated =
+      RotaryTable(config.rotary_dims, config.rotary_base, at::kCPU).Compute(0, tokens);
+  const int64_t rest = (config.head_dim - config.rotary_dims) / 2;
+  at::Tensor still = at::zeros({tokens, rest, 2}, rotated.options());
+  still.select(2, 0).fill_(1);
+  return at::cat({rotated, still}, 1).to(options);
+}
+
+// Rows of half-split heads [L, H d] -> rotated, interleaved [L, H, d].
+at::Tensor Rotated(const at::Tensor& rows, int64_t heads, const at::Tensor& angles) {
+  const int64_t tokens = rows.size(0), d = rows.size(1) / heads;
+  if (!angles.defined()) return rows.view({tokens, heads, d});
+  const at::Tensor halves = rows.view({tokens, heads, 2, d / 2});
+  const at::Tensor a = halves.select(2, 0), b = halves.select(2, 1);  // [L, H, d / 2]
+  const at::Tensor cosine = angles.select(2, 0).unsqueeze(1);         // [L, 1, d / 2]
+  const at::Tensor sine = angles.select(2, 1).unsqueeze(1);
+  return at::stack({a.mul(cosine).sub(b.mul(sine)), a.mul(sine).add(b.mul(cosine))}, 3)
+      .view({tokens, heads, d});
+}
+
+// A number for a name: where a module stands among others must not change its draws.
+uint64_t HashOf(const std::string& text) {
+  uint64_t hash = 0xcbf29ce484222325;  // FNV-1a
+  for (const char letter : text) hash = (hash ^ static_cast<uint8_t>(letter)) * 0x100000001b3;
+  return hash;
+}
+
+// x without a share of its numbers, the others larger to make up for it. Drawn by hashing places
+// and seed with whole numbers: the same on every device, and in a second forward pass.
+at::Tensor ThinnedOut(const at::Tensor& x, double share, uint64_t seed) {
+  const auto constant = [](uint64_t bits) { return static_cast<int64_t>(bits); };
+  at::Tensor bits = at::arange(x.numel(), x.options().dtype(at::kLong).requires_grad(false));
+  const auto mix = [&](int64_t shift, uint64_t factor) {   // z = (z ^ (z >> shift)) * factor
+    const int64_t low = (int64_t{1} << (64 - shift)) - 1;  // >> copies the sign
+    bits =
+        bits.bitwise_xor(bits.bitwise_right_shift(shift).bitwise_and_(low)).mul_(constant(factor));
+  };
+  // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+  bits.mul_(constant(0x9e3779b97f4a7c15)).add_(constant(seed));
+  mix(30, 0xbf58476d1ce4e5b9);
+  mix(27, 0x94d049bb133111eb);
+  mix(31, 1);
+  const auto bound = static_cast<int64_t>(share * 0x1p31);
+  const at::Tensor kept = bits.bitwise_and_((int64_t{1} << 31) - 1).ge(bound).view(x.sizes());
+  return x.mul(kept.to(x.scalar_type()).mul_(1 / (1 - share)));
+}
+
+void CheckTokens(const std::vector<int32_t>& tokens, int vocabulary) {
+  if (tokens.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "a sequence of 0 tokens cannot be read",
+                "Pass one token or more.");
+  }
+  for (size_t i = 0; i < tokens.size(); ++i) {
+    if (tokens[i] >= 0 && tokens[i] < vocabulary) continue;
+    throw Error(ErrorCode::kInvalidArgument,
+                "token " + std::to_string(i) + " of the sequence is " + std::to_string(tokens[i]) +
+                    ", outside the vocabulary of " + std::to_string(vocabulary),
+                "Encode the text with this model's tokenizer.");
+  }
+}
+
+}  // namespace
+
+DifferentiableModel::DifferentiableModel(const Checkpoint& checkpoint, c10::Device device,
+                                         at::ScalarType type)
+    : config_(checkpoint.Config()),
+      parameters_(LoadParameters(checkpoint, config_, device, type)) {}
+
+std::vector<std::string> DifferentiableModel::LinearModules() const {
+  std::vector<std::string> modules;
+  for (size_t layer = 0; layer < config_.layers.size(); ++layer) {
+    const std::string path = PathOfLayer(layer);
+    if (config_.layers[layer] == LayerKind::kAttention) {
+      for (const char* name : {"q_proj", "k_proj", "v_proj", "o_proj"}) {
+        modules.push_back(path + "self_attn." + name);
+      }
+    } else {
+      modules.push_back(path + "mamba.in_proj");
+      modules.push_back(path + "mamba.out_proj");
+    }
+    const FeedForwardNames names = FeedForwardOf(config_, layer);
+    modules.insert(modules.end(), names.in.begin(), names.in.end());
+    modules.push_back(names.out);
+  }
+  return modules;
+}
+
+void DifferentiableModel::AddLowRank(const std::string& module, LowRankTerm low_rank) {
+  const std::vector<std::string> modules = LinearModules();
+  if (std::find(modules.begin(), modules.end(), module) == modules.end()) {
+    throw Error(ErrorCode::kInvalidArgument, "the model has no linear map '" + module + "'",
+                "LinearModules names those there are.");
+  }
+  const at::Tensor& weight = Parameter(module + ".weight");
+  if (low_rank.a.dim() != 2 || low_rank.b.dim() != 2 || low_rank.a.size(1) != weight.size(1) ||
+      low_rank.b.size(0) != weight.size(0) || low_rank.a.size(0) != low_rank.b.size(1)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "'" + module + "' maps " + std::to_string(weight.size(1)) + " numbers to " +
+                    std::to_string(weight.size(0)) + ", which the two matrices do not",
+                "Pass a [r, inputs] and b [outputs, r].");
+  }
+  low_ranks_.insert_or_assign(module, std::move(low_rank));
+}
+
+void DifferentiableModel::RemoveLowRank(const std::string& module) {
+  low_ranks_.erase(module);
+}
+
+const at::Tensor& DifferentiableModel::Parameter(const std::string& name) const {
+  return parameters_.at(name);
+}
+
+const at::Tensor& DifferentiableModel::Head() const {
+  return Parameter(config_.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+}
+
+// x [L, inputs] -> [L, outputs]
+at::Tensor DifferentiableModel::Linear(const std::string& module, const at::Tensor& x,
+                                       const TrainForwardOptions& options) const {
+  const at::Tensor y = at::linear(x, Parameter(module + ".weight"));
+  const auto found = low_ranks_.find(module);
+  if (found == low_ranks_.end()) return y;
+  const LowRankTerm& low_rank = found->second;
+  at::Tensor seen = x;
+  if (low_rank.dropout > 0 && options.dropout_seed) {
+    seen = ThinnedOut(x, low_rank.dropout, *options.dropout_seed ^ HashOf(module));
+  }
+  return y.add(at::linear(at::linear(seen, low_rank.a), low_rank.b), low_rank.scale);
+}
+
+at::Tensor DifferentiableModel::Norm(const std::string& module, const at::Tensor& x) const {
+  return RmsNorm(x, Parameter(module + ".weight"), config_.norm_epsilon);
+}
+
+at::Tensor DifferentiableModel::Attend(size_t layer, const at::Tensor& x, const at::Tensor& angles,
+                                       const TrainForwardOptions& options) const {
+  const std::string path = PathOfLayer(layer) + "self_attn.";
+  SequenceAttentionOptions of_layer = options.attention;
+  if (of_layer.scale == 0) of_layer.scale = config_.attention_scale;
+  of_layer.seed = SeedOfLayer(options.attention.seed, static_cast<int>(layer));
+  const at::Tensor query = Rotated(Linear(path + "q_proj", x, options), config_.heads, angles);
+  const at::Tensor key = Rotated(Linear(path + "k_proj", x, options), config_.kv_heads, angles);
+  const at::Tensor value = Linear(path + "v_proj", x, options).view(key.sizes());
+  const at::Tensor attended = SequenceAttention(query, key, value, of_layer);  // [L, H, d]
+  return Linear(path + "o_proj", attended.flatten(1), options);
+}
+
+at::Tensor DifferentiableModel::Mix(size_t layer, const at::Tensor& x,
+                                    const TrainForwardOptions& options) const {
+  const std::string path = PathOfLayer(layer) + "mamba.";
+  const MambaConfig& mamba = config_.mamba;
+  const at::Tensor& convolution = Parameter(path + "conv1d.weight");  // [C, 1, W]
+  const auto bias = parameters_.find(path + "conv1d.bias");
+  Mamba2Weights weights;
+  weights.conv = convolution.squeeze(1).t();
+  weights.conv_bias = bias == parameters_.end()
+                          ? at::zeros({mamba.ConvChannels()}, x.options().requires_grad(false))
+                          : bias->second;
+  weights.dt_bias = Parameter(path + "dt_bias");
+  weights.decay = Parameter(path + "A_log").exp().neg();
+  weights.skip = Parameter(path + "D").unsqueeze(1);
+  weights.gated_norm =
+      Parameter(path + "norm.weight").view({mamba.groups, mamba.Inner() / mamba.groups});
+  const Mamba2State fresh = {
+      at::zeros({mamba.heads, mamba.head_dim, mamba.state}, x.options().requires_grad(false)),
+      at::zeros({mamba.conv_width - 1, mamba.ConvChannels()}, x.options().requires_grad(false))};
+  const at::Tensor mixed = Mamba2MixProjected(weights, mamba, config_.norm_epsilon,
+                                              Linear(path + "in_proj", x, options), fresh);
+  return Linear(path + "out_proj", mixed, options);
+}
+
+// out(silu(gate(x)) * up(x))
+at::Tensor DifferentiableModel::FeedForward(size_t layer, const at::Tensor& x,
+                                            const TrainForwardOptions& options) const {
+  const FeedForwardNames names = FeedForwardOf(config_, layer);
+  at::Tensor gate = Linear(names.in[0], x, options), up;
+  if (names.in.size() == 2) {
+    up = Linear(names.in[1], x, options);
+  } else {
+    up = gate.narrow(1, config_.feed_forward, config_.feed_forward);
+    gate = gate.narrow(1, 0, config_.feed_forward);
+  }
+  return Linear(names.out, at::silu(gate).mul(up), options);
+}
+
+at::Tensor DifferentiableModel::Layer(size_t layer, const at::Tensor& hidden,
+                                      const at::Tensor& angles,
+                                      const TrainForwardOptions& options) const {
+  const std::string path = PathOfLayer(layer);
+  const at::Tensor normed = Norm(path + "input_layernorm", hidden);
+  const at::Tensor mixed = config_.layers[layer] == LayerKind::kAttention
+                               ? Attend(layer, normed, angles, options)
+                               : Mix(layer, normed, options);
+  const at::Tensor between = hidden.add(mixed, config_.residual_scale);
+  return between.add(FeedForward(layer, Norm(path + "post_attention_layernorm", between), options),
+                     config_.residual_scale);
+}
+
+std::vector<at::Tensor> DifferentiableModel::TrainedTensorsOf(size_t layer) const {
+  const std::string path = PathOfLayer(layer);
+  std::vector<at::Tensor> trained;
+  const auto add = [&](const at::Tensor& tensor) {
+    if (tensor.requires_grad()) trained.push_back(tensor);
+  };
+  for (auto i = parameters_.lower_bound(path); i != parameters_.end() && i->first.starts_with(path);
+       ++i) {
+    add(i->second);
+  }
+  for (auto i = low_ranks_.lower_bound(path); i != low_ranks_.end() && i->first.starts_with(path);
+       ++i) {
+    add(i->second.a);
+    add(i->second.b);
+  }
+  return trained;
+}
+
+at::Tensor DifferentiableModel::Hidden(const std::vector<int32_t>& tokens,
+                                       const TrainForwardOptions& options) const {
+  CheckTokens(tokens, config_.vocabulary);
+  CheckSequenceOptions(options.attention);
+  const auto count = static_cast<int64_t>(tokens.size());
+  const at::Tensor& embedding = Parameter("model.embed_tokens.weight");
+  at::Tensor ids = at::empty({count}, at::kInt);
+  std::copy(tokens.begin(), tokens.end(), ids.mutable_data_ptr<int32_t>());
+  at::Tensor hidden =
+      at::embedding(embedding, ids.to(embedding.device())).mul(config_.embedding_scale);
+  const at::Tensor angles = AnglesOf(config_, count, hidden.options().requires_grad(false));
+  for (size_t layer = 0; layer < config_.layers.size(); ++layer) {
+    if (options.recompute) {
+      const auto part = [this, layer, angles, options](const at::Tensor& input) {
+        return Layer(layer, input, angles, options);
+      };
+      hidden = Recomputed(part, hidden, TrainedTensorsOf(layer));
+    } else {
+      hidden = Layer(layer, hidden, angles, options);
+    }
+  }
+  return Norm("model.norm", hidden);
+}
+
+at::Tensor DifferentiableModel::Logits(const at::Tensor& hidden) const {
+  return at::linear(hidden, Head()).div(config_.logit_scale);
+}
+
+at::Tensor DifferentiableModel::SumLoss(const at::Tensor& hidden,
+                                        const std::vector<int32_t>& targets) const {
+  return SumCrossEntropy(hidden, Head(), targets, config_.logit_scale);
+}
+
+}  // namespace eidetic::model

@@ -1,0 +1,93 @@
+// A hybrid model over one sequence from a fresh state, differentiable by its parameters: what
+// HybridModel::ForwardSequence computes, without its pieces and changes in place.
+//
+// Attention is model/sequence_attention.h, the scan is model/mamba2.h. Rows of q and k are
+// half-split here, as `transformers` has them; they are interleaved behind the projection, because
+// the paper's scores are products of queries and values, and so depend on the order of a head's
+// numbers.
+#ifndef EIDETIC_MODEL_TRAIN_DIFFERENTIABLE_MODEL_H_
+#define EIDETIC_MODEL_TRAIN_DIFFERENTIABLE_MODEL_H_
+
+#include <ATen/core/Tensor.h>
+#include <c10/core/Device.h>
+#include <c10/core/ScalarType.h>
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/checkpoint.h"
+#include "model/config.h"
+#include "model/sequence_options.h"
+#include "model/train/parameters.h"
+
+namespace eidetic::model {
+
+// What is added to a linear map: scale * b a x, with x perhaps thinned out.
+struct LowRankTerm {
+  at::Tensor a, b;  // [r, inputs], [outputs, r]
+  double scale = 1;
+  double dropout = 0;  // share of x's numbers that a does not see in training; 0 .. 1
+};
+
+struct TrainForwardOptions {
+  SequenceAttentionOptions attention;  // scale 0: what the model's file says
+  // Keep what enters each layer alone, and compute the layer again in backward.
+  bool recompute = false;
+  // Whether dropout is on, and its draws: the same seed, the same draws on every device.
+  std::optional<uint64_t> dropout_seed;
+};
+
+// Not copyable; one thread at a time.
+class DifferentiableModel {
+ public:
+  // type: float or double. Throws Error as LoadParameters does.
+  DifferentiableModel(const Checkpoint& checkpoint, c10::Device device, at::ScalarType type);
+  DifferentiableModel(const DifferentiableModel&) = delete;
+  DifferentiableModel& operator=(const DifferentiableModel&) = delete;
+
+  const ModelConfig& config() const { return config_; }
+  // Those of the checkpoint. Whoever trains one makes it require its gradient, and changes it in
+  // place.
+  const Parameters& parameters() const { return parameters_; }
+
+  // Paths of the layers' linear maps, "model.layers.3.self_attn.q_proj", in the model's order.
+  std::vector<std::string> LinearModules() const;
+  // Throws kInvalidArgument for a path that LinearModules does not name, or matrices that do not
+  // fit its map.
+  void AddLowRank(const std::string& module, LowRankTerm low_rank);
+  void RemoveLowRank(const std::string& module);
+
+  // What the last norm leaves of tokens 0 .. L - 1: [L, D]. Throws kInvalidArgument for zero
+  // tokens, an unknown id, or options out of range.
+  at::Tensor Hidden(const std::vector<int32_t>& tokens, const TrainForwardOptions& options) const;
+  // hidden [n, D] -> [n, vocabulary]
+  at::Tensor Logits(const at::Tensor& hidden) const;
+  // The sum of the losses of `hidden`'s rows on their targets (model/train/cross_entropy.h).
+  at::Tensor SumLoss(const at::Tensor& hidden, const std::vector<int32_t>& targets) const;
+
+ private:
+  const at::Tensor& Parameter(const std::string& name) const;
+  const at::Tensor& Head() const;
+  at::Tensor Linear(const std::string& module, const at::Tensor& x,
+                    const TrainForwardOptions& options) const;
+  at::Tensor Norm(const std::string& module, const at::Tensor& x) const;
+  at::Tensor Layer(size_t layer, const at::Tensor& hidden, const at::Tensor& angles,
+                   const TrainForwardOptions& options) const;
+  at::Tensor Attend(size_t layer, const at::Tensor& x, const at::Tensor& angles,
+                    const TrainForwardOptions& options) const;
+  at::Tensor Mix(size_t layer, const at::Tensor& x, const TrainForwardOptions& options) const;
+  at::Tensor FeedForward(size_t layer, const at::Tensor& x,
+                         const TrainForwardOptions& options) const;
+  std::vector<at::Tensor> TrainedTensorsOf(size_t layer) const;
+
+  ModelConfig config_;
+  Parameters parameters_;
+  std::map<std::string, LowRankTerm> low_ranks_;  // by module
+};
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_TRAIN_DIFFERENTIABLE_MODEL_H_

@@ -1,0 +1,119 @@
+#include "model/train/train_step.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <algorithm>
+#include <cmath>
+#include <string>
+
+#include "model/error.h"
+#include "model/train/cross_entropy.h"
+
+namespace eidetic::model {
+namespace {
+
+struct Targets {
+  std::vector<std::vector<int32_t>> of_sequence;
+  int64_t predicted = 0;
+};
+
+Targets AllTargets(const std::vector<TrainSequence>& sequences) {
+  Targets targets;
+  for (const TrainSequence& sequence : sequences) {
+    targets.of_sequence.push_back(TargetsOf(sequence));
+    for (const int32_t target : targets.of_sequence.back()) {
+      targets.predicted += target == kNoTarget ? 0 : 1;
+    }
+  }
+  if (targets.predicted == 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "no token of " + std::to_string(sequences.size()) + " sequences is predicted",
+                "Give a sequence of two tokens or more with a loss on one behind the first.");
+  }
+  return targets;
+}
+
+// Gradients that a failed pass left behind must not enter the next step.
+class GradientsForgotten {
+ public:
+  explicit GradientsForgotten(AdamW* optimizer) : optimizer_(optimizer) {
+    optimizer_->ForgetGradients();
+  }
+  ~GradientsForgotten() { optimizer_->ForgetGradients(); }
+  GradientsForgotten(const GradientsForgotten&) = delete;
+  GradientsForgotten& operator=(const GradientsForgotten&) = delete;
+
+ private:
+  AdamW* optimizer_;
+};
+
+}  // namespace
+
+std::vector<int32_t> TargetsOf(const TrainSequence& sequence) {
+  const std::vector<int32_t>& tokens = sequence.tokens;
+  if (!sequence.predicted.empty() && sequence.predicted.size() != tokens.size()) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "a sequence of " + std::to_string(tokens.size()) + " tokens says of " +
+                    std::to_string(sequence.predicted.size()) + " whether they are predicted",
+                "Say it of each token, or of none.");
+  }
+  std::vector<int32_t> targets(tokens.size(), kNoTarget);
+  for (size_t i = 1; i < tokens.size(); ++i) {
+    if (sequence.predicted.empty() || sequence.predicted[i]) targets[i - 1] = tokens[i];
+  }
+  return targets;
+}
+
+TrainStepResult TrainStep(const DifferentiableModel& model,
+                          const std::vector<TrainSequence>& sequences,
+                          const TrainStepOptions& options, AdamW* optimizer) {
+  const Targets targets = AllTargets(sequences);
+  const GradientsForgotten forgotten(optimizer);
+  const auto step = static_cast<int>(optimizer->steps());
+  TrainStepResult result;
+  result.predicted_tokens = targets.predicted;
+  const double share = 1 / static_cast<double>(targets.predicted);
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    const auto seed_of = [&](uint64_t seed) {
+      return SeedOfLayer(SeedOfLayer(seed, step), static_cast<int>(i));
+    };
+    TrainForwardOptions forward = options.forward;
+    forward.attention.seed = seed_of(options.forward.attention.seed);
+    forward.dropout_seed.reset();
+    if (options.dropout) forward.dropout_seed = seed_of(options.seed);
+    const at::Tensor loss =
+        model.SumLoss(model.Hidden(sequences[i].tokens, forward), targets.of_sequence[i])
+            .mul(share);
+    if (!loss.requires_grad()) {
+      throw Error(ErrorCode::kInvalidArgument, "nothing of the model is trained",
+                  "Put an adapter on it, or unmerge the one there is.");
+    }
+    loss.backward();
+    result.loss += loss.item<double>();
+  }
+  result.gradient_norm = optimizer->ClipGradients(options.largest_norm);
+  result.stepped = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
+  if (result.stepped) optimizer->Step(options.rate);
+  return result;
+}
+
+double MeanLoss(const DifferentiableModel& model, const std::vector<TrainSequence>& sequences,
+                const TrainForwardOptions& options) {
+  const Targets targets = AllTargets(sequences);
+  const at::NoGradGuard no_gradient;
+  TrainForwardOptions forward = options;
+  forward.dropout_seed.reset();
+  double sum = 0;
+  for (size_t i = 0; i < sequences.size(); ++i) {
+    sum += model.SumLoss(model.Hidden(sequences[i].tokens, forward), targets.of_sequence[i])
+               .item<double>();
+  }
+  return sum / static_cast<double>(targets.predicted);
+}
+
+double RateOfStep(int64_t step, double rate, int64_t warm_up) {
+  if (step >= warm_up) return rate;
+  return rate * static_cast<double>(step + 1) / static_cast<double>(warm_up);
+}
+
+}  // namespace eidetic::model
