@@ -249,6 +249,36 @@ TEST_F(AdapterFileTest, WhatIsWrittenIsWhatPeftWrites) {
   }
 }
 
+TEST_F(AdapterFileTest, AnyChangedByteOfConfigurationAndHeaderIsAnErrorOrAnAdapter) {
+  const std::string golden = std::string(EIDETIC_GOLDEN_DIR) + "/peft_llama/";
+  const std::string config = ReadFile(golden + "adapter_config.json");
+  const std::string weights = ReadFile(golden + "adapter_model.safetensors");
+  const size_t header = weights.find("base_model") + 600;  // the first of its tensors
+  std::filesystem::create_directory(path_);
+  const auto open = [&](std::string changed_config, std::string changed_weights) {
+    WriteFile(path_ + "/adapter_config.json", changed_config);
+    WriteFile(path_ + "/adapter_model.safetensors", changed_weights);
+    try {
+      const auto file = AdapterFile::Open(path_);
+      ASSERT_LE(file->Parameters() * 2, weights.size());
+    } catch (const Error& error) {
+      ASSERT_FALSE(std::string(error.what()).empty());
+    }
+  };
+  for (const int change : {1, 32, 255}) {
+    for (size_t at = 0; at < config.size(); ++at) {
+      std::string bytes = config;
+      bytes[at] = static_cast<char>(bytes[at] ^ change);
+      open(bytes, weights);
+    }
+    for (size_t at = 0; at < header; ++at) {
+      std::string bytes = weights;
+      bytes[at] = static_cast<char>(bytes[at] ^ change);
+      open(config, bytes);
+    }
+  }
+}
+
 TEST_F(AdapterFileTest, AFullDiskLeavesTheOldAdapter) {
   good_.Write(path_);
   const std::string old_weights = ReadFile(path_ + "/adapter_model.safetensors");
