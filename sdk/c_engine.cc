@@ -1,7 +1,9 @@
 // The C interface's engine and model functions.
 #include <cstdlib>
+#include <functional>
 #include <utility>
 
+#include "model/adapter_merge.h"
 #include "model/merge.h"
 #include "sdk/c_handles.h"
 #include "sdk/file_hash.h"
@@ -28,6 +30,29 @@ std::string DefaultCacheDir() {
   return {};
 }
 
+std::string HashOf(const std::string& path) {
+  const auto file = sdk::FileIdentity::Of(path);
+  sdk::ThrowIfError(file.status());
+  auto result = sdk::CachedFileHash(*file, DefaultCacheDir());
+  sdk::ThrowIfError(result.status());
+  return std::move(result).value();
+}
+
+// Tells the caller of bytes merged into `output_path`; false: stop.
+std::function<bool(uint64_t, uint64_t)> MergeProgress(const char* output_path,
+                                                      eid_progress_callback progress, void* user) {
+  return [=](uint64_t done, uint64_t total) {
+    if (progress == nullptr) return true;
+    eid_progress told = {};
+    told.struct_size = sizeof(told);
+    told.stage = "merging";
+    told.item = output_path;
+    told.done = done;
+    told.total = total;
+    return progress(&told, user) == 0;
+  };
+}
+
 }  // namespace
 
 eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out,
@@ -44,6 +69,7 @@ eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out
     wanted.cache_dir = given.cache_dir != nullptr ? given.cache_dir : DefaultCacheDir();
     wanted.threads = given.threads;
     if (given.profile_path != nullptr) wanted.profile_path = given.profile_path;
+    if (given.adapter_path != nullptr) wanted.adapter_path = given.adapter_path;
     EID_ASSIGN_OR_RETURN(auto engine, sdk::Engine::Create(wanted));
     *out = new eid_engine{std::move(engine)};
     return Status();
@@ -110,24 +136,36 @@ eid_status eid_model_merge(const char* base_path, const char* patch_dir, const c
     EID_RETURN_IF_ERROR(sdk::RequireText(base_path, "base_path"));
     EID_RETURN_IF_ERROR(sdk::RequireText(patch_dir, "patch_dir"));
     EID_RETURN_IF_ERROR(sdk::RequireText(output_path, "output_path"));
-    auto hash = [](const std::string& path) {
-      const auto file = sdk::FileIdentity::Of(path);
-      sdk::ThrowIfError(file.status());
-      auto result = sdk::CachedFileHash(*file, DefaultCacheDir());
-      sdk::ThrowIfError(result.status());
-      return std::move(result).value();
-    };
-    auto report = [&](uint64_t done, uint64_t total) {
-      if (progress == nullptr) return true;
-      eid_progress told = {};
-      told.struct_size = sizeof(told);
-      told.stage = "merging";
-      told.item = output_path;
-      told.done = done;
-      told.total = total;
-      return progress(&told, user) == 0;
-    };
-    model::MergeModel(base_path, patch_dir, output_path, hash, report);
+    model::MergeModel(base_path, patch_dir, output_path, HashOf,
+                      MergeProgress(output_path, progress, user));
     return sdk::BringProfile(patch_dir, output_path);
+  });
+}
+
+eid_status eid_adapter_info(const char* path, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(path, "path"));
+    *json = sdk::NewString(sdk::AdapterJson(path, HashOf));
+    return Status();
+  });
+}
+
+eid_status eid_adapter_merge(const char* base_path, const char* adapter_path,
+                             const char* output_path, const char* type,
+                             eid_progress_callback progress, void* user, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireText(base_path, "base_path"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(adapter_path, "adapter_path"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(output_path, "output_path"));
+    const std::string name = type == nullptr ? "f32" : type;
+    if (name != "f32" && name != "f16") {
+      return Status(Code::kInvalidArgument, "type is '" + name + "'", "pass \"f32\" or \"f16\"");
+    }
+    model::MergeAdapter(base_path, adapter_path, output_path,
+                        name == "f16" ? model::GgmlType::kF16 : model::GgmlType::kF32, HashOf,
+                        MergeProgress(output_path, progress, user));
+    return Status();
   });
 }

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "model/adapter_fit.h"
 #include "model/checkpoint.h"
 #include "model/compute_threads.h"
 #include "sdk/error_wall.h"
@@ -18,7 +19,10 @@ Result<RetrievalProfile> ProfileFor(const EngineOptions& options, const std::str
                                     const model::ModelConfig& config) {
   if (options.profile_path == "none") return AssumedProfile(config);
   const bool named = !options.profile_path.empty();
-  const std::string path = named ? options.profile_path : ProfilePathOf(options.model_path);
+  // An adapter makes another model, which has a profile of its own.
+  const std::string& whose =
+      options.adapter_path.empty() ? options.model_path : options.adapter_path;
+  const std::string path = named ? options.profile_path : ProfilePathOf(whose);
   Result<RetrievalProfile> profile = ReadProfile(path, fingerprint, config);
   if (!named && !profile.ok() && profile.status().code() == memory::Code::kNotFound) {
     return AssumedProfile(config);
@@ -33,13 +37,24 @@ Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& option
     // Before the first byte is read: what is hashed in the end is then what was loaded.
     const std::vector<std::string> paths = model::Checkpoint::FilesOf(options.model_path);
     EID_ASSIGN_OR_RETURN(const std::vector<FileIdentity> identities, IdentitiesOf(paths));
-    const auto checkpoint = model::Checkpoint::Open(options.model_path);
+    std::vector<std::string> adapter_paths;
+    if (!options.adapter_path.empty()) {
+      adapter_paths = model::AdapterFile::FilesOf(options.adapter_path);
+    }
+    EID_ASSIGN_OR_RETURN(const std::vector<FileIdentity> adapter_identities,
+                         IdentitiesOf(adapter_paths));
+    auto checkpoint = model::Checkpoint::Open(options.model_path);
     if (checkpoint->files() != paths) {
       return memory::Status(memory::Code::kIoError,
                             options.model_path + ": files came or went while it was being read",
                             "wait until the folder is complete, and load it again");
     }
+    if (!adapter_paths.empty()) {
+      checkpoint =
+          model::WithAdapter(std::move(checkpoint), model::AdapterFile::Open(options.adapter_path));
+    }
     auto engine = std::make_shared<Engine>();
+    engine->adapter_path_ = options.adapter_path;
     engine->tokenizer_ = checkpoint->ReadTokenizer();
     model::LoadOptions load;
     load.device = options.device;
@@ -48,7 +63,12 @@ Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& option
     engine->threads_ = model::ComputeThreads(options.threads);
     EID_ASSIGN_OR_RETURN(std::string weights,
                          CachedModelHash(identities, paths, options.cache_dir));
-    engine->fingerprint_ = Fingerprint(weights, *engine->tokenizer_, *engine->model_);
+    std::string adapter;
+    if (!adapter_paths.empty()) {
+      EID_ASSIGN_OR_RETURN(adapter,
+                           CachedModelHash(adapter_identities, adapter_paths, options.cache_dir));
+    }
+    engine->fingerprint_ = Fingerprint(weights, adapter, *engine->tokenizer_, *engine->model_);
     EID_ASSIGN_OR_RETURN(engine->profile_,
                          ProfileFor(options, engine->fingerprint_, engine->model_->config()));
     return std::shared_ptr<const Engine>(std::move(engine));

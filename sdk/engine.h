@@ -15,11 +15,13 @@
 namespace eidetic::sdk {
 
 struct EngineOptions {
-  std::string model_path;  // a GGUF file, or a folder with safetensors
+  std::string model_path;    // a GGUF file, or a folder with safetensors
+  std::string adapter_path;  // a folder as PEFT saves adapters; empty: none
   std::string device = "cpu";
   std::string cache_dir;  // of hashes of weights (file_hash.h); empty: they are not remembered
   int threads = 0;        // 0: OMP_NUM_THREADS, or one per core
-  // The retrieval profile's file; empty: the one beside the model when it is there; "none": none.
+  // The retrieval profile's file; empty: the one beside the adapter, else the model, when it is
+  // there; "none": none.
   std::string profile_path;
 };
 
@@ -32,6 +34,7 @@ class Engine {
   const model::Tokenizer& tokenizer() const { return *tokenizer_; }
   std::shared_ptr<const model::Tokenizer> shared_tokenizer() const { return tokenizer_; }
   const std::string& fingerprint() const { return fingerprint_; }
+  const std::string& adapter_path() const { return adapter_path_; }  // as it was given
   const RetrievalProfile& profile() const { return profile_; }
   int threads() const { return threads_; }
 
@@ -42,6 +45,7 @@ class Engine {
   std::shared_ptr<const model::HybridModel> model_;
   std::shared_ptr<const model::Tokenizer> tokenizer_;
   std::string fingerprint_;
+  std::string adapter_path_;
   RetrievalProfile profile_;
   int threads_ = 0;
 };

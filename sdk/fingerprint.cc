@@ -4,8 +4,8 @@
 
 namespace eidetic::sdk {
 
-std::string Fingerprint(const std::string& weights_hash, const model::Tokenizer& tokenizer,
-                        const model::HybridModel& model) {
+std::string Fingerprint(const std::string& weights_hash, const std::string& adapter_hash,
+                        const model::Tokenizer& tokenizer, const model::HybridModel& model) {
   memory::Sha256 hash;
   auto field = [&hash](const char* name, const std::string& bytes) {
     hash.Update(std::string(name) + ":" + std::to_string(bytes.size()) + ":");
@@ -13,6 +13,7 @@ std::string Fingerprint(const std::string& weights_hash, const model::Tokenizer&
   };
   field("eidetic-fingerprint", "1");
   field("weights", weights_hash);
+  if (!adapter_hash.empty()) field("adapter", adapter_hash);
   field("tokenizer", tokenizer.FingerprintBytes());
   field("graph", model.FingerprintBytes());
   return hash.Finish();

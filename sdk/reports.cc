@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "model/adapter_file.h"
 #include "model/checkpoint.h"
 
 namespace eidetic::sdk {
@@ -84,6 +85,7 @@ std::string EngineJson(const Engine& engine) {
   out["fingerprint"] = engine.fingerprint();
   out["weight_bytes"] = engine.model().weight_bytes();
   out["device"] = engine.model().device();
+  if (!engine.adapter_path().empty()) out["adapter"] = engine.adapter_path();
   out["retrieval_profile"] = ProfileJson(engine.profile());
   return TextOf(out);
 }
@@ -112,6 +114,27 @@ std::string ModelFileJson(const std::string& path) {
     out["retrieval_profile"] = {{"path", ProfilePathOf(path)},
                                 {"error", profile.status().message()}};
   }
+  return TextOf(out);
+}
+
+std::string AdapterJson(const std::string& path,
+                        const std::function<std::string(const std::string& path)>& sha256_of_file) {
+  const auto adapter = model::AdapterFile::Open(path);
+  const model::AdapterConfig& config = adapter->config();
+  json out = {{"path", path},
+              {"kind", adapter->Kind()},
+              {"base", config.base_model},
+              {"rank", config.rank},
+              {"alpha", config.alpha},
+              {"rslora", config.rslora},
+              {"targets", config.targets.pattern.empty() ? json(config.targets.names)
+                                                         : json(config.targets.pattern)},
+              {"modules_to_save", config.modules_to_save},
+              {"lora_modules", adapter->low_rank().size()},
+              {"whole_tensors", adapter->whole().size()},
+              {"parameters", adapter->Parameters()},
+              {"file_bytes", adapter->bytes()},
+              {"sha256", sha256_of_file(adapter->weights_path())}};
   return TextOf(out);
 }
 

@@ -15,6 +15,7 @@ std::string help_footer() {
   std::string text =
       "\nEnvironment:\n"
       "  EIDETIC_MODEL    the default of --model\n"
+      "  EIDETIC_ADAPTER  the default of --adapter\n"
       "  EIDETIC_ARCHIVE  the default of --archive\n"
       "  EIDETIC_CONFIG   the configuration file, in place of the usual one\n"
       "  EIDETIC_CACHE    where hashes of model files are remembered\n"
@@ -45,6 +46,7 @@ void build_app(CLI::App& app, Action& action) {
   app.require_subcommand(1);
 
   add_model_commands(app, action);
+  add_adapter_commands(app, action);
   add_ingest_command(app, action);
   add_ask_command(app, action);
   add_chat_command(app, action);

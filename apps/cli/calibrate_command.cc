@@ -47,6 +47,13 @@ class StageMeter {
   std::optional<ProgressMeter> meter_;
 };
 
+// Where the engine looks for it: beside the adapter, else beside the model.
+std::string profile_beside(const ModelFlags& flags) {
+  std::string path = flags.adapter.empty() ? flags.model : flags.adapter;
+  while (path.size() > 1 && path.back() == '/') path.pop_back();  // of a folder
+  return path + ".profile.json";
+}
+
 // Written beside its place and renamed into it: a profile is there whole or not at all.
 void write_profile(const std::string& path, const nlohmann::json& profile) {
   const std::string partial = path + ".partial";
@@ -140,8 +147,7 @@ int run_calibrate(const CalibrateFlags& flags) {
                       });
   const nlohmann::json info = parse_json(engine.info());
   const nlohmann::json profile = eval::profile_of(found, info.at("fingerprint"));
-  const std::string path =
-      flags.output.empty() ? flags.model.model + ".profile.json" : flags.output;
+  const std::string path = flags.output.empty() ? profile_beside(flags.model) : flags.output;
   write_profile(path, profile);
   if (flags.json) {
     nlohmann::json report = eval::calibration_report(found);
@@ -165,7 +171,8 @@ void add_calibrate_command(CLI::App& model, Action& action) {
   c->add_option("--text", flags->texts, "Running text to hide needles in")
       ->required()
       ->type_name("FILE...");
-  c->add_option("-o,--output", flags->output, "The profile; default: MODEL.profile.json")
+  c->add_option("-o,--output", flags->output,
+                "The profile; default: MODEL.profile.json, or ADAPTER.profile.json")
       ->type_name("FILE");
   c->add_option("--samples", o.probe.samples, "Documents with a needle, each asked for")
       ->check(CLI::Range(1, 1000))

@@ -16,13 +16,20 @@ void ModelFlags::add(CLI::App& command) {
       ->envname("EIDETIC_MODEL")
       ->type_name("FILE")
       ->group("Model");
+  command
+      .add_option("--adapter", adapter,
+                  "An adapter that is applied to the weights: a folder as PEFT saves it")
+      ->envname("EIDETIC_ADAPTER")
+      ->type_name("DIR")
+      ->group("Model");
   command.add_option("--device", device, "cpu, cuda or cuda:N")
       ->capture_default_str()
       ->type_name("NAME")
       ->group("Model");
   command
       .add_option("--profile", profile,
-                  "Retrieval profile, or none; default: MODEL.profile.json when it is there")
+                  "Retrieval profile, or none; default: MODEL.profile.json (with an adapter "
+                  "ADAPTER.profile.json) when it is there")
       ->type_name("FILE")
       ->group("Model");
   command
@@ -38,8 +45,11 @@ Engine ModelFlags::load() const {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
                 "pass --model FILE.gguf, or a folder, or set EIDETIC_MODEL");
   }
-  return Engine(
-      {.model_path = model, .device = device, .threads = threads, .profile_path = profile});
+  return Engine({.model_path = model,
+                 .device = device,
+                 .threads = threads,
+                 .profile_path = profile,
+                 .adapter_path = adapter});
 }
 
 void ArchiveFlag::add(CLI::App& command) {
@@ -302,6 +312,33 @@ std::string compact(const nlohmann::json& json) {
 
 void print_json(const nlohmann::json& json) {
   std::cout << compact(json) << std::endl;
+}
+
+namespace {
+
+std::string plain(const std::string& key, const nlohmann::json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (!value.is_number_unsigned()) return compact(value);
+  const auto number = value.get<std::uint64_t>();
+  return key.ends_with("_bytes") ? human_bytes(number) : with_commas(number);
+}
+
+void add_fields(Table& table, const nlohmann::json& object, const std::string& prefix) {
+  for (const auto& [key, value] : object.items()) {
+    if (value.is_object()) {
+      add_fields(table, value, prefix + key + ".");
+    } else {
+      table.add({prefix + key, plain(key, value)});
+    }
+  }
+}
+
+}  // namespace
+
+void print_fields(const nlohmann::json& object) {
+  Table table({"field", "value"});
+  add_fields(table, object, "");
+  std::cout << table.text();
 }
 
 nlohmann::json parse_json(const std::string& text) {

@@ -22,6 +22,7 @@ namespace eidetic::cli {
 using Action = std::function<int()>;
 
 void add_model_commands(CLI::App& app, Action& action);
+void add_adapter_commands(CLI::App& app, Action& action);
 void add_ingest_command(CLI::App& app, Action& action);
 void add_ask_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);
@@ -33,9 +34,9 @@ void add_forget_command(CLI::App& memory, Action& action);
 void add_eval_commands(CLI::App& app, Action& action);
 void add_bench_command(CLI::App& app, Action& action);
 
-// --model, --device, --threads
+// --model, --adapter, --device, --profile, --threads
 struct ModelFlags {
-  std::string model, device = "cpu", profile;
+  std::string model, adapter, device = "cpu", profile;
   int threads = 0;
 
   void add(CLI::App& command);
@@ -122,6 +123,8 @@ nlohmann::json to_json(const Passage& passage);
 // One line, whatever bytes the strings hold.
 std::string compact(const nlohmann::json& json);
 void print_json(const nlohmann::json& json);
+// A table of fields; objects in objects get a row for each of theirs.
+void print_fields(const nlohmann::json& object);
 nlohmann::json parse_json(const std::string& text);
 // What a command prints with --json when it fails: event, status, message, remedy, exit_code.
 nlohmann::json error_json(const Error& error);

@@ -21,24 +21,6 @@ struct MergeFlags {
   bool json = false;
 };
 
-std::string plain(const std::string& key, const nlohmann::json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (!value.is_number_unsigned()) return compact(value);
-  const auto number = value.get<std::uint64_t>();
-  return key.ends_with("_bytes") ? human_bytes(number) : with_commas(number);
-}
-
-// Objects in objects get a row for each of their fields.
-void add_fields(Table& table, const nlohmann::json& object, const std::string& prefix) {
-  for (const auto& [key, value] : object.items()) {
-    if (value.is_object()) {
-      add_fields(table, value, prefix + key + ".");
-    } else {
-      table.add({prefix + key, plain(key, value)});
-    }
-  }
-}
-
 int run_info(const InfoFlags& flags) {
   if (flags.file.empty()) {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
@@ -49,9 +31,7 @@ int run_info(const InfoFlags& flags) {
     print_json(info);
     return kExitOk;
   }
-  Table table({"field", "value"});
-  add_fields(table, info, "");
-  std::cout << table.text();
+  print_fields(info);
   return kExitOk;
 }
 

@@ -16,6 +16,7 @@
 #include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
 #include "tests/model/model_files.h"
+#include "tests/model/tiny_adapter.h"
 
 namespace eidetic::apps {
 namespace {
@@ -323,6 +324,59 @@ TEST_F(CommandLine, MergeWritesAModelAndSaysWhatIsInIt) {
   ExpectDocumented("model merge", merged);
   EXPECT_EQ(merged.at("output"), out);
   EXPECT_EQ(merged.at("model"), RunJson({"model", "info", out, "--json"}));
+}
+
+TEST_F(CommandLine, AnAdapterIsDescribedAndChangesTheAnswer) {
+  const std::string adapter = EIDETIC_GOLDEN_DIR "/peft_llama";
+  const std::string model = EIDETIC_PARITY_DIR "/llama_folder";
+  const json info = RunJson({"adapter", "info", adapter, "--json"});
+  ExpectDocumented("adapter info", info);
+  EXPECT_EQ(info.at("kind"), "LoRA");
+  EXPECT_EQ(info.at("rank"), 4);
+  EXPECT_EQ(info.at("lora_modules"), 14);
+  EXPECT_EQ(info.at("sha256").get<std::string>().size(), 64u);
+  const json hybrid = RunJson({"adapter", "info", EIDETIC_GOLDEN_DIR "/peft_granite", "--json"});
+  EXPECT_EQ(hybrid.at("kind"), "HyLoRA");
+  EXPECT_TRUE(Contains(RunProgram({"adapter", "info", adapter}).out, "lora_modules"));
+
+  const std::vector<std::string> ask = {"generate", "--prompt", "The cat", "-n", "8", "--model"};
+  const auto answer = [&](std::vector<std::string> rest) {
+    std::vector<std::string> all = ask;
+    all.insert(all.end(), rest.begin(), rest.end());
+    return RunProgram(all);
+  };
+  const Outcome plain = answer({model}), adapted = answer({model, "--adapter", adapter});
+  EXPECT_EQ(adapted.code, 0) << adapted.err;
+  EXPECT_NE(adapted.out, plain.out);
+  std::vector<std::string> all = ask;
+  all.push_back(model);
+  EXPECT_EQ(RunProgram(all, {{"EIDETIC_ADAPTER", adapter}}).out, adapted.out);
+
+  const Outcome unfit = answer({model, "--adapter", EIDETIC_GOLDEN_DIR "/peft_granite"});
+  EXPECT_EQ(unfit.code, 5) << unfit.err;
+  EXPECT_TRUE(Contains(unfit.err, "model.layers.0.mamba.in_proj")) << unfit.err;
+  EXPECT_EQ(answer({model, "--adapter", Path("none")}).code, 3);
+}
+
+TEST_F(CommandLine, AnAdapterIsMergedIntoAGguf) {
+  const model::TinyFolder tiny = model::TinyFolder::Llama();
+  model::TinyAdapter::Lora(tiny).Write(Path("adapter"));
+  model::WriteFile(Path("base.gguf"), tiny.Gguf());
+  const std::string out = Path("merged.gguf");
+  const json merged =
+      RunJson({"adapter", "merge", Path("base.gguf"), Path("adapter"), "-o", out, "--json"});
+  ExpectDocumented("adapter merge", merged);
+  EXPECT_EQ(merged.at("output"), out);
+  const auto whole = std::filesystem::file_size(out);
+  EXPECT_EQ(RunProgram({"adapter", "merge", Path("base.gguf"), Path("adapter"), "-o", out, "--type",
+                        "f16"})
+                .code,
+            0);
+  EXPECT_LT(std::filesystem::file_size(out), whole);
+  EXPECT_EQ(RunProgram({"adapter", "merge", Path("base.gguf"), EIDETIC_GOLDEN_DIR "/peft_granite",
+                        "-o", out})
+                .code,
+            5);
 }
 
 TEST_F(CommandLine, FilesThatAreNoTextAreRefusedOneByOne) {

@@ -51,6 +51,10 @@ static void missing_arguments_are_errors(void) {
   EXPECT(eid_session_create(NULL, NULL, &session, &error) == EID_INVALID_ARGUMENT);
   EXPECT(session == NULL);
   EXPECT(eid_model_info(NULL, &text, &error) == EID_INVALID_ARGUMENT && text == NULL);
+  EXPECT(eid_adapter_info(NULL, &text, &error) == EID_INVALID_ARGUMENT && text == NULL);
+  EXPECT(eid_adapter_info("no/such/folder", &text, &error) == EID_NOT_FOUND && text == NULL);
+  EXPECT(eid_adapter_merge("a", "b", "c", "q4_0", NULL, NULL, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(eid_adapter_merge("no", "such", NULL, NULL, NULL, NULL, &error) == EID_INVALID_ARGUMENT);
   EXPECT(eid_engine_info(NULL, &text, &error) == EID_INVALID_ARGUMENT && text == NULL);
   EXPECT(eid_session_append(NULL, NULL, &error) == EID_INVALID_ARGUMENT);
   EXPECT(eid_session_generate(NULL, NULL, NULL, NULL, &error) == EID_INVALID_ARGUMENT);

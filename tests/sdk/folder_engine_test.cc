@@ -7,7 +7,7 @@
 #include "sdk/engine.h"
 #include "sdk/file_hash.h"
 #include "sdk/retrieval_profile.h"
-#include "tests/model/tiny_folder.h"
+#include "tests/model/tiny_adapter.h"
 
 namespace eidetic::sdk {
 namespace {
@@ -88,6 +88,63 @@ TEST_F(FolderEngine, ErrorsOfTheFolderComeThroughWithWhatToDo) {
   EXPECT_EQ(engine.status().code(), Code::kNotFound);
   EXPECT_NE(engine.status().message().find("model-00002-of-00002.safetensors"), std::string::npos);
   EXPECT_FALSE(engine.status().remedy().empty());
+}
+
+TEST_F(FolderEngine, AnAdapterIsPartOfTheFingerprintByItsContent) {
+  const TinyFolder tiny = TinyFolder::Granite();
+  tiny.Write(path_);
+  model::TinyAdapter adapter = model::TinyAdapter::HyLora(tiny);
+  const std::string plain = FingerprintOf(path_);
+  const std::string place = folder_ / "adapter";
+  const auto with_adapter = [&](const std::string& where) {
+    EngineOptions options;
+    options.model_path = path_;
+    options.adapter_path = where;
+    options.threads = 1;
+    return Engine::Create(options);
+  };
+  const auto fingerprint = [&](const std::string& where) {
+    const auto engine = with_adapter(where);
+    EXPECT_TRUE(engine.ok()) << engine.status().message();
+    return engine.ok() ? (*engine)->fingerprint() : "";
+  };
+  adapter.Write(place);
+  const std::string adapted = fingerprint(place);
+  EXPECT_NE(adapted, plain);
+  EXPECT_EQ(FingerprintOf(path_), plain);
+  std::filesystem::rename(place, folder_ / "elsewhere");
+  EXPECT_EQ(fingerprint(folder_ / "elsewhere"), adapted);
+  adapter.config["lora_alpha"] = 8;
+  adapter.Write(place);
+  const std::string other_scale = fingerprint(place);
+  EXPECT_NE(other_scale, adapted);
+  adapter.tensors.begin()->second.values[0] += 1;
+  adapter.Write(place);
+  EXPECT_NE(fingerprint(place), other_scale);
+
+  // One of another model is refused as another model's memory is; none at all is not found.
+  model::TinyAdapter::Lora(TinyFolder::Llama()).Write(place);
+  const auto unfit = with_adapter(place);
+  EXPECT_EQ(unfit.status().code(), Code::kFingerprintMismatch);
+  EXPECT_NE(unfit.status().message().find("self_attn.q_proj"), std::string::npos)
+      << unfit.status().message();
+  EXPECT_EQ(with_adapter(folder_ / "none").status().code(), Code::kNotFound);
+}
+
+// The profile of the model alone is another model's.
+TEST_F(FolderEngine, TheProfileOfAnAdaptedModelLiesBesideTheAdapter) {
+  const TinyFolder tiny = TinyFolder::Llama();
+  tiny.Write(path_);
+  model::TinyAdapter::Lora(tiny).Write(folder_ / "adapter");
+  EngineOptions options;
+  options.model_path = path_;
+  options.threads = 1;
+  model::WriteFile(ProfilePathOf(path_), "damaged");
+  EXPECT_FALSE(Engine::Create(options).ok());
+  options.adapter_path = folder_ / "adapter";
+  EXPECT_TRUE(Engine::Create(options).ok());
+  model::WriteFile(folder_ / "adapter.profile.json", "damaged");
+  EXPECT_FALSE(Engine::Create(options).ok());
 }
 
 TEST_F(FolderEngine, TheProfileLiesBesideTheFolder) {

@@ -242,19 +242,25 @@ typedef struct eid_engine_options {
   const char* cache_dir;  /* where hashes of model files are remembered; NULL: the user's cache
                            * folder; "": nowhere, the file is hashed at each start */
   int threads;            /* 0: OMP_NUM_THREADS of the environment, or one per core */
-  /* The retrieval profile that `eidetic model calibrate` wrote. NULL: MODEL_PATH.profile.json when
-   * there is one, else every attention layer recalls; "none": not even that file. */
+  /* The retrieval profile that `eidetic model calibrate` wrote. NULL: MODEL_PATH.profile.json, or
+   * with an adapter ADAPTER_PATH.profile.json, when there is one, else every attention layer
+   * recalls; "none": not even that file. */
   const char* profile_path;
+  /* A LoRA or HyLoRA adapter that is applied to the weights when they are loaded: a folder as PEFT
+   * saves it, adapter_config.json and adapter_model.safetensors. NULL: none. The fingerprint is of
+   * model and adapter, so that memory made without the adapter, or with another, is refused. */
+  const char* adapter_path;
 } eid_engine_options;
 
 /* Loads a model: its weights, its tokenizer and its retrieval profile. Takes seconds, and the
  * memory of the weights in fp32.
  *
  * Takes    `options`, required.
- * Errors   EID_NOT_FOUND when there is no model or no profile at the path given; EID_CORRUPTION
- *          when a file is damaged; EID_UNSUPPORTED for an architecture, a profile's version or a
- *          device that cannot be served; EID_FINGERPRINT_MISMATCH when the profile is of another
- *          model; EID_IO_ERROR.
+ * Errors   EID_NOT_FOUND when there is no model, adapter or profile at the path given;
+ *          EID_CORRUPTION when a file is damaged; EID_UNSUPPORTED for an architecture, a kind of
+ *          adapter, a profile's version or a device that cannot be served;
+ *          EID_FINGERPRINT_MISMATCH when the profile is of another model, or the adapter does not
+ *          fit this one; EID_IO_ERROR.
  * Owner    `out` is the caller's: eid_engine_free.
  * Threads  any, at once.
  */
@@ -369,6 +375,34 @@ EID_API eid_status eid_model_info(const char* path, eid_string** json, eid_error
 EID_API eid_status eid_model_merge(const char* base_path, const char* patch_dir,
                                    const char* output_path, eid_progress_callback progress,
                                    void* user, eid_error* error);
+
+/* Reads an adapter's two files, all values among them, and tells what is in them: what
+ * `adapter info` prints.
+ *
+ * Takes    `path`, of a folder as PEFT saves adapters.
+ * Errors   EID_NOT_FOUND; EID_CORRUPTION; EID_UNSUPPORTED for another kind of adapter than LoRA;
+ *          EID_IO_ERROR.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
+EID_API eid_status eid_adapter_info(const char* path, eid_string** json, eid_error* error);
+
+/* Makes one GGUF out of a base GGUF and an adapter. What the adapter leaves alone is copied byte
+ * for byte. The output is written beside `output_path` and renamed into place.
+ *
+ * Takes    `base_path` and `output_path`, GGUF files; `adapter_path`, a folder as PEFT saves
+ *          adapters; `type`, how matrices that change are stored: "f32" (also NULL), with which
+ *          logits are those of base and adapter to the bit, or "f16"; `progress`, bytes, or
+ *          NULL, with `user`.
+ * Errors   EID_NOT_FOUND; EID_CORRUPTION when an input is damaged; EID_FINGERPRINT_MISMATCH when
+ *          the adapter does not fit the base; EID_UNSUPPORTED; EID_CANCELLED; EID_NO_SPACE;
+ *          EID_IO_ERROR. After any of them there is no new output.
+ * Owner    nothing is given.
+ * Threads  any; one at a time for an output.
+ */
+EID_API eid_status eid_adapter_merge(const char* base_path, const char* adapter_path,
+                                     const char* output_path, const char* type,
+                                     eid_progress_callback progress, void* user, eid_error* error);
 
 /* ------------------------------------------------------------------------------------------------
  * Archive: a directory with one database of collections, documents and sessions.

@@ -227,13 +227,36 @@ inline void model_merge(const std::string& base_path, const std::string& patch_d
   detail::check(status, error);
 }
 
+// What an adapter's folder holds, as JSON.
+inline std::string adapter_info(const std::string& path) {
+  return detail::text_from([&](eid_string** out, eid_error* error) {
+    return eid_adapter_info(detail::text_or_null(path), out, error);
+  });
+}
+
+// Makes one GGUF out of a base GGUF and an adapter. `type`: "f32" (empty, too) or "f16".
+inline void adapter_merge(const std::string& base_path, const std::string& adapter_path,
+                          const std::string& output_path, const std::string& type = {},
+                          const Progress& progress = {}) {
+  auto error = detail::sized<eid_error>();
+  detail::Callback<Progress> callback(progress);
+  const eid_status status =
+      eid_adapter_merge(detail::text_or_null(base_path), detail::text_or_null(adapter_path),
+                        detail::text_or_null(output_path), detail::text_or_null(type),
+                        detail::trampoline(progress), callback.user(), &error);
+  callback.rethrow();
+  detail::check(status, error);
+}
+
 struct EngineOptions {
   std::string model_path{};  // a GGUF file or a folder with safetensors; required
   std::string device{};      // "cpu" (default), "cuda", "cuda:1"
   std::string cache_dir{};   // of hashes of model files; empty: the user's cache folder
   int threads = 0;           // 0: OMP_NUM_THREADS, or one per core
-  // The retrieval profile; empty: MODEL_PATH.profile.json when it is there; "none": none.
+  // The retrieval profile; empty: MODEL_PATH.profile.json, or ADAPTER_PATH.profile.json, when it is
+  // there; "none": none.
   std::string profile_path{};
+  std::string adapter_path{};  // a folder as PEFT saves adapters; empty: none
 };
 
 // How read_sequence() reads: eidetic.h says what the modes and zeros mean.
@@ -263,6 +286,7 @@ class Engine {
     o.cache_dir = detail::text_or_null(options.cache_dir);
     o.threads = options.threads;
     o.profile_path = detail::text_or_null(options.profile_path);
+    o.adapter_path = detail::text_or_null(options.adapter_path);
     handle_.reset(detail::made_by<eid_engine>(
         [&](eid_engine** out, eid_error* error) { return eid_engine_create(&o, out, error); }));
   }
