@@ -30,6 +30,9 @@ const std::vector<std::vector<std::string>> kCommands = {{},
                                                          {"model", "info"},
                                                          {"model", "merge"},
                                                          {"model", "calibrate"},
+                                                         {"adapter"},
+                                                         {"adapter", "info"},
+                                                         {"adapter", "merge"},
                                                          {"ingest"},
                                                          {"ask"},
                                                          {"chat"},
@@ -203,6 +206,9 @@ TEST_F(CommandLine, AFailureIsAnObjectWhereJsonIsWanted) {
       {{"model", "info", nowhere, "--json"}, 3},
       {{"model", "info", noise, "--json"}, 4},
       {{"model", "merge", nowhere, nowhere, "-o", Path("out.gguf"), "--json"}, 3},
+      {{"adapter", "info", nowhere, "--json"}, 3},
+      {{"adapter", "merge", nowhere, nowhere, "-o", Path("out.gguf"), "--json"}, 3},
+      {{"adapter", "merge", noise, nowhere, "-o", Path("out.gguf"), "--type", "q8", "--json"}, 2},
       {{"memory", "list", "--archive", nowhere, "--json"}, 3},
       {{"memory", "verify", "--archive", nowhere, "--json"}, 3},
       {{"generate", "--prompt", "Hello", "--model", noise, "--json"}, 4},
@@ -356,6 +362,16 @@ TEST_F(CommandLine, AnAdapterIsDescribedAndChangesTheAnswer) {
   EXPECT_EQ(unfit.code, 5) << unfit.err;
   EXPECT_TRUE(Contains(unfit.err, "model.layers.0.mamba.in_proj")) << unfit.err;
   EXPECT_EQ(answer({model, "--adapter", Path("none")}).code, 3);
+
+  // Memory that was made without the adapter is another model's.
+  const std::string text = Write("text", "The cat sat on the mat. ");
+  const Outcome read =
+      RunProgram({"ingest", text, "--into", "a", "--archive", Path("a"), "--model", model});
+  EXPECT_EQ(read.code, 0) << read.err;
+  const std::vector<std::string> question = {"ask",     "The cat", "--from", "a",       "--archive",
+                                             Path("a"), "-n",      "2",      "--model", model};
+  EXPECT_EQ(RunProgram(question).code, 0);
+  EXPECT_EQ(RunProgram(question, {{"EIDETIC_ADAPTER", adapter}}).code, 5);
 }
 
 TEST_F(CommandLine, AnAdapterIsMergedIntoAGguf) {
