@@ -1,0 +1,28 @@
+// Trained adapters as folders that PEFT, `--adapter` and `eidetic adapter` read.
+#ifndef EIDETIC_MODEL_TRAIN_ADAPTER_FOLDER_H_
+#define EIDETIC_MODEL_TRAIN_ADAPTER_FOLDER_H_
+
+#include <memory>
+#include <string>
+
+#include "model/adapter_file.h"
+#include "model/train/adapter.h"
+
+namespace eidetic::model {
+
+// Writes adapter_config.json and adapter_model.safetensors (fp32) into `folder`; see WriteAdapter.
+// `base_model`: the name or path that the configuration gives the base; may be empty. An embedding
+// that was trained stays the output matrix too, where the base has them tied. Throws Error as
+// WriteAdapter does.
+void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
+                 const std::string& base_model, const std::string& folder);
+
+// The adapter of a file on `model`, ready to be trained further: of the kind that its tensors make
+// it, with its rank, scale, dropout and modules. Throws Error: kUnsupported for modules of
+// different ranks or scales and for files without LoRA, kInvalidArgument when it is no whole
+// adapter of this model.
+std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableModel* model);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_TRAIN_ADAPTER_FOLDER_H_
