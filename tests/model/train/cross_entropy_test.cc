@@ -96,7 +96,9 @@ TEST(CrossEntropy, OfManyRowsNeverHoldsTheirLogits) {
   getrusage(RUSAGE_SELF, &before);
   SumCrossEntropy(hidden, weight, targets, 1, 128).backward();
   getrusage(RUSAGE_SELF, &after);
+#ifndef __SANITIZE_ADDRESS__  // which keeps what was given back for a while
   EXPECT_LT((after.ru_maxrss - before.ru_maxrss) / 1024, 250);
+#endif
   EXPECT_TRUE(weight.grad().isfinite().all().item<bool>());
 }
 
