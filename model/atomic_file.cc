@@ -56,6 +56,15 @@ void AtomicFile::Write(const void* data, size_t bytes) {
   }
 }
 
+void AtomicFile::WriteOver(uint64_t offset, const void* data, size_t bytes) {
+  const auto end = ::lseek(descriptor_, 0, SEEK_CUR);
+  if (end < 0 || ::lseek(descriptor_, static_cast<off_t>(offset), SEEK_SET) < 0) {
+    Fail("cannot be written", errno);
+  }
+  Write(data, bytes);
+  if (::lseek(descriptor_, end, SEEK_SET) < 0) Fail("cannot be written", errno);
+}
+
 void AtomicFile::Commit() {
   if (::fsync(descriptor_) != 0) Fail("cannot be flushed to disk", errno);
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) Fail("cannot be renamed", errno);

@@ -3,6 +3,7 @@
 #define EIDETIC_MODEL_ATOMIC_FILE_H_
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 
 namespace eidetic::model {
@@ -18,6 +19,8 @@ class AtomicFile {
   AtomicFile& operator=(const AtomicFile&) = delete;
 
   void Write(const void* data, size_t bytes);
+  // Writes over bytes that Write wrote: a header whose counts are known at the end.
+  void WriteOver(uint64_t offset, const void* data, size_t bytes);
   // fsync, rename, fsync of the folder: after it returns, a power cut leaves the whole file.
   void Commit();
 

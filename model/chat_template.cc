@@ -1,11 +1,12 @@
 // Renders chats without a Jinja engine (docs/decisions/030): the file's template is read and
 // compared with the one shape that this build knows, ChatML's, and refused when it is anything
 // else.
+#include "model/chat_template.h"
+
 #include <algorithm>
 #include <optional>
 
 #include "model/error.h"
-#include "model/tokenizer.h"
 
 namespace eidetic::model {
 namespace {
@@ -189,6 +190,23 @@ std::string RenderChat(const Tokenizer& tokenizer, const std::vector<ChatMessage
     text += "assistant\n";
   }
   return text;
+}
+
+ChatMarkers MarkersOf(const Tokenizer& tokenizer, const std::string& role, bool first) {
+  // Stands where the content goes while the markers around it are rendered.
+  constexpr char kContentMark[] = "\x01";
+  if (role != "user" && role != "assistant" && role != "system") {
+    throw Error(ErrorCode::kInvalidArgument, "there is no role '" + role + "'",
+                "use user, assistant or system");
+  }
+  const std::string rendered =
+      RenderChat(tokenizer, {{role, kContentMark}}, first, /*open_assistant_turn=*/false);
+  const size_t at = rendered.find(kContentMark);
+  if (at == std::string::npos) {
+    throw Error(ErrorCode::kUnsupported,
+                "the model's chat template drops the content of a '" + role + "' message");
+  }
+  return {rendered.substr(0, at), rendered.substr(at + 1)};
 }
 
 }  // namespace eidetic::model

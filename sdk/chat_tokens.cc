@@ -3,34 +3,10 @@
 #include <algorithm>
 #include <utility>
 
-#include "model/error.h"
+#include "model/chat_template.h"
 
 namespace eidetic::sdk {
-
 namespace {
-
-// Stands where the content goes while the markers around it are rendered.
-constexpr char kContentMark[] = "\x01";
-
-struct Markers {
-  std::string before;
-  std::string after;
-};
-
-Markers MarkersOf(const model::Tokenizer& tokenizer, const std::string& role, bool first) {
-  if (role != "user" && role != "assistant" && role != "system") {
-    throw model::Error(model::ErrorCode::kInvalidArgument, "there is no role '" + role + "'",
-                       "use user, assistant or system");
-  }
-  const std::string rendered =
-      model::RenderChat(tokenizer, {{role, kContentMark}}, first, /*open_assistant_turn=*/false);
-  const size_t at = rendered.find(kContentMark);
-  if (at == std::string::npos) {
-    throw model::Error(model::ErrorCode::kUnsupported,
-                       "the model's chat template drops the content of a '" + role + "' message");
-  }
-  return {rendered.substr(0, at), rendered.substr(at + 1)};
-}
 
 void AppendTokens(const std::vector<int32_t>& from, std::vector<int32_t>* to) {
   to->insert(to->end(), from.begin(), from.end());
@@ -40,7 +16,7 @@ void AppendTokens(const std::vector<int32_t>& from, std::vector<int32_t>* to) {
 
 std::vector<int32_t> MessageTokens(const model::Tokenizer& tokenizer, const std::string& role,
                                    const std::string& text, bool first, bool turn_open) {
-  const Markers markers = MarkersOf(tokenizer, role, first);
+  const model::ChatMarkers markers = model::MarkersOf(tokenizer, role, first);
   std::vector<int32_t> tokens;
   if (turn_open) tokens = TurnEndTokens(tokenizer);
   AppendTokens(tokenizer.Encode(markers.before, /*special=*/true), &tokens);
@@ -56,7 +32,7 @@ std::vector<int32_t> AssistantHeaderTokens(const model::Tokenizer& tokenizer) {
 }
 
 std::vector<int32_t> TurnEndTokens(const model::Tokenizer& tokenizer) {
-  return tokenizer.Encode(MarkersOf(tokenizer, "assistant", /*first=*/false).after,
+  return tokenizer.Encode(model::MarkersOf(tokenizer, "assistant", /*first=*/false).after,
                           /*special=*/true);
 }
 

@@ -7,15 +7,9 @@
 
 #include "model/train/adamw.h"
 #include "model/train/differentiable_model.h"
+#include "model/train/train_sequence.h"
 
 namespace eidetic::model {
-
-struct TrainSequence {
-  std::vector<int32_t> tokens;
-  // For each token whether it is to be predicted from those before it; empty: all are. The first
-  // token never is.
-  std::vector<bool> predicted;
-};
 
 struct TrainStepOptions {
   double rate = 2e-4;

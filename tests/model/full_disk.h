@@ -5,8 +5,8 @@
 #include <atomic>
 #include <cstdint>
 
-// After this many more bytes, writes find the disk full. Negative: never. In merge_test.cc, with
-// the write() that stands before the C library's own.
+// After this many more bytes, writes find the disk full. Negative: never. full_disk.cc has
+// the write() that stands before the C library's own: it is among the program's SOURCES.
 extern std::atomic<int64_t> bytes_until_full;
 
 #endif  // EIDETIC_TESTS_MODEL_FULL_DISK_H_
