@@ -42,6 +42,27 @@ AdapterKind KindOf(const AdapterFile& file) {
               "begin with a new adapter, or with one of LoRA, LoRA+ or HyLoRA");
 }
 
+// Where the base's head is its embedding, PEFT saves one tensor under both names (or under one of
+// them); here it has the embedding's alone.
+void JoinTiedHead(const AdapterFile& file, const DifferentiableModel& model, HostTensors* tensors) {
+  if (!model.config().tied_embeddings) return;
+  const std::string embedding_name = "model.embed_tokens.weight";
+  const auto head = tensors->find("lm_head.weight"), embedding = tensors->find(embedding_name);
+  const bool has_head = head != tensors->end(), has_embedding = embedding != tensors->end();
+  if (!has_head && !has_embedding) return;
+  const bool differ = has_head && has_embedding && head->second.values != embedding->second.values;
+  if (!file.config().tied || differ) {
+    throw Error(ErrorCode::kUnsupported,
+                file.path() +
+                    ": embedding and output matrix were trained apart, and the base has "
+                    "them as one",
+                "train with ensure_weight_tying");
+  }
+  if (!has_head) return;
+  if (!has_embedding) (*tensors)[embedding_name] = head->second;
+  tensors->erase("lm_head.weight");
+}
+
 }  // namespace
 
 void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
@@ -86,6 +107,7 @@ std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableMode
     tensors[module + ".lora_B.weight"] = HostTensorOf(*low_rank.b);
   }
   for (const auto& [name, tensor] : file.whole()) tensors[name] = HostTensorOf(*tensor);
+  JoinTiedHead(file, *model, &tensors);
   options.rank = static_cast<int>(first.rank);
   options.alpha = first.scale * static_cast<double>(first.rank);  // whatever PEFT's scale is
   options.dropout = file.config().dropout;

@@ -19,8 +19,8 @@ void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
 
 // The adapter of a file on `model`, ready to be trained further: of the kind that its tensors make
 // it, with its rank, scale, dropout and modules. Throws Error: kUnsupported for modules of
-// different ranks or scales and for files without LoRA, kInvalidArgument when it is no whole
-// adapter of this model.
+// different ranks or scales, for files without LoRA, and where a tied embedding was trained apart
+// from the output matrix; kInvalidArgument when it is no whole adapter of this model.
 std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableModel* model);
 
 }  // namespace eidetic::model
