@@ -90,10 +90,14 @@ class Mixer {
          [&tensor, where = Where(prefix_ + name)] { return Floats(tensor, where); }});
   }
 
-  // int8 rows with one scale each become fp32: an fp16 scale or fp16 values would change the logits
-  // by more than the parity bar of 1e-3 (docs/decisions/031).
+  // fp32, or int8 rows with one scale each, which become fp32: an fp16 scale or fp16 values would
+  // change the logits by more than the parity bar of 1e-3 (docs/decisions/031).
   void Rows(std::vector<GgufSource>* sources, const std::string& name, const std::string& output,
             const Shape& shape) {
+    const auto stored = patch_.tensors().find(prefix_ + name);
+    if (stored != patch_.tensors().end() && stored->second.dtype == "F32") {
+      return Plain(sources, name, shape, output, shape);
+    }
     const SafeTensor& rows = Find(prefix_ + name, "I8", shape);
     const std::string scale_name = prefix_ + name + ".scale";
     const SafeTensor& scale = Find(scale_name, "F32", {shape[0]});

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "model/adapter_merge.h"
+#include "model/hybridize.h"
 #include "model/merge.h"
 #include "sdk/c_handles.h"
 #include "sdk/file_hash.h"
@@ -139,6 +140,27 @@ eid_status eid_model_merge(const char* base_path, const char* patch_dir, const c
     model::MergeModel(base_path, patch_dir, output_path, HashOf,
                       MergeProgress(output_path, progress, user));
     return sdk::BringProfile(patch_dir, output_path);
+  });
+}
+
+eid_status eid_model_hybridize(const char* base_path, const eid_hybridize_options* options,
+                               const char* patch_dir, eid_error* error) {
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireText(base_path, "base_path"));
+    EID_RETURN_IF_ERROR(sdk::RequireText(patch_dir, "patch_dir"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(options, "options"));
+    eid_hybridize_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_hybridize_options", &given));
+    if (given.attention_layer_count > 0) {
+      EID_RETURN_IF_ERROR(sdk::RequireHandle(given.attention_layers, "attention_layers"));
+    }
+    model::HybridizeOptions wanted;
+    wanted.attention_layers.assign(given.attention_layers,
+                                   given.attention_layers + given.attention_layer_count);
+    if (given.conv_width != 0) wanted.conv_width = given.conv_width;
+    wanted.seed = given.seed;
+    model::Hybridize(base_path, wanted, patch_dir, HashOf);
+    return Status();
   });
 }
 

@@ -332,6 +332,24 @@ TEST_F(CommandLine, MergeWritesAModelAndSaysWhatIsInIt) {
   EXPECT_EQ(merged.at("model"), RunJson({"model", "info", out, "--json"}));
 }
 
+TEST_F(CommandLine, AModelBecomesAHybridByAPatchOfItsOwn) {
+  const std::string patch = Path("mixers"), out = Path("own.gguf");
+  const json made = RunJson(
+      {"model", "hybridize", BaseModel(), "--attention", "7,16,18-25", "-o", patch, "--json"});
+  ExpectDocumented("model hybridize", made);
+  EXPECT_EQ(made.at("attention_layers"), json({7, 16, 18, 19, 20, 21, 22, 23, 24, 25}));
+  const json merged = RunJson({"model", "merge", BaseModel(), patch, "-o", out, "--json"});
+  EXPECT_EQ(merged.at("model").at("attention_layers"), made.at("attention_layers"));
+  const Outcome answer = RunProgram({"generate", "--prompt", "The cat", "-n", "2", "--model", out});
+  EXPECT_EQ(answer.code, 0) << answer.err;
+  for (const char* layers : {"7-", "5-3", "x", "-1", "7,,8"}) {
+    const Outcome wrong = RunProgram(
+        {"model", "hybridize", BaseModel(), "--attention=" + std::string(layers), "-o", patch});
+    EXPECT_EQ(wrong.code, 2) << layers << wrong.err;
+    EXPECT_TRUE(Contains(wrong.err, "--attention")) << wrong.err;
+  }
+}
+
 TEST_F(CommandLine, AnAdapterIsDescribedAndChangesTheAnswer) {
   const std::string adapter = EIDETIC_GOLDEN_DIR "/peft_llama";
   const std::string model = EIDETIC_PARITY_DIR "/llama_folder";

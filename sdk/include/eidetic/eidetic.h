@@ -376,6 +376,34 @@ EID_API eid_status eid_model_merge(const char* base_path, const char* patch_dir,
                                    const char* output_path, eid_progress_callback progress,
                                    void* user, eid_error* error);
 
+/* How a Llama-family model becomes a hybrid.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
+typedef struct eid_hybridize_options {
+  size_t struct_size;              /* of this struct, in bytes */
+  const int32_t* attention_layers; /* layers that keep their attention, from 0, in any order; all
+                                    * others become Mamba-2 mixers */
+  size_t attention_layer_count;    /* 1 up to one less than the base has layers */
+  int conv_width;                  /* taps of the mixers' convolutions: 2 to 16; 0: 4 */
+  uint64_t seed;                   /* of what no projection of the base stands for */
+} eid_hybridize_options;
+
+/* Writes a patch folder, config.json and mixers.safetensors, with which eid_model_merge makes a
+ * hybrid of the base. The mixers begin as the q, k, v and o of the layers they replace; the model
+ * is of use when it was trained (`eidetic tune --distill-from`).
+ *
+ * Takes    `base_path`, a GGUF file of architecture `llama`; `options`, required; `patch_dir`, a
+ *          folder, which is made where there is none.
+ * Errors   EID_NOT_FOUND; EID_CORRUPTION when the base is damaged; EID_UNSUPPORTED for another
+ *          architecture; EID_INVALID_ARGUMENT for layers that the base does not have, or none or
+ *          all of them; EID_NO_SPACE; EID_IO_ERROR.
+ * Owner    nothing is given.
+ * Threads  any; one at a time for a folder.
+ */
+EID_API eid_status eid_model_hybridize(const char* base_path, const eid_hybridize_options* options,
+                                       const char* patch_dir, eid_error* error);
+
 /* Reads an adapter's two files, all values among them, and tells what is in them: what
  * `adapter info` prints.
  *

@@ -227,6 +227,22 @@ inline void model_merge(const std::string& base_path, const std::string& patch_d
   detail::check(status, error);
 }
 
+// Writes a patch folder that makes a hybrid of the base: all layers but `attention_layers` become
+// mixers.
+inline void model_hybridize(const std::string& base_path,
+                            const std::vector<int32_t>& attention_layers,
+                            const std::string& patch_dir, int conv_width = 4, uint64_t seed = 0) {
+  auto error = detail::sized<eid_error>();
+  auto options = detail::sized<eid_hybridize_options>();
+  options.attention_layers = attention_layers.data();
+  options.attention_layer_count = attention_layers.size();
+  options.conv_width = conv_width;
+  options.seed = seed;
+  detail::check(eid_model_hybridize(detail::text_or_null(base_path), &options,
+                                    detail::text_or_null(patch_dir), &error),
+                error);
+}
+
 // What an adapter's folder holds, as JSON.
 inline std::string adapter_info(const std::string& path) {
   return detail::text_from([&](eid_string** out, eid_error* error) {
