@@ -1,5 +1,4 @@
 // The C interface's engine and model functions.
-#include <cstdlib>
 #include <functional>
 #include <utility>
 
@@ -18,23 +17,10 @@ using memory::Status;
 
 namespace {
 
-// $EIDETIC_CACHE, else the user's cache folder as the XDG specification has it; empty when neither
-// can be told.
-std::string DefaultCacheDir() {
-  if (const char* set = std::getenv("EIDETIC_CACHE"); set != nullptr && *set != '\0') return set;
-  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg != '\0') {
-    return std::string(xdg) + "/eidetic";
-  }
-  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') {
-    return std::string(home) + "/.cache/eidetic";
-  }
-  return {};
-}
-
 std::string HashOf(const std::string& path) {
   const auto file = sdk::FileIdentity::Of(path);
   sdk::ThrowIfError(file.status());
-  auto result = sdk::CachedFileHash(*file, DefaultCacheDir());
+  auto result = sdk::CachedFileHash(*file, sdk::DefaultCacheDir());
   sdk::ThrowIfError(result.status());
   return std::move(result).value();
 }
@@ -67,7 +53,7 @@ eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out
     sdk::EngineOptions wanted;
     wanted.model_path = given.model_path;
     if (given.device != nullptr) wanted.device = given.device;
-    wanted.cache_dir = given.cache_dir != nullptr ? given.cache_dir : DefaultCacheDir();
+    wanted.cache_dir = given.cache_dir != nullptr ? given.cache_dir : sdk::DefaultCacheDir();
     wanted.threads = given.threads;
     if (given.profile_path != nullptr) wanted.profile_path = given.profile_path;
     if (given.adapter_path != nullptr) wanted.adapter_path = given.adapter_path;

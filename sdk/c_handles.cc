@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <utility>
 
 #include "model/utf8.h"
@@ -118,6 +119,17 @@ Status RequireLength(const char* text, size_t length, const char* name) {
 Status RequireHandle(const void* handle, const char* name) {
   if (handle != nullptr) return Status();
   return Status(Code::kInvalidArgument, std::string(name) + " is NULL", "pass one");
+}
+
+std::string DefaultCacheDir() {
+  if (const char* set = std::getenv("EIDETIC_CACHE"); set != nullptr && *set != '\0') return set;
+  if (const char* xdg = std::getenv("XDG_CACHE_HOME"); xdg != nullptr && *xdg != '\0') {
+    return std::string(xdg) + "/eidetic";
+  }
+  if (const char* home = std::getenv("HOME"); home != nullptr && *home != '\0') {
+    return std::string(home) + "/.cache/eidetic";
+  }
+  return {};
 }
 
 eid_string* NewString(std::string text) {

@@ -148,6 +148,10 @@ memory::Status RequireName(const char* text, const char* name);
 memory::Status RequireLength(const char* text, size_t length, const char* name);
 memory::Status RequireHandle(const void* handle, const char* name);
 
+// $EIDETIC_CACHE, else the user's cache folder as the XDG specification has it; empty when neither
+// can be told.
+std::string DefaultCacheDir();
+
 eid_string* NewString(std::string text);
 eid_passages* NewPassages(std::vector<Passage> passages);
 

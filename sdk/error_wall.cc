@@ -1,5 +1,7 @@
 #include "sdk/error_wall.h"
 
+#include "model/resource_errors.h"
+
 namespace eidetic::sdk {
 
 using memory::Code;
@@ -31,14 +33,6 @@ Code CodeOf(model::ErrorCode code) {
 
 constexpr char kMemoryRemedy[] = "close other programs, or use a smaller window or cache budget";
 
-// LibTorch's allocators, of the CPU and of CUDA, tell it in words only.
-bool IsOutOfMemory(const std::string& message) {
-  for (const char* words : {"not enough memory", "can't allocate memory", "out of memory"}) {
-    if (message.find(words) != std::string::npos) return true;
-  }
-  return false;
-}
-
 }  // namespace
 
 Status StatusOfCurrentException() {
@@ -46,6 +40,10 @@ Status StatusOfCurrentException() {
     throw;
   } catch (const StatusError& error) {
     return error.status();
+  } catch (const model::OutOfMemoryError& error) {
+    return Status(Code::kOutOfMemory, error.what(), error.remedy());
+  } catch (const model::LockedError& error) {
+    return Status(Code::kLocked, error.what(), error.remedy());
   } catch (const model::Error& error) {
     return Status(CodeOf(error.code()), error.what(), error.remedy());
   } catch (const std::bad_alloc&) {
@@ -53,7 +51,7 @@ Status StatusOfCurrentException() {
   } catch (const std::exception& error) {
     // LibTorch's messages end in a stack trace; the first line says what happened.
     const std::string message = error.what();
-    if (IsOutOfMemory(message)) {
+    if (model::IsOutOfMemory(message)) {
       return Status(Code::kOutOfMemory, message.substr(0, message.find('\n')), kMemoryRemedy);
     }
     return Status(Code::kInternal, message.substr(0, message.find('\n')),

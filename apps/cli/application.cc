@@ -47,6 +47,7 @@ void build_app(CLI::App& app, Action& action) {
 
   add_model_commands(app, action);
   add_adapter_commands(app, action);
+  add_tune_command(app, action);
   add_ingest_command(app, action);
   add_ask_command(app, action);
   add_chat_command(app, action);

@@ -23,6 +23,7 @@ using Action = std::function<int()>;
 
 void add_model_commands(CLI::App& app, Action& action);
 void add_adapter_commands(CLI::App& app, Action& action);
+void add_tune_command(CLI::App& app, Action& action);
 void add_ingest_command(CLI::App& app, Action& action);
 void add_ask_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);

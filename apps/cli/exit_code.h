@@ -33,7 +33,7 @@ inline constexpr std::array<ExitCodeMeaning, 9> kExitCodes{{
     {kExitNotFound, "no such file, archive, collection, document or session"},
     {kExitCorruption, "stored bytes, or a model file, fail their checks"},
     {kExitWrongModel, "the memory was made by another model"},
-    {kExitLocked, "another process writes the archive"},
+    {kExitLocked, "another process writes the archive, or trains into the folder"},
     {kExitNoSpace, "the disk is full; what was committed is kept"},
     {kExitInterrupted, "stopped by Ctrl-C; what was committed is kept"},
 }};

@@ -183,25 +183,38 @@ void ProgressMeter::clear() {
   drawn_ = false;
 }
 
-void ProgressMeter::update(const eid_progress& progress) {
-  if (quiet_) return;
+// Whether the bar is to be drawn now.
+bool ProgressMeter::is_due() {
+  if (quiet_) return false;
   if (interrupted()) {
     drawn_ = false;  // the bar stays as it was, above the note that Ctrl-C gave
-    return;
+    return false;
   }
+  const auto now = Clock::now();
+  if (now - last_ < (terminal_ ? Clock::duration(kRedraw) : Clock::duration(kLine))) return false;
+  last_ = now;
+  return true;
+}
+
+void ProgressMeter::update(const eid_progress& progress) {
   const char* stage = progress.stage ? progress.stage : "";
   if (stage_ != stage) {
     stage_ = stage;
     first_done_ = progress.done;
     first_seconds_ = progress.seconds;
   }
-  const auto now = Clock::now();
-  if (now - last_ < (terminal_ ? Clock::duration(kRedraw) : Clock::duration(kLine))) return;
-  last_ = now;
+  if (is_due()) draw(progress.done, progress.total, details(progress));
+}
+
+void ProgressMeter::update(std::uint64_t done, std::uint64_t total, const std::string& figures) {
+  if (is_due()) draw(done, total, figures);
+}
+
+void ProgressMeter::draw(std::uint64_t done, std::uint64_t total, const std::string& figures) {
   if (terminal_) {
-    draw_bar(progress);
+    draw_bar(done, total, figures);
   } else {
-    std::cerr << printable(label_) << ": " << details(progress) << std::endl;
+    std::cerr << printable(label_) << ": " << figures << std::endl;
   }
 }
 
@@ -233,21 +246,19 @@ std::string ProgressMeter::details(const eid_progress& progress) const {
 }
 
 // The label stands on a line of its own above the bar, so that a long path leaves the figures room.
-void ProgressMeter::draw_bar(const eid_progress& progress) {
+void ProgressMeter::draw_bar(std::uint64_t done, std::uint64_t total, const std::string& figures) {
   const auto columns = terminal_columns(STDERR_FILENO) - 1;
   if (!drawn_) std::cerr << end_of(label_, columns) << "\n";
-  const std::string right = details(progress);
   std::string line;
-  const std::size_t taken = columns_of(right) + 4;
-  if (progress.total > 0 && taken + 8 <= columns) {
+  const std::size_t taken = columns_of(figures) + 4;
+  if (total > 0 && taken + 8 <= columns) {
     const std::size_t cells = std::min<std::size_t>(columns - taken, 30);
-    const double share =
-        std::min(1.0, static_cast<double>(progress.done) / static_cast<double>(progress.total));
+    const double share = std::min(1.0, static_cast<double>(done) / static_cast<double>(total));
     const auto full = static_cast<std::size_t>(share * static_cast<double>(cells));
     line = '[';
     line.append(full, '#').append(cells - full, '-').append("]  ");
   }
-  line += right;
+  line += figures;
   if (line.size() > columns) line.resize(columns);  // figures are ASCII
   std::cerr << "\r\033[K" << line << std::flush;
   drawn_ = true;

@@ -68,12 +68,16 @@ class ProgressMeter {
   // The same for work of our own, whose seconds count from when the meter was made.
   void update(const std::string& stage, const std::string& item, std::uint64_t done,
               std::uint64_t total);
+  // The same with other figures than the meter's own behind the bar.
+  void update(std::uint64_t done, std::uint64_t total, const std::string& figures);
   // Takes the bar off the terminal, so that something else can be printed.
   void clear();
 
  private:
   using Clock = std::chrono::steady_clock;
-  void draw_bar(const eid_progress& progress);
+  bool is_due();
+  void draw(std::uint64_t done, std::uint64_t total, const std::string& figures);
+  void draw_bar(std::uint64_t done, std::uint64_t total, const std::string& figures);
   std::string details(const eid_progress& progress) const;
 
   std::string label_, unit_;

@@ -21,18 +21,6 @@ std::string ModuleNameOf(const std::string& parameter) {
   return module.substr(module.rfind('.') + 1);
 }
 
-HostTensor HostTensorOf(const SafeTensor& tensor) {
-  HostTensor host;
-  uint64_t count = 1;
-  for (const uint64_t size : tensor.shape) {
-    host.shape.push_back(static_cast<int64_t>(size));
-    count *= size;
-  }
-  host.values.resize(count);
-  ReadValues(tensor, 0, count, host.values.data());
-  return host;
-}
-
 AdapterKind KindOf(const AdapterFile& file) {
   const std::string kind = file.Kind();
   if (kind == "LoRA") return AdapterKind::kLora;
@@ -65,6 +53,28 @@ void JoinTiedHead(const AdapterFile& file, const DifferentiableModel& model, Hos
 
 }  // namespace
 
+HostTensor HostTensorOf(const SafeTensor& tensor) {
+  HostTensor host;
+  uint64_t count = 1;
+  for (const uint64_t size : tensor.shape) {
+    host.shape.push_back(static_cast<int64_t>(size));
+    count *= size;
+  }
+  host.values.resize(count);
+  ReadValues(tensor, 0, count, host.values.data());
+  return host;
+}
+
+HostTensors TensorsOf(const AdapterFile& file) {
+  HostTensors tensors;
+  for (const auto& [module, low_rank] : file.low_rank()) {
+    tensors[module + ".lora_A.weight"] = HostTensorOf(*low_rank.a);
+    tensors[module + ".lora_B.weight"] = HostTensorOf(*low_rank.b);
+  }
+  for (const auto& [name, tensor] : file.whole()) tensors[name] = HostTensorOf(*tensor);
+  return tensors;
+}
+
 void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
                  const std::string& base_model, const std::string& folder) {
   const AdapterOptions& options = adapter.config();
@@ -92,7 +102,6 @@ void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
 std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableModel* model) {
   AdapterOptions options;
   options.kind = KindOf(file);
-  HostTensors tensors;
   const LowRank& first = file.low_rank().begin()->second;
   options.targets.clear();
   for (const auto& [module, low_rank] : file.low_rank()) {
@@ -103,10 +112,8 @@ std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableMode
                   "an adapter that is trained further has one of each");
     }
     options.targets.push_back(module);
-    tensors[module + ".lora_A.weight"] = HostTensorOf(*low_rank.a);
-    tensors[module + ".lora_B.weight"] = HostTensorOf(*low_rank.b);
   }
-  for (const auto& [name, tensor] : file.whole()) tensors[name] = HostTensorOf(*tensor);
+  HostTensors tensors = TensorsOf(file);
   JoinTiedHead(file, *model, &tensors);
   options.rank = static_cast<int>(first.rank);
   options.alpha = first.scale * static_cast<double>(first.rank);  // whatever PEFT's scale is

@@ -17,6 +17,11 @@ namespace eidetic::model {
 void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
                  const std::string& base_model, const std::string& folder);
 
+// All tensors of a file, by the names of Adapter::Export.
+HostTensors TensorsOf(const AdapterFile& file);
+// The same of one tensor, F32, F16 or BF16.
+HostTensor HostTensorOf(const SafeTensor& tensor);
+
 // The adapter of a file on `model`, ready to be trained further: of the kind that its tensors make
 // it, with its rank, scale, dropout and modules. Throws Error: kUnsupported for modules of
 // different ranks or scales, for files without LoRA, and where a tied embedding was trained apart

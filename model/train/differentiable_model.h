@@ -59,6 +59,7 @@ class DifferentiableModel {
   // fit its map.
   void AddLowRank(const std::string& module, LowRankTerm low_rank);
   void RemoveLowRank(const std::string& module);
+  const std::map<std::string, LowRankTerm>& low_ranks() const { return low_ranks_; }  // by module
 
   // What the last norm leaves of tokens 0 .. L - 1: [L, D]. Throws kInvalidArgument for zero
   // tokens, an unknown id, or options out of range.

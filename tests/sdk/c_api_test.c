@@ -64,6 +64,40 @@ static void missing_arguments_are_errors(void) {
   EXPECT(eid_archive_verify(NULL, NULL, NULL, &text, &error) == EID_INVALID_ARGUMENT);
 }
 
+static void training_checks_its_options(void) {
+  eid_error error = {.struct_size = sizeof error};
+  eid_string* json = NULL;
+  const char* const files[] = {"no-such.txt"};
+  eid_tune_options options = {.struct_size = sizeof options,
+                              .model_path = "no-such.gguf",
+                              .folder = "no-such-run",
+                              .inputs = files,
+                              .input_count = 1};
+  EXPECT(eid_tune(NULL, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(eid_tune(&options, NULL, NULL, NULL, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_NOT_FOUND);
+  EXPECT(strstr(error.message, "no-such.gguf") != NULL);
+  EXPECT(json == NULL);
+  EXPECT(eid_tune_estimate(&options, NULL, NULL, &json, &error) == EID_NOT_FOUND);
+  options.kind = "lura";
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(strstr(error.message, "kind is 'lura'") != NULL);
+  options.kind = NULL;
+  options.attention = "sideways";
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  options.attention = NULL;
+  options.length = -1;
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  options.length = 0;
+  options.rank = 4;
+  options.adapter_path = "no-such-adapter";
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  options.inputs = NULL;
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  options.struct_size = 8;
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+}
+
 /* Sizes that no version of the header gave a struct. */
 static size_t wrong_size(int which, size_t right) {
   const size_t wrong[] = {0, 1, sizeof(size_t), right - 1, right + 1, right + 8, (size_t)-1};
@@ -591,6 +625,7 @@ int main(int count, char** arguments) {
     return 2;
   }
   freeing_nothing_is_allowed();
+  training_checks_its_options();
   statuses_have_names();
   missing_arguments_are_errors();
 

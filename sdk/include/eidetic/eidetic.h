@@ -433,6 +433,120 @@ EID_API eid_status eid_adapter_merge(const char* base_path, const char* adapter_
                                      eid_progress_callback progress, void* user, eid_error* error);
 
 /* ------------------------------------------------------------------------------------------------
+ * Training: an adapter of a model, from files of text.
+ */
+
+/* What is trained, on what and how. The first defaults are those of the paper on Span-Expanded
+ * Attention.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
+typedef struct eid_tune_options {
+  size_t struct_size;          /* of this struct, in bytes */
+  const char* model_path;      /* as in eid_engine_options; required */
+  const char* adapter_path;    /* the folder of an adapter to go on from; NULL: a new one is made */
+  const char* folder;          /* of the run, which is made: `last`, `best`, metrics; required */
+  const char* const* inputs;   /* paths of text, Markdown and JSONL to train on */
+  size_t input_count;          /* 1 or more */
+  const char* const* held_out; /* paths of files whose loss is measured now and then; may be NULL */
+  size_t held_out_count;       /* how many `held_out` there are */
+  int skip_bad;          /* not 0: lines of JSONL that do not parse are left out and counted */
+  const char* device;    /* as in eid_engine_options */
+  const char* cache_dir; /* as in eid_engine_options */
+  int threads;           /* as in eid_engine_options */
+  /* What is trained. Of a new adapter: one to go on from brings its own. */
+  const char* kind;           /* "lora"; "lora+", embeddings and norms too; "hylora" (NULL), the
+                               * convolutions of mixers as well */
+  const char* const* targets; /* linear maps by the ends of their paths; NULL: q, k, v, o */
+  size_t target_count;        /* how many `targets` there are */
+  int rank;                   /* 0: 32 */
+  double alpha;               /* the products' scale is alpha / rank; 0: twice the rank */
+  double dropout;             /* share of what low-rank maps do not see; 0 to 1, below 1 */
+  /* How attention layers read a sequence in training. */
+  const char* attention; /* "se" (NULL), "se-no-memory", "se-random", "window", "s2", "full", or a
+                          * mode of eid_sequence_options */
+  const int* chunks;  /* se: tokens a chunk, one of these at each layer's call; NULL: 2048, 4096 */
+  size_t chunk_count; /* how many `chunks` there are */
+  int block_tokens;   /* se; 0: 32 */
+  int span_blocks;    /* se; 0: 8 */
+  int groups;         /* s2; 0: 4 */
+  int window;         /* window; 0: 4096 */
+  int recompute;      /* not 0: a layer keeps its input alone: less memory, a third more time */
+  /* How it is trained. */
+  int64_t length;             /* tokens a sequence; 0: 8192 */
+  int64_t batch;              /* sequences whose gradients make a step; 0: 1 */
+  int64_t steps;              /* 0: as many as one pass over the inputs takes */
+  double rate;                /* of learning; 0: 2e-4 */
+  int64_t warm_up;            /* steps over which the rate grows; 0: 20, -1: none */
+  const char* schedule;       /* "constant" (NULL); "cosine", to 0 at the last step */
+  double weight_decay;        /* 0: none */
+  double clip;                /* the gradient's largest norm; 0: 1, -1: it is not clipped */
+  uint64_t seed;              /* of all draws: the same seed, the same losses on a CPU */
+  int64_t evaluate_every;     /* steps; 0: 50 */
+  int64_t held_out_sequences; /* that an evaluation reads, spread evenly; 0: 16, -1: all */
+  int64_t checkpoint_every;   /* steps; 0: 50 */
+} eid_tune_options;
+
+/* Where a run of training stands. What is not known yet is NaN, or 0 of counts and bytes.
+ *
+ * Owner    the library's: valid during the callback.
+ */
+typedef struct eid_tune_progress {
+  size_t struct_size;       /* of this struct, in bytes */
+  const char* stage;        /* "tokenizing", "loading", "training", "evaluating", "saving"; of an
+                             * estimate "measuring"; static storage */
+  int64_t done;             /* of the stage: bytes of files, steps, sequences held out */
+  int64_t total;            /* 0: not known */
+  int64_t step;             /* steps that were taken, by calls before this one too */
+  int64_t steps;            /* that are wanted; 0: not known yet */
+  double loss;              /* of the last step: nats a token */
+  double held_out_loss;     /* of the last evaluation */
+  double rate;              /* of the last step */
+  double gradient_norm;     /* of the last step, before clipping */
+  int64_t tokens;           /* that were read since the run began */
+  double tokens_per_second; /* of the last step */
+  double seconds;           /* of training since the run began */
+  double remaining_seconds; /* at the speed of the last steps */
+  double peak_share;        /* share of the device's peak that the model's operations reach, 0..1 */
+  uint64_t memory_bytes;    /* of the device: the most in use at a time */
+} eid_tune_progress;
+
+/* Called with the progress of training, and the caller's `user`. Returns 0 to go on; anything else
+ * ends the call after the step at hand, with a checkpoint and EID_CANCELLED. */
+typedef int (*eid_tune_callback)(const eid_tune_progress* progress, void* user);
+
+/* Trains an adapter and leaves it in `folder`: `last`, and with something held out `best`, each as
+ * PEFT saves adapters. Called again with the same options and files it goes on from `last`,
+ * whatever it was stopped by: on a CPU to the same bits as if it had not been (rule 9). A finished
+ * run is only reported. docs/formats/training-run.md has the folder's files, docs/cli.md the
+ * report's keys.
+ *
+ * Takes    `options`, required; `progress`, or NULL, with `user`.
+ * Errors   EID_NOT_FOUND, EID_CORRUPTION, EID_UNSUPPORTED for files that cannot be read, an empty
+ *          one among them, with line and file; EID_INVALID_ARGUMENT also for an adapter that does
+ *          not fit the model, when the run in `folder` was begun with other options,
+ *          which are named, and for a loss or gradient that is no number: with step, batch and last
+ *          checkpoint; EID_OUT_OF_MEMORY, with what to lower; EID_NO_SPACE, the
+ *          last checkpoint is kept; EID_LOCKED while another process trains into `folder`;
+ *          EID_CANCELLED; EID_IO_ERROR.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any; one at a time for a folder.
+ */
+EID_API eid_status eid_tune(const eid_tune_options* options, eid_tune_callback progress, void* user,
+                            eid_string** json, eid_error* error);
+
+/* Tells what eid_tune with these options would take in memory, time and room on disk: measured on
+ * short steps, and counted. Trains nothing; `folder` is not touched.
+ *
+ * Takes    `options`, required; `progress`, or NULL, with `user`: as eid_tune.
+ * Errors   as eid_tune.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
+EID_API eid_status eid_tune_estimate(const eid_tune_options* options, eid_tune_callback progress,
+                                     void* user, eid_string** json, eid_error* error);
+
+/* ------------------------------------------------------------------------------------------------
  * Archive: a directory with one database of collections, documents and sessions.
  */
 

@@ -57,6 +57,8 @@ class Error : public std::runtime_error {
 
 // Progress of a long call; the pointers in it are valid during the callback.
 using Progress = std::function<bool(const eid_progress&)>;
+// Progress of training; the pointers in it are valid during the callback.
+using TuneCallback = std::function<bool(const eid_tune_progress&)>;
 // A piece of an answer: whole UTF-8 characters.
 using OnText = std::function<bool(std::string_view)>;
 
@@ -202,6 +204,12 @@ inline int call_text(const char* text, std::size_t length, void* user) noexcept 
 inline eid_progress_callback trampoline(const Progress& f) {
   return f ? call_progress : nullptr;
 }
+inline int call_tune(const eid_tune_progress* progress, void* user) noexcept {
+  return static_cast<Callback<TuneCallback>*>(user)->call(*progress);
+}
+inline eid_tune_callback trampoline(const TuneCallback& f) {
+  return f ? call_tune : nullptr;
+}
 inline eid_text_callback trampoline(const OnText& f) {
   return f ? call_text : nullptr;
 }
@@ -262,6 +270,106 @@ inline void adapter_merge(const std::string& base_path, const std::string& adapt
                         detail::trampoline(progress), callback.user(), &error);
   callback.rethrow();
   detail::check(status, error);
+}
+
+// What is trained, on what and how: eid_tune_options with strings and lists of its own. Numbers
+// that are left 0 have the defaults that it names.
+struct TuneOptions {
+  std::string model_path{};
+  std::string adapter_path{};  // to go on from; empty: a new one is made
+  std::string folder{};        // of the run
+  std::vector<std::string> inputs{}, held_out{};
+  bool skip_bad = false;
+  std::string device{}, cache_dir{};
+  int threads = 0;
+  std::string kind{};  // "lora", "lora+", "hylora"
+  std::vector<std::string> targets{};
+  int rank = 0;
+  double alpha = 0, dropout = 0;
+  std::string attention{};  // "se", "se-no-memory", "se-random", "window", "s2", "full"
+  std::vector<int> chunks{};
+  int block_tokens = 0, span_blocks = 0, groups = 0, window = 0;
+  bool recompute = false;
+  std::int64_t length = 0, batch = 0, steps = 0;
+  double rate = 0;
+  std::int64_t warm_up = 0;  // -1: none
+  std::string schedule{};    // "constant", "cosine"
+  double weight_decay = 0;
+  double clip = 0;  // -1: none
+  std::uint64_t seed = 0;
+  std::int64_t evaluate_every = 0, held_out_sequences = 0, checkpoint_every = 0;
+};
+
+namespace detail {
+
+template <class Call>
+std::string tuned(const TuneOptions& options, const TuneCallback& progress, Call call) {
+  const auto pointers = [](const std::vector<std::string>& texts) {
+    std::vector<const char*> result;
+    for (const std::string& text : texts) result.push_back(text.c_str());
+    return result;
+  };
+  const std::vector<const char*> inputs = pointers(options.inputs),
+                                 held_out = pointers(options.held_out),
+                                 targets = pointers(options.targets);
+  auto o = sized<eid_tune_options>();
+  o.model_path = text_or_null(options.model_path);
+  o.adapter_path = text_or_null(options.adapter_path);
+  o.folder = text_or_null(options.folder);
+  o.inputs = inputs.data();
+  o.input_count = inputs.size();
+  o.held_out = held_out.data();
+  o.held_out_count = held_out.size();
+  o.skip_bad = options.skip_bad;
+  o.device = text_or_null(options.device);
+  o.cache_dir = text_or_null(options.cache_dir);
+  o.threads = options.threads;
+  o.kind = text_or_null(options.kind);
+  o.targets = targets.data();
+  o.target_count = targets.size();
+  o.rank = options.rank;
+  o.alpha = options.alpha;
+  o.dropout = options.dropout;
+  o.attention = text_or_null(options.attention);
+  o.chunks = options.chunks.data();
+  o.chunk_count = options.chunks.size();
+  o.block_tokens = options.block_tokens;
+  o.span_blocks = options.span_blocks;
+  o.groups = options.groups;
+  o.window = options.window;
+  o.recompute = options.recompute;
+  o.length = options.length;
+  o.batch = options.batch;
+  o.steps = options.steps;
+  o.rate = options.rate;
+  o.warm_up = options.warm_up;
+  o.schedule = text_or_null(options.schedule);
+  o.weight_decay = options.weight_decay;
+  o.clip = options.clip;
+  o.seed = options.seed;
+  o.evaluate_every = options.evaluate_every;
+  o.held_out_sequences = options.held_out_sequences;
+  o.checkpoint_every = options.checkpoint_every;
+  Callback<TuneCallback> callback(progress);
+  auto error = sized<eid_error>();
+  eid_string* json = nullptr;
+  const eid_status status = call(&o, trampoline(progress), callback.user(), &json, &error);
+  std::string report = take(json);
+  callback.rethrow();
+  check(status, error);
+  return report;
+}
+
+}  // namespace detail
+
+// Trains an adapter, or goes on where the run in the folder was stopped; the report as JSON.
+inline std::string tune(const TuneOptions& options, const TuneCallback& progress = {}) {
+  return detail::tuned(options, progress, eid_tune);
+}
+
+// What that would take in memory, time and room on disk, as JSON; trains nothing.
+inline std::string tune_estimate(const TuneOptions& options, const TuneCallback& progress = {}) {
+  return detail::tuned(options, progress, eid_tune_estimate);
 }
 
 struct EngineOptions {

@@ -1,0 +1,225 @@
+// eidetic tune FILE|DIRECTORY...
+#include <CLI/CLI.hpp>
+#include <iostream>
+
+#include "apps/cli/command.h"
+#include "apps/cli/exit_code.h"
+#include "apps/cli/ingest_inputs.h"
+#include "apps/cli/terminal.h"
+#include "apps/cli/tune_report.h"
+
+namespace eidetic::cli {
+namespace {
+
+struct TuneFlags {
+  TuneOptions options;
+  bool dry_run = false, json = false;
+};
+
+// Files as they are named; of directories those that hold text.
+std::vector<std::string> files_of(const std::vector<std::string>& paths) {
+  ingest::WalkOptions walk;
+  walk.include = {"*.txt", "*.text", "*.md", "*.markdown", "*.jsonl"};
+  std::vector<std::string> files;
+  for (const IngestInput& input : list_inputs(paths, "", walk).inputs) files.push_back(input.path);
+  if (files.empty() && !paths.empty()) {
+    throw Error(EID_NOT_FOUND, "'" + paths.front() + "' holds no text",
+                "name files, or directories with .txt, .md or .jsonl files");
+  }
+  return files;
+}
+
+std::string subtitle_of(const TuneOptions& options) {
+  return options.folder + ", " + (options.attention.empty() ? "se" : options.attention) + ", " +
+         (options.kind.empty() ? "hylora" : options.kind);
+}
+
+// A picture that cannot be written, on a disk that is full, is no reason to end a run.
+bool drew_curves(const TuneOptions& options) {
+  try {
+    write_curves(options.folder, subtitle_of(options));
+    return true;
+  } catch (const Error&) {
+    return false;
+  }
+}
+
+int run_tune(const TuneFlags& flags) {
+  TuneOptions options = flags.options;
+  if (options.model_path.empty()) {
+    throw Error(EID_INVALID_ARGUMENT, "no model was named",
+                "pass --model FILE.gguf, or a folder, or set EIDETIC_MODEL");
+  }
+  options.inputs = files_of(options.inputs);
+  options.held_out = files_of(options.held_out);
+  TuneMeter meter(options.folder);
+  if (flags.dry_run) {
+    const nlohmann::json estimate = parse_json(tune_estimate(options, std::ref(meter)));
+    meter.clear();
+    flags.json ? print_json(estimate) : print_tune_estimate(estimate);
+    return kExitOk;
+  }
+  std::string stage;
+  nlohmann::json report;
+  try {
+    report = parse_json(tune(options, [&](const eid_tune_progress& progress) {
+      // What was saved can be looked at while it goes on.
+      if (stage == "saving" && stage != progress.stage) drew_curves(options);
+      stage = progress.stage;
+      return meter(progress);
+    }));
+  } catch (const Error&) {
+    meter.clear();
+    drew_curves(options);
+    throw;
+  }
+  meter.clear();
+  if (!drew_curves(options)) print_note("eidetic: curves.svg could not be written");
+  flags.json ? print_json(report) : print_tuned(report);
+  return kExitOk;
+}
+
+void add_model_options(CLI::App& c, TuneOptions& o) {
+  c.add_option("-m,--model", o.model_path, "The model: a GGUF file, or a folder with safetensors")
+      ->envname("EIDETIC_MODEL")
+      ->type_name("FILE")
+      ->group("Model");
+  c.add_option("--device", o.device, "cpu, cuda or cuda:N; default: cpu")
+      ->type_name("NAME")
+      ->group("Model");
+  c.add_option("--threads", o.threads,
+               "Threads of the CPU; default: OMP_NUM_THREADS, or one per core")
+      ->check(CLI::Range(0, 1024))
+      ->type_name("N")
+      ->group("Model");
+}
+
+void add_adapter_options(CLI::App& c, TuneOptions& o) {
+  CLI::Option* adapter =
+      c.add_option("--adapter", o.adapter_path,
+                   "An adapter to go on from, of whatever run or of PEFT; it brings its own kind, "
+                   "rank, alpha, dropout and targets");
+  adapter->type_name("DIR")->group("Adapter");
+  const auto add = [&](const char* name, auto& value, const char* text) {
+    return c.add_option(name, value, text)->excludes(adapter)->group("Adapter");
+  };
+  add("--kind", o.kind,
+      "lora (low-rank matrices), lora+ (embeddings and norms too) or hylora (the convolutions of "
+      "mixers as well); default: hylora")
+      ->check(CLI::IsMember({"lora", "lora+", "hylora"}))
+      ->type_name("NAME");
+  add("--rank", o.rank, "Rank of the matrices; default: 32")
+      ->check(CLI::Range(1, 1 << 16))
+      ->type_name("N");
+  add("--alpha", o.alpha, "Their products count alpha / rank; default: twice the rank")
+      ->check(CLI::PositiveNumber)
+      ->type_name("X");
+  add("--dropout", o.dropout, "Share of what they do not see in training; default: 0")
+      ->check(CLI::Range(0.0, 0.99))
+      ->type_name("SHARE");
+  add("--targets", o.targets,
+      "Linear maps by the ends of their paths; default: q_proj,k_proj,v_proj,o_proj")
+      ->delimiter(',')
+      ->type_name("NAME,NAME,...");
+}
+
+void add_attention_options(CLI::App& c, TuneOptions& o) {
+  c.add_option("--attention", o.attention,
+               "How attention layers read in training: se (the published method), se-no-memory, "
+               "se-random, window, s2 or full; default: se")
+      ->type_name("NAME")
+      ->group("Attention");
+  c.add_option("--chunk", o.chunks,
+               "se: tokens of a chunk, one of these drawn at each layer's call; default: 2048,4096")
+      ->check(CLI::Range(1, 1 << 24))
+      ->delimiter(',')
+      ->type_name("N,N,...")
+      ->group("Attention");
+  const auto add = [&](const char* name, int& value, const char* text) {
+    c.add_option(name, value, text)
+        ->check(CLI::Range(1, 1 << 24))
+        ->type_name("N")
+        ->group("Attention");
+  };
+  add("--block", o.block_tokens, "se: tokens of a block of memory; default: 32");
+  add("--span-blocks", o.span_blocks, "se: most blocks that a chunk sees besides; default: 8");
+  add("--groups", o.groups, "s2: groups that a sequence is cut into; default: 4");
+  add("--window", o.window, "window: tokens; default: 4096");
+}
+
+void add_training_options(CLI::App& c, TuneOptions& o) {
+  const auto count = [&](const char* name, std::int64_t& value, const char* text,
+                         std::int64_t least) {
+    c.add_option(name, value, text)
+        ->check(CLI::Range(least, std::int64_t{1} << 40))
+        ->type_name("N")
+        ->group("Training");
+  };
+  const auto amount = [&](const char* name, double& value, const char* text, double least) {
+    c.add_option(name, value, text)
+        ->check(CLI::Range(least, 1e9))
+        ->type_name("X")
+        ->group("Training");
+  };
+  count("--length", o.length, "Tokens of a sequence; default: 8192", 2);
+  count("--batch", o.batch, "Sequences whose gradients make a step, one after another; default: 1",
+        1);
+  count("--steps", o.steps, "Steps; default: as many as one pass over the files takes", 1);
+  amount("--rate", o.rate, "Rate of learning; default: 0.0002", 1e-12);
+  count("--warm-up", o.warm_up, "Steps over which the rate grows; default: 20; -1: none", -1);
+  c.add_option("--schedule", o.schedule, "constant, or cosine, which falls to 0; default: constant")
+      ->check(CLI::IsMember({"constant", "cosine"}))
+      ->type_name("NAME")
+      ->group("Training");
+  amount("--weight-decay", o.weight_decay,
+         "Share of the weights that a step of rate 1 takes away; default: 0", 0);
+  amount("--clip", o.clip, "The gradient's largest norm; default: 1; -1: it is not clipped", -1);
+  c.add_option("--seed", o.seed, "The same seed, the same losses on a CPU; default: 0")
+      ->type_name("N")
+      ->group("Training");
+  c.add_flag("--recompute", o.recompute,
+             "Compute layers again in the backward pass: less memory, a third more time")
+      ->group("Training");
+  count("--eval-every", o.evaluate_every, "Steps between evaluations; default: 50", 1);
+  count("--eval-sequences", o.held_out_sequences,
+        "Sequences that an evaluation reads, spread over what was held out; default: 16; -1: all",
+        -1);
+  count("--checkpoint-every", o.checkpoint_every, "Steps between checkpoints; default: 50", 1);
+}
+
+}  // namespace
+
+void add_tune_command(CLI::App& app, Action& action) {
+  auto flags = std::make_shared<TuneFlags>();
+  TuneOptions& o = flags->options;
+  CLI::App* c = app.add_subcommand("tune", "Train an adapter of a model on files of text");
+  c->add_option("FILE", o.inputs,
+                "Text or Markdown in UTF-8, JSONL with texts or conversations; a directory: such "
+                "files in it")
+      ->required();
+  c->add_option("-o,--out", o.folder,
+                "The run's folder, which is made; a run that is there goes on")
+      ->required()
+      ->type_name("DIR");
+  c->add_option("--held-out", o.held_out, "Files whose loss is measured during training")
+      ->type_name("FILE...");
+  c->add_flag("--skip-bad", o.skip_bad, "Leave out lines of JSONL that cannot be used; count them");
+  c->add_flag("--dry-run", flags->dry_run,
+              "Estimate memory and time on short steps; train nothing, leave --out alone");
+  add_json_flag(*c, flags->json);
+  add_model_options(*c, o);
+  add_adapter_options(*c, o);
+  add_attention_options(*c, o);
+  add_training_options(*c, o);
+  add_examples(
+      *c,
+      "  eidetic tune books/ -o run --model smol-hybrid-135m.gguf --device cuda\n"
+      "  eidetic tune books/*.txt --held-out other.txt -o run --length 16384 --recompute\n"
+      "  eidetic tune chats.jsonl -o run --kind lora --rank 8 --attention full --length 2048\n"
+      "  eidetic tune books/ -o run --dry-run   # what it would take\n"
+      "  eidetic ask \"Who?\" --from books --adapter run/best\n"
+      "\nThe same command again goes on where the run was stopped, however that happened.");
+  c->callback([flags, &action] { action = [flags] { return run_tune(*flags); }; });
+}
+
+}  // namespace eidetic::cli

@@ -1,0 +1,34 @@
+// What is trained of a model, and by how few numbers: LoRA, LoRA+ and HyLoRA.
+//
+// kLora: W x becomes W x + (alpha / rank) B A x on the linear maps that are named; A and B are
+//   trained. Hu et al., "LoRA", arXiv 2106.09685.
+// kLoraPlus: embeddings and norms are trained as well, as a whole: the LoRA+ of LongLoRA, Chen et
+//   al., arXiv 2309.12307. Not the paper of that name about learning rates.
+// kHylora: the 1D convolutions of the Mamba layers too, weight and bias: Nunez et al., "Expansion
+//   Span", arXiv 2412.13328.
+//
+// No Torch in here.
+#ifndef EIDETIC_MODEL_TRAIN_ADAPTER_OPTIONS_H_
+#define EIDETIC_MODEL_TRAIN_ADAPTER_OPTIONS_H_
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace eidetic::model {
+
+enum class AdapterKind : uint8_t { kLora, kLoraPlus, kHylora };
+
+struct AdapterOptions {
+  AdapterKind kind = AdapterKind::kHylora;
+  int rank = 32;
+  double alpha = 64;
+  double dropout = 0;  // 0 .. 1, without 1
+  // Linear maps: a whole path, or its last names ("q_proj", "self_attn.q_proj").
+  std::vector<std::string> targets = {"q_proj", "k_proj", "v_proj", "o_proj"};
+  uint64_t seed = 0;  // of A
+};
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_TRAIN_ADAPTER_OPTIONS_H_

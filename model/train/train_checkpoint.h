@@ -1,0 +1,45 @@
+// Where a run of training stands, on disk: what a run that was stopped goes on from. A folder that
+// `--adapter` and PEFT take, with what training needs besides (docs/formats/training-run.md).
+#ifndef EIDETIC_MODEL_TRAIN_TRAIN_CHECKPOINT_H_
+#define EIDETIC_MODEL_TRAIN_TRAIN_CHECKPOINT_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "model/train/adamw.h"
+#include "model/train/adapter.h"
+#include "model/train/differentiable_model.h"
+#include "model/train/train_state.h"
+
+namespace eidetic::model {
+
+// By option: what the losses of the run depend on.
+using TrainSettings = std::map<std::string, std::string>;
+
+// `optimizer` null: of a result, that nobody goes on from. Puts the folder in place of what was
+// there in one step; on any error what was there is kept. Throws Error: kNoSpace, kIo, kNotFound.
+void SaveTrainCheckpoint(const std::string& folder, const Adapter& adapter,
+                         const DifferentiableModel& model, const std::string& base_model,
+                         const AdamW* optimizer, const TrainState& state,
+                         const TrainSettings& settings);
+
+struct TrainCheckpoint {
+  TrainState state;
+  TrainSettings settings;
+  AdapterOptions adapter;
+  HostTensors trained;  // as Adapter::Import takes them
+  HostTensors moments;  // as AdamW::Import takes them
+};
+
+// Nothing when there is no such folder. Throws Error: kCorruption when what is there is not what
+// was written, kUnsupported for a newer format, kIo.
+std::optional<TrainCheckpoint> ReadTrainCheckpoint(const std::string& folder);
+
+// "rank was 32 and is 16, ..."; empty when they are equal.
+std::string DifferencesOf(const TrainSettings& was, const TrainSettings& is);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_TRAIN_TRAIN_CHECKPOINT_H_

@@ -1,0 +1,166 @@
+#include "model/train/tune_options.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <utility>
+
+#include "model/error.h"
+#include "model/train/train_step.h"
+
+namespace eidetic::model {
+namespace {
+
+constexpr std::array<std::pair<RateSchedule, std::string_view>, 2> kSchedules = {{
+    {RateSchedule::kConstant, "constant"},
+    {RateSchedule::kCosine, "cosine"},
+}};
+
+constexpr std::array<std::pair<AdapterKind, std::string_view>, 3> kKinds = {{
+    {AdapterKind::kLora, "lora"},
+    {AdapterKind::kLoraPlus, "lora+"},
+    {AdapterKind::kHylora, "hylora"},
+}};
+
+template <typename Names, typename Value>
+std::string_view NameIn(const Names& names, Value value) {
+  for (const auto& [known, name] : names) {
+    if (known == value) return name;
+  }
+  return "unknown";
+}
+
+template <typename Names>
+auto ValueIn(const Names& names, std::string_view name) -> std::optional<decltype(names[0].first)> {
+  for (const auto& [value, known] : names) {
+    if (known == name) return value;
+  }
+  return std::nullopt;
+}
+
+// As short as it can be to be read back as the same number.
+std::string Text(double number) {
+  char text[32];
+  const auto end = std::to_chars(text, text + sizeof text, number).ptr;
+  return {text, end};
+}
+
+template <typename Numbers>
+std::string Listed(const Numbers& values) {
+  std::string text;
+  for (const auto& value : values) {
+    if (!text.empty()) text += ",";
+    if constexpr (requires { std::to_string(value); }) {
+      text += std::to_string(value);
+    } else {
+      text += value;
+    }
+  }
+  return text;
+}
+
+[[noreturn]] void RefuseOption(const char* name, const std::string& value, const char* wanted) {
+  throw Error(ErrorCode::kInvalidArgument, std::string("tune: ") + name + " is " + value,
+              std::string("it must be ") + wanted);
+}
+
+void CheckCount(const char* name, int64_t value, int64_t least) {
+  constexpr int64_t kMost = int64_t{1} << 40;
+  if (value >= least && value <= kMost) return;
+  RefuseOption(name, std::to_string(value),
+               least == 0   ? "0 or more"
+               : least == 1 ? "1 or more"
+                            : "2 or more");
+}
+
+void CheckAmount(const char* name, double value) {
+  if (value >= 0 && std::isfinite(value)) return;
+  RefuseOption(name, Text(value), "a number of 0 or more");
+}
+
+}  // namespace
+
+std::string_view RateScheduleName(RateSchedule schedule) {
+  return NameIn(kSchedules, schedule);
+}
+
+std::optional<RateSchedule> FindRateSchedule(std::string_view name) {
+  return ValueIn(kSchedules, name);
+}
+
+std::string_view AdapterKindName(AdapterKind kind) {
+  return NameIn(kKinds, kind);
+}
+
+std::optional<AdapterKind> FindAdapterKind(std::string_view name) {
+  return ValueIn(kKinds, name);
+}
+
+void CheckTuneOptions(const TuneOptions& options) {
+  const auto need = [](bool there, const char* what, const char* remedy) {
+    if (!there) throw Error(ErrorCode::kInvalidArgument, std::string("tune: ") + what, remedy);
+  };
+  need(!options.model.empty(), "no model was named", "name the model that is to be trained");
+  need(!options.inputs.empty(), "there is nothing to train on",
+       "name files of text, Markdown or JSONL");
+  need(!options.folder.empty(), "no folder was named for the run", "name one that is to be made");
+  CheckCount("length", options.length, 2);
+  CheckCount("batch", options.batch, 1);
+  CheckCount("steps", options.steps, 0);
+  CheckCount("warm-up", options.warm_up, 0);
+  CheckCount("eval-every", options.evaluate_every, 1);
+  CheckCount("eval-sequences", options.held_out_sequences, 0);
+  CheckCount("checkpoint-every", options.checkpoint_every, 1);
+  CheckAmount("rate", options.rate);
+  CheckAmount("weight-decay", options.weight_decay);
+  CheckAmount("clip", options.largest_norm);
+  CheckSequenceOptions(options.attention);
+}
+
+std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
+  const SequenceAttentionOptions& attention = options.attention;
+  std::map<std::string, std::string> settings = {
+      {"model", options.model_digest},
+      {"attention", std::string(SequenceModeName(attention.mode))},
+      {"chunk", Listed(attention.chunk_sizes)},
+      {"block", std::to_string(attention.block_tokens)},
+      {"span-blocks", std::to_string(attention.span_blocks)},
+      {"one-choice", attention.one_choice_for_all_heads ? "yes" : "no"},
+      {"groups", std::to_string(attention.groups)},
+      {"window", std::to_string(attention.window)},
+      {"length", std::to_string(options.length)},
+      {"batch", std::to_string(options.batch)},
+      {"rate", Text(options.rate)},
+      {"warm-up", std::to_string(options.warm_up)},
+      {"schedule", std::string(RateScheduleName(options.schedule))},
+      {"weight-decay", Text(options.weight_decay)},
+      {"clip", Text(options.largest_norm)},
+      {"seed", std::to_string(options.seed)},
+  };
+  if (options.adapter.empty()) {  // else the adapter says it
+    settings.insert({
+        {"kind", std::string(AdapterKindName(options.trained.kind))},
+        {"rank", std::to_string(options.trained.rank)},
+        {"alpha", Text(options.trained.alpha)},
+        {"dropout", Text(options.trained.dropout)},
+        {"targets", Listed(options.trained.targets)},
+    });
+  }
+  if (options.schedule != RateSchedule::kConstant) {
+    settings["steps"] = std::to_string(options.steps);
+  }
+  return settings;
+}
+
+double RateOf(const TuneOptions& options, int64_t step, int64_t steps) {
+  if (step < options.warm_up || options.schedule == RateSchedule::kConstant) {
+    return RateOfStep(step, options.rate, options.warm_up);
+  }
+  const auto behind = static_cast<double>(step - options.warm_up);
+  const auto whole = static_cast<double>(std::max<int64_t>(steps - options.warm_up, 1));
+  constexpr double kPi = 3.14159265358979323846;
+  return options.rate * 0.5 * (1 + std::cos(kPi * behind / whole));
+}
+
+}  // namespace eidetic::model

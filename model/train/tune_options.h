@@ -1,0 +1,72 @@
+// What a run of training is told: the model, the data, what is trained and how fast.
+//
+// No Torch in here.
+#ifndef EIDETIC_MODEL_TRAIN_TUNE_OPTIONS_H_
+#define EIDETIC_MODEL_TRAIN_TUNE_OPTIONS_H_
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "model/sequence_options.h"
+#include "model/train/adapter_options.h"
+
+namespace eidetic::model {
+
+enum class RateSchedule : uint8_t {
+  kConstant,  // "constant"
+  kCosine,    // "cosine": falls to 0 at the last step
+};
+std::string_view RateScheduleName(RateSchedule schedule);
+std::optional<RateSchedule> FindRateSchedule(std::string_view name);
+
+// "lora", "lora+", "hylora"
+std::string_view AdapterKindName(AdapterKind kind);
+std::optional<AdapterKind> FindAdapterKind(std::string_view name);
+
+// Defaults are those of Nunez et al., "Expansion Span", arXiv 2412.13328, where it has them.
+struct TuneOptions {
+  std::string model;         // a GGUF file, or a folder with safetensors
+  std::string adapter;       // the folder of an adapter to go on from; empty: a new one is made
+  std::string model_digest;  // of the files of both: a run goes on with the same; may be empty
+  std::vector<std::string> inputs;    // files to train on
+  std::vector<std::string> held_out;  // files whose loss is measured now and then
+  bool skip_bad = false;              // lines of JSONL that do not parse are counted, no error
+  std::string device = "cpu";
+  int threads = 0;  // of the CPU; as ComputeThreads
+
+  AdapterOptions trained;  // of a new adapter; its seed is `seed`
+  SequenceAttentionOptions attention;
+  bool recompute = false;  // TrainForwardOptions has what it means
+  int64_t length = 8192;   // tokens of a sequence
+  int64_t batch = 1;       // sequences whose gradients make a step
+  int64_t steps = 0;       // 0: as many as one pass over the data takes
+  double rate = 2e-4;
+  int64_t warm_up = 20;  // steps over which the rate grows
+  RateSchedule schedule = RateSchedule::kConstant;
+  double weight_decay = 0;
+  double largest_norm = 1;  // of the gradient; 0: it is not clipped
+  uint64_t seed = 0;        // of A, the order of the data, chunk sizes, random blocks and dropout
+
+  int64_t evaluate_every = 50;      // steps
+  int64_t held_out_sequences = 16;  // that are measured, spread over the files; 0: all
+  int64_t checkpoint_every = 50;    // steps
+  std::string folder;               // the run's own: data, metrics, `last`, `best`
+};
+
+// Throws Error kInvalidArgument, which names the option and its value.
+void CheckTuneOptions(const TuneOptions& options);
+
+// All that the losses of a run depend on beside its data, by option. Two runs of equal settings and
+// data have equal losses on a CPU. The number of steps is among them where the schedule needs it.
+std::map<std::string, std::string> SettingsOf(const TuneOptions& options);
+
+// The rate of step 0, 1, ...: it grows over the warm-up, then follows the schedule.
+double RateOf(const TuneOptions& options, int64_t step, int64_t steps);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_TRAIN_TUNE_OPTIONS_H_

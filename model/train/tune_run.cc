@@ -1,0 +1,345 @@
+#include "model/train/tune_run.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "model/checkpoint.h"
+#include "model/error.h"
+#include "model/train/device_meter.h"
+#include "model/train/metrics_file.h"
+#include "model/train/train_checkpoint.h"
+#include "model/train/train_flops.h"
+#include "model/train/train_step.h"
+#include "model/train/tune_subject.h"
+
+namespace eidetic::model {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+// What the texts' digests are called among the settings.
+constexpr char kData[] = "data", kHeldOut[] = "held-out";
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+class TuneRun {
+ public:
+  TuneRun(const TuneOptions& options, const TuneCallback& callback);
+  TuneReport Run();
+
+ private:
+  using Windows = std::vector<int64_t>;  // their first tokens
+
+  void Begin();
+  void Resume(const TrainCheckpoint& checkpoint);
+  void GoOn();
+  void Step();
+  void Evaluate();
+  void Save();
+  void SaveBest();
+  Windows NextWindows();
+  void Tell(TuneStage stage, int64_t done, int64_t total);
+  void CheckFinite(const char* what, double number, const Windows& windows) const;
+  std::string LastCheckpoint() const;
+  std::string Folder(const char* name) const { return options_.folder + "/" + name; }
+  bool EvaluationIsDue() const;
+
+  TuneOptions options_;
+  TuneCallback callback_;
+  MetricsFile metrics_;
+  TuneData data_;
+  TrainSettings settings_;
+  std::unique_ptr<TuneSubject> subject_;
+  std::unique_ptr<AdamW> optimizer_;
+  MemoryMeter memory_{c10::Device(c10::kCPU)};
+  TrainState state_;
+  TuneProgress progress_;
+  TuneReport report_;
+  Windows epoch_;                           // of state_.epoch
+  std::optional<int64_t> epoch_in_memory_;  // whose windows these are
+  int64_t saved_ = -1;                      // the step of `last`
+  int64_t saved_evaluation_ = -1;           // and of the last evaluation that it knows of
+  double flops_ = 0, peak_ = 0;             // of a step; of the device a second
+  double call_seconds_ = 0;                 // of steps of this call
+  int64_t call_tokens_ = 0;
+  double usual_seconds_ = 0;  // of a step, lately
+  bool stopping_ = false;
+};
+
+// The folder is made before it is locked, and not for a name that was mistyped.
+std::string MetricsPathOf(const TuneOptions& options) {
+  CheckTuneOptions(options);
+  for (const auto* files : {&options.inputs, &options.held_out}) {
+    for (const std::string& file : *files) {
+      if (fs::exists(file)) continue;
+      throw Error(ErrorCode::kNotFound, "there is no file '" + file + "'", "check its name");
+    }
+  }
+  std::error_code failed;
+  fs::create_directories(options.folder, failed);
+  if (failed) {
+    throw Error(ErrorCode::kIo, options.folder + " cannot be made: " + failed.message(),
+                "choose a folder that can be written");
+  }
+  return options.folder + "/metrics.jsonl";
+}
+
+TuneRun::TuneRun(const TuneOptions& options, const TuneCallback& callback)
+    : options_(options), callback_(callback), metrics_(MetricsPathOf(options)) {}
+
+void TuneRun::Tell(TuneStage stage, int64_t done, int64_t total) {
+  progress_.stage = stage;
+  progress_.done = done;
+  progress_.total = total;
+  if (callback_ && !callback_(progress_)) stopping_ = true;
+}
+
+// Everything up to the first step.
+void TuneRun::Begin() {
+  const auto checkpoint = Checkpoint::Open(options_.model);
+  data_ = ReadTuneData(
+      options_, *checkpoint->ReadTokenizer(), options_.folder, [&](uint64_t done, uint64_t total) {
+        Tell(TuneStage::kTokenizing, static_cast<int64_t>(done), static_cast<int64_t>(total));
+        return !stopping_;
+      });
+  report_.windows =
+      static_cast<int64_t>(data_.train->Epoch(options_.length, options_.seed, 0).size());
+  if (options_.steps == 0) {
+    options_.steps = (report_.windows + options_.batch - 1) / options_.batch;
+  }
+  settings_ = SettingsOf(options_);
+  settings_[kData] = data_.train->digest();
+  settings_[kHeldOut] = data_.held_out ? data_.held_out->digest() : "";
+  const auto last = ReadTrainCheckpoint(Folder("last"));
+  if (last) {
+    const std::string differences = DifferencesOf(last->settings, settings_);
+    if (!differences.empty()) {
+      throw Error(ErrorCode::kInvalidArgument,
+                  "the run in " + options_.folder + " was begun otherwise: " + differences,
+                  "give the same options and files to go on, or name another folder");
+    }
+  }
+  Tell(TuneStage::kLoading, 0, 0);
+  WithMemoryAdvice(options_, "the model", [&] {
+    subject_ =
+        std::make_unique<TuneSubject>(options_, *checkpoint, last ? &last->adapter : nullptr);
+    optimizer_ = std::make_unique<AdamW>(subject_->adapter().trained(), AdamWOptionsOf(options_));
+  });
+  if (last) {
+    Resume(*last);
+  } else {
+    fs::remove_all(Folder("best"));  // of a run that was killed before its first checkpoint
+  }
+  metrics_.CutBack(state_.step, state_.evaluated);
+  memory_ = MemoryMeter(subject_->device());
+  report_.device_name = DeviceName(subject_->device());
+  peak_ = PeakFlops(report_.device_name, c10::kFloat);
+  flops_ = static_cast<double>(options_.batch) *
+           TrainFlops(subject_->model(), options_.attention, options_.length);
+}
+
+void TuneRun::Resume(const TrainCheckpoint& checkpoint) {
+  subject_->adapter().Import(checkpoint.trained);
+  optimizer_->Import(checkpoint.moments, checkpoint.state.step);
+  state_ = checkpoint.state;
+  saved_ = report_.resumed_from = state_.step;
+  saved_evaluation_ = state_.evaluated;
+  if (state_.step > 0) progress_.loss = state_.loss;
+  if (state_.evaluated >= 0) progress_.held_out_loss = state_.held_out_loss;
+}
+
+TuneReport TuneRun::Run() {
+  Begin();
+  progress_.steps = options_.steps;
+  GoOn();
+  report_.state = state_;
+  report_.steps = options_.steps;
+  report_.kind = AdapterKindName(subject_->adapter().config().kind);
+  report_.trained_numbers = subject_->adapter().TrainedNumbers();
+  report_.data = data_.train_report;
+  report_.held_out = data_.held_out_report;
+  report_.peak_memory_bytes = memory_.Peak();
+  report_.tokens_per_second =
+      call_seconds_ > 0 ? static_cast<double>(call_tokens_) / call_seconds_ : 0;
+  report_.peak_share = progress_.peak_share;
+  return report_;
+}
+
+bool TuneRun::EvaluationIsDue() const {
+  if (!data_.held_out || state_.evaluated == state_.step) return false;
+  return state_.step % options_.evaluate_every == 0 || state_.step >= options_.steps;
+}
+
+// Whatever a run was stopped at, the next one finds here what is to be done.
+void TuneRun::GoOn() {
+  for (;;) {
+    progress_.step = state_.step;
+    progress_.tokens = state_.tokens;
+    progress_.seconds = state_.seconds;
+    Tell(TuneStage::kTraining, state_.step, options_.steps);
+    if (!stopping_ && EvaluationIsDue()) Evaluate();
+    const bool finished = state_.step >= options_.steps;
+    const bool is_due = state_.step > 0 && state_.step % options_.checkpoint_every == 0;
+    const bool is_new = saved_ != state_.step || saved_evaluation_ != state_.evaluated;
+    if (is_new && (is_due || finished || stopping_)) Save();
+    if (stopping_ && (!finished || EvaluationIsDue())) {
+      throw Error(ErrorCode::kCancelled,
+                  "stopped after step " + std::to_string(state_.step) + " of " +
+                      std::to_string(options_.steps) + "; " + Folder("last") + " is of that step",
+                  "run the same command again to go on from there");
+    }
+    if (finished) return;
+    Step();
+  }
+}
+
+TuneRun::Windows TuneRun::NextWindows() {
+  Windows windows;
+  while (windows.size() < static_cast<size_t>(options_.batch)) {
+    if (epoch_in_memory_ != state_.epoch) {
+      epoch_ = data_.train->Epoch(options_.length, options_.seed, state_.epoch);
+      epoch_in_memory_ = state_.epoch;
+    }
+    if (static_cast<size_t>(state_.window) < epoch_.size()) {
+      windows.push_back(epoch_[static_cast<size_t>(state_.window++)]);
+    } else {
+      ++state_.epoch;
+      state_.window = 0;
+    }
+  }
+  return windows;
+}
+
+void TuneRun::Step() {
+  const Clock::time_point begin = Clock::now();
+  const Windows windows = NextWindows();
+  std::vector<TrainSequence> sequences;
+  for (const int64_t first : windows) {
+    sequences.push_back(data_.train->Sequence(first, options_.length));
+  }
+  TrainStepOptions options;
+  options.rate = RateOf(options_, state_.step, options_.steps);
+  options.largest_norm = options_.largest_norm;
+  options.forward = ForwardOptionsOf(options_);
+  options.seed = options_.seed;
+  const std::string name = "step " + std::to_string(state_.step + 1);
+  const TrainStepResult result = WithMemoryAdvice(options_, name, [&] {
+    return TrainStep(subject_->model(), sequences, options, optimizer_.get());
+  });
+  CheckFinite("loss", result.loss, windows);
+  CheckFinite("gradient", result.gradient_norm, windows);
+  const double seconds = SecondsSince(begin);
+  const int64_t tokens = options_.batch * options_.length;
+  ++state_.step;
+  state_.tokens += tokens;
+  state_.seconds += seconds;
+  state_.loss = result.loss;
+  call_seconds_ += seconds;
+  call_tokens_ += tokens;
+  // The first step of a call is no measure: libraries are loaded in it.
+  usual_seconds_ = call_tokens_ <= 2 * tokens ? seconds : 0.9 * usual_seconds_ + 0.1 * seconds;
+  progress_.loss = result.loss;
+  progress_.rate = options.rate;
+  progress_.gradient_norm = result.gradient_norm;
+  progress_.tokens_per_second = static_cast<double>(tokens) / seconds;
+  progress_.remaining_seconds = usual_seconds_ * static_cast<double>(options_.steps - state_.step);
+  if (peak_ > 0) progress_.peak_share = flops_ / usual_seconds_ / peak_;
+  progress_.memory_bytes = memory_.Peak();
+  metrics_.Add(StepMetrics{state_.step, result.loss, options.rate, result.gradient_norm,
+                           state_.tokens, progress_.tokens_per_second, state_.seconds,
+                           progress_.memory_bytes});
+}
+
+std::string TuneRun::LastCheckpoint() const {
+  if (saved_ < 0) return "there is no checkpoint yet";
+  return "the last good checkpoint is " + Folder("last") + ", of step " + std::to_string(saved_);
+}
+
+void TuneRun::CheckFinite(const char* what, double number, const Windows& windows) const {
+  if (std::isfinite(number)) return;
+  std::string where;
+  for (const int64_t first : windows) {
+    where += (where.empty() ? "" : ", ") + std::to_string(first) + " to " +
+             std::to_string(first + options_.length - 1);
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              std::string("the ") + what + " of step " + std::to_string(state_.step + 1) + " is " +
+                  std::to_string(number) + ", on the batch of tokens " + where +
+                  " of the data; that step was not taken, and " + LastCheckpoint(),
+              "go on from a checkpoint in another folder, with --adapter, a lower --rate, more "
+              "--warm-up or a smaller --clip");
+}
+
+void TuneRun::Evaluate() {
+  const Clock::time_point begin = Clock::now();
+  const TrainForwardOptions forward = ForwardOptionsOf(options_);
+  const std::vector<int64_t> windows = data_.held_out_windows;
+  double sum = 0;
+  int64_t predicted = 0;
+  for (size_t i = 0; i < windows.size(); ++i) {
+    Tell(TuneStage::kEvaluating, static_cast<int64_t>(i), static_cast<int64_t>(windows.size()));
+    if (stopping_) return;  // the next run begins it anew
+    const int64_t count = data_.held_out->PredictedTokens(windows[i], data_.held_out_length);
+    const TrainSequence sequence = data_.held_out->Sequence(windows[i], data_.held_out_length);
+    sum += static_cast<double>(count) * WithMemoryAdvice(options_, "the evaluation", [&] {
+             return MeanLoss(subject_->model(), {sequence}, forward);
+           });
+    predicted += count;
+  }
+  const double loss = sum / static_cast<double>(predicted);
+  if (!std::isfinite(loss)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "after step " + std::to_string(state_.step) + " the loss on what was held out is " +
+                    std::to_string(loss) + "; " + LastCheckpoint(),
+                "go on from a checkpoint in another folder, with --adapter and a lower --rate");
+  }
+  const bool is_best = state_.best_step < 0 || loss < state_.best_loss;
+  state_.evaluated = state_.step;
+  state_.held_out_loss = progress_.held_out_loss = loss;
+  if (is_best) {
+    state_.best_step = state_.step;
+    state_.best_loss = loss;
+    SaveBest();
+  }
+  metrics_.Add(EvaluationMetrics{state_.step, loss, state_.tokens, SecondsSince(begin), is_best});
+}
+
+void TuneRun::SaveBest() {
+  Tell(TuneStage::kSaving, 0, 0);
+  SaveTrainCheckpoint(Folder("best"), subject_->adapter(), subject_->model(), options_.model,
+                      nullptr, state_, settings_);
+}
+
+void TuneRun::Save() {
+  Tell(TuneStage::kSaving, 0, 0);
+  metrics_.Flush();  // a checkpoint never knows more steps than the metrics do
+  try {
+    SaveTrainCheckpoint(Folder("last"), subject_->adapter(), subject_->model(), options_.model,
+                        optimizer_.get(), state_, settings_);
+  } catch (const Error& error) {
+    throw Error(error.code(),
+                std::string(error.what()) + "; the checkpoint of step " +
+                    std::to_string(state_.step) + " could not be written, and " + LastCheckpoint(),
+                error.code() == ErrorCode::kNoSpace
+                    ? "free some space and run the same command again: it goes on from there"
+                    : error.remedy());
+  }
+  saved_ = state_.step;
+  saved_evaluation_ = state_.evaluated;
+}
+
+}  // namespace
+
+TuneReport Tune(const TuneOptions& options, const TuneCallback& callback) {
+  return TuneRun(options, callback).Run();
+}
+
+}  // namespace eidetic::model

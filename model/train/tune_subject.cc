@@ -1,0 +1,120 @@
+#include "model/train/tune_subject.h"
+
+#include <algorithm>
+#include <exception>
+#include <new>
+#include <utility>
+
+#include "model/adapter_file.h"
+#include "model/device.h"
+#include "model/error.h"
+#include "model/resource_errors.h"
+#include "model/train/adapter_folder.h"
+
+namespace eidetic::model {
+namespace {
+
+c10::Device DeviceFor(const TuneOptions& options) {
+  SetComputeThreads(options.threads);
+  return OpenDevice(options.device);
+}
+
+std::unique_ptr<Adapter> AdapterFor(const TuneOptions& options, const AdapterOptions* resumed,
+                                    DifferentiableModel* model) {
+  if (resumed != nullptr) return std::make_unique<Adapter>(*resumed, model);
+  if (!options.adapter.empty()) return LoadAdapter(*AdapterFile::Open(options.adapter), model);
+  AdapterOptions fresh = options.trained;
+  fresh.seed = options.seed;
+  return std::make_unique<Adapter>(fresh, model);
+}
+
+// Windows one behind another, without those that predict nothing; at most `most` of them, spread
+// evenly (0: all).
+std::vector<int64_t> HeldOutWindows(const TokenCache& cache, int64_t length, int64_t most) {
+  std::vector<int64_t> all;
+  for (int64_t first = 0; first + length <= cache.tokens(); first += length) {
+    if (cache.PredictedTokens(first, length) > 0) all.push_back(first);
+  }
+  if (all.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "nothing of what was held out is to be predicted",
+                "name other files with --held-out, or none");
+  }
+  const auto there = static_cast<int64_t>(all.size());
+  if (most == 0 || there <= most) return all;
+  std::vector<int64_t> chosen;
+  for (int64_t i = 0; i < most; ++i) chosen.push_back(all[static_cast<size_t>(i * there / most)]);
+  return chosen;
+}
+
+}  // namespace
+
+TuneSubject::TuneSubject(const TuneOptions& options, const Checkpoint& checkpoint,
+                         const AdapterOptions* resumed)
+    : device_(DeviceFor(options)),
+      model_(checkpoint, device_, at::kFloat),
+      adapter_(AdapterFor(options, resumed, &model_)) {}
+
+TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
+                      const std::string& folder, const TokenCacheProgress& progress) {
+  TokenCacheOptions building;
+  building.skip_bad = options.skip_bad;
+  building.threads = options.threads;
+  const auto read = [&](const std::vector<std::string>& files, const char* name,
+                        TokenCacheReport* report) {
+    const std::string path = folder + "/" + name;
+    *report = BuildTokenCache(files, tokenizer, path, building, progress);
+    return std::make_unique<const TokenCache>(path);
+  };
+  TuneData data;
+  data.train = read(options.inputs, "train.tokens", &data.train_report);
+  if (data.train->tokens() < options.length) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "there are " + std::to_string(data.train->tokens()) +
+                    " tokens to train on, too few for one sequence of " +
+                    std::to_string(options.length),
+                "give more text, or lower --length");
+  }
+  if (options.held_out.empty()) return data;
+  data.held_out = read(options.held_out, "held-out.tokens", &data.held_out_report);
+  data.held_out_length = std::min(options.length, data.held_out->tokens());
+  data.held_out_windows =
+      HeldOutWindows(*data.held_out, data.held_out_length, options.held_out_sequences);
+  return data;
+}
+
+void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what) {
+  std::string reason;
+  try {
+    throw;
+  } catch (const Error&) {
+    throw;
+  } catch (const std::bad_alloc&) {
+    reason = "there is no more";
+  } catch (const std::exception& error) {
+    reason = error.what();
+    if (!IsOutOfMemory(reason)) throw;
+    reason.resize(std::min(reason.find('\n'), reason.size()));  // a stack trace follows
+  }
+  throw OutOfMemoryError(
+      what + " does not fit into the memory of " + options.device + ", with sequences of " +
+          std::to_string(options.length) + " tokens and rank " +
+          std::to_string(options.trained.rank) + ": " + reason,
+      "lower --length or --chunk, use --recompute, or train fewer numbers: --kind lora, a "
+      "smaller --rank; --dry-run tells what is needed");
+}
+
+TrainForwardOptions ForwardOptionsOf(const TuneOptions& options) {
+  TrainForwardOptions result;
+  result.attention = options.attention;
+  result.attention.seed = options.seed;
+  result.recompute = options.recompute;
+  return result;
+}
+
+AdamWOptions AdamWOptionsOf(const TuneOptions& options) {
+  AdamWOptions result;
+  result.weight_decay = options.weight_decay;
+  return result;
+}
+
+}  // namespace eidetic::model

@@ -1,0 +1,230 @@
+// The C interface's functions that train.
+#include <functional>
+#include <limits>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "model/adapter_file.h"
+#include "model/checkpoint.h"
+#include "model/train/tune_run.h"
+#include "sdk/c_handles.h"
+#include "sdk/file_hash.h"
+#include "sdk/tune_report.h"
+
+namespace sdk = eidetic::sdk;
+namespace memory = eidetic::memory;
+namespace model = eidetic::model;
+using memory::Code;
+using memory::Status;
+
+namespace {
+
+// An option for which 0 means the default, and -1 nothing where that is a meaning.
+template <typename Given, typename Option>
+Status TakeNumber(const char* name, Given given, bool none_allowed, Option* option) {
+  if (given == 0) return Status();
+  if (given == Given{-1} && none_allowed) {
+    *option = 0;
+    return Status();
+  }
+  if (given > 0 && given <= static_cast<Given>(std::numeric_limits<Option>::max())) {
+    *option = static_cast<Option>(given);
+    return Status();
+  }
+  return Status(Code::kInvalidArgument,
+                std::string(name) + " is " + std::to_string(given) + ", which is out of range",
+                none_allowed ? "leave it 0 for the default, or set -1 for none"
+                             : "correct it, or leave it 0 for the default");
+}
+
+Status TakeTexts(const char* name, const char* const* given, size_t count,
+                 std::vector<std::string>* texts) {
+  if (count == 0) return Status();
+  EID_RETURN_IF_ERROR(sdk::RequireHandle(given, name));
+  texts->clear();
+  for (size_t i = 0; i < count; ++i) {
+    EID_RETURN_IF_ERROR(sdk::RequireText(given[i], name));
+    texts->emplace_back(given[i]);
+  }
+  return Status();
+}
+
+template <typename Value, typename Find>
+Status TakeName(const char* option, const char* given, Find find, const char* names, Value* value) {
+  if (given == nullptr) return Status();
+  const auto found = find(given);
+  if (!found) {
+    return Status(Code::kInvalidArgument, std::string(option) + " is '" + given + "'",
+                  std::string("use one of ") + names);
+  }
+  *value = *found;
+  return Status();
+}
+
+// The paper's name of its method, and of its controls, beside those of the modes.
+std::optional<model::SequenceMode> FindTrainingAttention(const std::string& name) {
+  if (name == "se") return model::SequenceMode::kPaper;
+  if (name == "se-no-memory") return model::SequenceMode::kPaperNoMemory;
+  if (name == "se-random") return model::SequenceMode::kPaperRandom;
+  return model::FindSequenceMode(name);
+}
+
+Status TakeAttention(const eid_tune_options& given, model::SequenceAttentionOptions* attention) {
+  EID_RETURN_IF_ERROR(TakeName("attention", given.attention, FindTrainingAttention,
+                               "se, se-no-memory, se-random, window, s2, full", &attention->mode));
+  attention->chunk_sizes = {2048, 4096};
+  if (given.chunk_count > 0) {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(given.chunks, "chunks"));
+    attention->chunk_sizes.assign(given.chunks, given.chunks + given.chunk_count);
+  }
+  EID_RETURN_IF_ERROR(
+      TakeNumber("block_tokens", given.block_tokens, false, &attention->block_tokens));
+  EID_RETURN_IF_ERROR(TakeNumber("span_blocks", given.span_blocks, false, &attention->span_blocks));
+  EID_RETURN_IF_ERROR(TakeNumber("groups", given.groups, false, &attention->groups));
+  return TakeNumber("window", given.window, false, &attention->window);
+}
+
+Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
+  model::AdapterOptions& adapter = options->trained;
+  if (given.adapter_path != nullptr) {
+    options->adapter = given.adapter_path;
+    const bool is_told = given.kind != nullptr || given.target_count > 0 || given.rank != 0 ||
+                         given.alpha != 0 || given.dropout != 0;
+    if (!is_told) return Status();
+    return Status(
+        Code::kInvalidArgument,
+        "an adapter to go on from has a kind, rank, alpha, dropout and targets of its own",
+        "leave these out, or leave adapter_path out");
+  }
+  EID_RETURN_IF_ERROR(
+      TakeName("kind", given.kind, model::FindAdapterKind, "lora, lora+, hylora", &adapter.kind));
+  EID_RETURN_IF_ERROR(TakeNumber("rank", given.rank, false, &adapter.rank));
+  adapter.alpha = given.alpha != 0 ? given.alpha : 2.0 * adapter.rank;
+  adapter.dropout = given.dropout;
+  return TakeTexts("targets", given.targets, given.target_count, &adapter.targets);
+}
+
+Status TakeSteps(const eid_tune_options& given, model::TuneOptions* options) {
+  EID_RETURN_IF_ERROR(TakeNumber("length", given.length, false, &options->length));
+  EID_RETURN_IF_ERROR(TakeNumber("batch", given.batch, false, &options->batch));
+  EID_RETURN_IF_ERROR(TakeNumber("steps", given.steps, false, &options->steps));
+  if (given.rate != 0) options->rate = given.rate;
+  EID_RETURN_IF_ERROR(TakeNumber("warm_up", given.warm_up, true, &options->warm_up));
+  EID_RETURN_IF_ERROR(TakeName("schedule", given.schedule, model::FindRateSchedule,
+                               "constant, cosine", &options->schedule));
+  options->weight_decay = given.weight_decay;
+  if (given.clip != 0) options->largest_norm = given.clip == -1 ? 0 : given.clip;
+  options->seed = given.seed;
+  EID_RETURN_IF_ERROR(
+      TakeNumber("evaluate_every", given.evaluate_every, false, &options->evaluate_every));
+  EID_RETURN_IF_ERROR(TakeNumber("held_out_sequences", given.held_out_sequences, true,
+                                 &options->held_out_sequences));
+  return TakeNumber("checkpoint_every", given.checkpoint_every, false, &options->checkpoint_every);
+}
+
+// Of the files of model and adapter, so that a run goes on with the same.
+memory::Result<std::string> DigestOf(const model::TuneOptions& options,
+                                     const std::string& cache_dir) {
+  const auto hash = [&](const std::vector<std::string>& paths) -> memory::Result<std::string> {
+    EID_ASSIGN_OR_RETURN(const std::vector<sdk::FileIdentity> files, sdk::IdentitiesOf(paths));
+    return sdk::CachedModelHash(files, paths, cache_dir);
+  };
+  EID_ASSIGN_OR_RETURN(std::string digest, hash(model::Checkpoint::FilesOf(options.model)));
+  if (options.adapter.empty()) return digest;
+  EID_ASSIGN_OR_RETURN(const std::string adapter,
+                       hash(model::AdapterFile::FilesOf(options.adapter)));
+  return digest + " with " + adapter;
+}
+
+memory::Result<model::TuneOptions> ReadTuneOptions(const eid_tune_options* options) {
+  eid_tune_options given;
+  EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_tune_options", &given));
+  EID_RETURN_IF_ERROR(sdk::RequireText(given.model_path, "model_path"));
+  EID_RETURN_IF_ERROR(sdk::RequireText(given.folder, "folder"));
+  model::TuneOptions result;
+  result.model = given.model_path;
+  result.folder = given.folder;
+  EID_RETURN_IF_ERROR(TakeTexts("inputs", given.inputs, given.input_count, &result.inputs));
+  EID_RETURN_IF_ERROR(
+      TakeTexts("held_out", given.held_out, given.held_out_count, &result.held_out));
+  result.skip_bad = given.skip_bad != 0;
+  if (given.device != nullptr) result.device = given.device;
+  result.threads = given.threads;
+  EID_RETURN_IF_ERROR(TakeAdapter(given, &result));
+  EID_RETURN_IF_ERROR(TakeAttention(given, &result.attention));
+  result.recompute = given.recompute != 0;
+  EID_RETURN_IF_ERROR(TakeSteps(given, &result));
+  EID_ASSIGN_OR_RETURN(
+      result.model_digest,
+      DigestOf(result, given.cache_dir != nullptr ? given.cache_dir : sdk::DefaultCacheDir()));
+  return result;
+}
+
+const char* StageName(model::TuneStage stage) {
+  switch (stage) {
+    case model::TuneStage::kTokenizing:
+      return "tokenizing";
+    case model::TuneStage::kLoading:
+      return "loading";
+    case model::TuneStage::kTraining:
+      return "training";
+    case model::TuneStage::kEvaluating:
+      return "evaluating";
+    case model::TuneStage::kSaving:
+      return "saving";
+    case model::TuneStage::kMeasuring:
+      return "measuring";
+  }
+  return "unknown";
+}
+
+model::TuneCallback CallbackOf(eid_tune_callback progress, void* user) {
+  if (progress == nullptr) return {};
+  return [=](const model::TuneProgress& at) {
+    eid_tune_progress told = {};
+    told.struct_size = sizeof(told);
+    told.stage = StageName(at.stage);
+    told.done = at.done;
+    told.total = at.total;
+    told.step = at.step;
+    told.steps = at.steps;
+    told.loss = at.loss;
+    told.held_out_loss = at.held_out_loss;
+    told.rate = at.rate;
+    told.gradient_norm = at.gradient_norm;
+    told.tokens = at.tokens;
+    told.tokens_per_second = at.tokens_per_second;
+    told.seconds = at.seconds;
+    told.remaining_seconds = at.remaining_seconds;
+    told.peak_share = at.peak_share;
+    told.memory_bytes = at.memory_bytes;
+    return progress(&told, user) == 0;
+  };
+}
+
+}  // namespace
+
+eid_status eid_tune(const eid_tune_options* options, eid_tune_callback progress, void* user,
+                    eid_string** json, eid_error* error) {
+  sdk::Clear(json);
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    EID_ASSIGN_OR_RETURN(const model::TuneOptions wanted, ReadTuneOptions(options));
+    const model::TuneReport report = model::Tune(wanted, CallbackOf(progress, user));
+    *json = sdk::NewString(sdk::TuneJson(wanted, report));
+    return Status();
+  });
+}
+
+eid_status eid_tune_estimate(const eid_tune_options* options, eid_tune_callback progress,
+                             void* user, eid_string** json, eid_error* error) {
+  sdk::Clear(json);
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    EID_ASSIGN_OR_RETURN(const model::TuneOptions wanted, ReadTuneOptions(options));
+    const model::TuneEstimate estimate = model::EstimateTune(wanted, CallbackOf(progress, user));
+    *json = sdk::NewString(sdk::TuneEstimateJson(wanted, estimate));
+    return Status();
+  });
+}

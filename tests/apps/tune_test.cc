@@ -1,0 +1,237 @@
+// `eidetic tune` as people run it: killed, stopped, on a full disk, and used by other commands.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <random>
+#include <sstream>
+#include <thread>
+
+#include "tests/apps/documented_keys.h"
+#include "tests/apps/program.h"
+#include "tests/model/tiny_folder.h"
+
+namespace eidetic::apps {
+namespace {
+
+using nlohmann::json;
+using namespace std::chrono_literals;
+
+// A tiny model of random weights in a folder, and text of the letters that its tokenizer knows.
+class TuneCommand : public ProgramTest {
+ protected:
+  TuneCommand() {
+    model::TinyFolder::Granite().Write(model_);
+    text_ = Write("text.txt", Words(1, 400));
+    held_out_ = Write("held-out.txt", Words(2, 60));
+  }
+  static std::string Words(uint32_t seed, int count) {
+    std::mt19937 random(seed);
+    std::string text;
+    for (int i = 0; i < count; ++i) text += random() % 2 == 0 ? "ab " : "b ";
+    return text;
+  }
+  // Forty steps of milliseconds.
+  std::vector<std::string> Arguments(const std::string& run,
+                                     const std::vector<std::string>& more = {}) const {
+    std::vector<std::string> arguments = {"tune",
+                                          text_,
+                                          "--held-out",
+                                          held_out_,
+                                          "-o",
+                                          Path(run),
+                                          "--model",
+                                          model_,
+                                          "--length",
+                                          "16",
+                                          "--chunk",
+                                          "8,16",
+                                          "--block",
+                                          "4",
+                                          "--rank",
+                                          "4",
+                                          "--steps",
+                                          "40",
+                                          "--rate",
+                                          "0.01",
+                                          "--schedule",
+                                          "cosine",
+                                          "--eval-every",
+                                          "10",
+                                          "--checkpoint-every",
+                                          "4",
+                                          "--threads",
+                                          "1",
+                                          "--json"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  // Metrics without what a clock or a machine says.
+  std::vector<json> Metrics(const std::string& run) const {
+    std::vector<json> metrics = JsonLines(model::ReadFile(Path(run) + "/metrics.jsonl"));
+    for (json& line : metrics) {
+      for (const char* key : {"seconds", "tokens_per_second", "peak_memory_bytes"}) {
+        line.erase(key);
+      }
+    }
+    return metrics;
+  }
+  std::size_t Steps(const std::string& run) const {
+    const std::string path = Path(run) + "/metrics.jsonl";
+    if (!std::filesystem::exists(path)) return 0;
+    const std::string text = model::ReadFile(path);
+    return static_cast<std::size_t>(std::count(text.begin(), text.end(), '\n'));
+  }
+  void ExpectEqualRuns(const std::string& a, const std::string& b) const {
+    EXPECT_EQ(Metrics(a), Metrics(b));
+    for (const char* file :
+         {"/last/adapter_model.safetensors", "/best/adapter_model.safetensors"}) {
+      EXPECT_TRUE(model::ReadFile(Path(a) + file) == model::ReadFile(Path(b) + file)) << file;
+    }
+  }
+
+  std::string model_ = Path("model"), text_, held_out_;
+};
+
+TEST_F(TuneCommand, LeavesAnAdapterThatOtherCommandsTake) {
+  const json report = RunJson(Arguments("run"));
+  ExpectDocumented("tune", report);
+  EXPECT_EQ(report.at("step"), 40);
+  EXPECT_EQ(report.at("kind"), "hylora");
+  EXPECT_LT(report.at("held_out_loss").get<double>(), Metrics("run")[0].at("loss").get<double>());
+  for (const char* name : {"last", "best"}) {
+    const std::string adapter = report.at(name);
+    EXPECT_EQ(RunJson({"adapter", "info", adapter, "--json"}).at("kind"), "HyLoRA");
+    const Outcome answer = RunProgram({"generate", "--model", model_, "--adapter", adapter,
+                                       "--prompt", "ab ab", "-n", "2", "--json"});
+    EXPECT_EQ(answer.code, 0) << answer.err;
+  }
+  const std::string curves = model::ReadFile(Path("run") + "/curves.svg");
+  EXPECT_TRUE(Contains(curves, "<polyline")) << curves;
+  EXPECT_TRUE(Contains(curves, "held out"));
+  EXPECT_FALSE(Contains(curves, "href"));
+
+  const Outcome told = RunProgram({"tune", text_, "--held-out", held_out_, "-o", Path("other"),
+                                   "--model", model_, "--adapter", report.at("last"), "--length",
+                                   "16", "--steps", "2", "--threads", "1"});
+  EXPECT_EQ(told.code, 0) << told.err;
+  EXPECT_TRUE(Contains(told.out, "use it with --adapter " + Path("other") + "/best")) << told.out;
+}
+
+TEST_F(TuneCommand, KilledAtSeededMomentsItGoesOnToTheSameBits) {
+  RunJson(Arguments("whole"));
+  std::mt19937 random(11);
+  int kills = 0;
+  while (kills < 5) {
+    const std::size_t lines = Steps("killed") + 1 + random() % 10;
+    Program program(Arguments("killed"));
+    const auto deadline = std::chrono::steady_clock::now() + 100s;
+    while (Steps("killed") < lines && std::chrono::steady_clock::now() < deadline &&
+           !std::filesystem::exists(Path("killed") + "/curves.svg.done")) {
+      if (Steps("killed") >= 44) break;  // all that there will be
+      std::this_thread::sleep_for(200us);
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 3000));
+    program.Signal(SIGKILL);
+    const Outcome outcome = program.Wait();
+    if (outcome.code == 0) break;  // it was done before
+    ++kills;
+  }
+  EXPECT_GT(kills, 2);
+  const json report = RunJson(Arguments("killed"));
+  EXPECT_EQ(report.at("step"), 40);
+  ExpectEqualRuns("whole", "killed");
+}
+
+TEST_F(TuneCommand, CtrlCWritesACheckpointAndTheNextRunGoesOn) {
+  RunJson(Arguments("whole"));
+  const std::vector<std::string> never = {"--checkpoint-every", "1000"};
+  {
+    Program program(Arguments("run", {}));
+    const auto deadline = std::chrono::steady_clock::now() + 100s;
+    while (Steps("run") < 6 && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(200us);
+    }
+    program.Signal(SIGINT);
+    const Outcome outcome = program.Wait();
+    if (outcome.code != 0) {  // it may have been at its last step
+      EXPECT_EQ(outcome.code, 130) << outcome.err;
+      EXPECT_TRUE(Contains(outcome.err, "stopped after step ")) << outcome.err;
+      EXPECT_TRUE(Contains(outcome.err, "run the same command again")) << outcome.err;
+      EXPECT_EQ(JsonLines(outcome.out).back().at("event"), "error");
+    }
+  }
+  EXPECT_GT(RunJson(Arguments("run")).at("resumed_from"), 0);
+  ExpectEqualRuns("whole", "run");
+}
+
+TEST_F(TuneCommand, ADiskThatFillsDuringACheckpointLeavesTheLastGoodOne) {
+  RunJson(Arguments("whole"));
+  std::uintmax_t checkpoint = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(Path("whole") + "/last")) {
+    checkpoint += entry.file_size();
+  }
+  const std::uintmax_t tokens = std::filesystem::file_size(Path("whole") + "/train.tokens") +
+                                std::filesystem::file_size(Path("whole") + "/held-out.tokens");
+  // The best of step 0, and of step 4 all but a few bytes.
+  const std::string room = std::to_string(tokens + 2 * checkpoint);
+  const Environment disk = {{"LD_PRELOAD", EIDETIC_FULL_DISK_PATH},
+                            {"ASAN_OPTIONS", "verify_asan_link_order=0"},
+                            {"EIDETIC_TEST_DISK_BYTES", room},
+                            {"EIDETIC_TEST_DISK_FOLDER", Path("run")}};
+  const Outcome full = RunProgram(Arguments("run"), disk);
+  EXPECT_EQ(full.code, 7) << full.err;
+  EXPECT_TRUE(Contains(full.err, "last good checkpoint is") ||
+              Contains(full.err, "there is no checkpoint yet"))
+      << full.err;
+  EXPECT_FALSE(std::filesystem::exists(Path("run") + "/last.partial"));
+  const json report = RunJson(Arguments("run"));
+  EXPECT_EQ(report.at("step"), 40);
+  ExpectEqualRuns("whole", "run");
+}
+
+TEST_F(TuneCommand, ADryRunTellsWhatItWouldTakeAndLeavesNothing) {
+  const json estimate = RunJson(Arguments("run", {"--dry-run"}));
+  ExpectDocumented("tune --dry-run", estimate);
+  EXPECT_EQ(estimate.at("steps"), 40);
+  EXPECT_GT(estimate.at("seconds"), 0);
+  EXPECT_FALSE(std::filesystem::exists(Path("run")));
+  std::vector<std::string> words = Arguments("run", {"--dry-run"});
+  words.erase(std::find(words.begin(), words.end(), "--json"));
+  const Outcome told = RunProgram(words);
+  EXPECT_EQ(told.code, 0) << told.err;
+  EXPECT_TRUE(Contains(told.out, "Nothing was trained")) << told.out;
+}
+
+TEST_F(TuneCommand, WhatCannotBeTrainedIsRefusedByName) {
+  const auto expect = [](const std::vector<std::string>& arguments, int code,
+                         const std::string& words) {
+    const Outcome outcome = RunProgram(arguments);
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_TRUE(Contains(outcome.err, words)) << outcome.err;
+  };
+  expect({"tune", text_, "--model", model_}, 2, "--out");
+  expect({"tune", text_, "-o", Path("run")}, 2, "no model was named");
+  expect(Arguments("run", {"--adapter", Path("none")}), 2, "--adapter");
+  expect(Arguments("run", {"--attention", "sideways"}), 2, "attention is 'sideways'");
+  expect({"tune", Path("none.txt"), "-o", Path("run"), "--model", model_}, 3, "none.txt");
+  const std::string bad = Write("bad.jsonl", "{\"text\": \"ab ab ab\"}\n{\"text\": 7}\n");
+  expect({"tune", bad, "-o", Path("run"), "--model", model_}, 4, "bad.jsonl");
+  std::filesystem::create_directory(Path("empty"));
+  expect({"tune", Path("empty"), "-o", Path("run"), "--model", model_}, 3, "holds no text");
+}
+
+TEST_F(TuneCommand, BadLinesAreLeftOutAndCountedOnRequest) {
+  std::string lines;
+  for (int i = 0; i < 20; ++i)
+    lines += R"({"text": "ab ab b ab ab"})"
+             "\n";
+  const std::string file = Write("texts.jsonl", lines + "{\"text\": 7}\nno JSON\n");
+  const json report = RunJson({"tune", file, "--skip-bad", "-o", Path("run"), "--model", model_,
+                               "--length", "16", "--steps", "1", "--threads", "1", "--json"});
+  ExpectDocumented("tune", report);
+  EXPECT_EQ(report.at("data").at("bad_lines"), 2);
+  EXPECT_EQ(report.at("data").at("documents"), 20);
+}
+
+}  // namespace
+}  // namespace eidetic::apps

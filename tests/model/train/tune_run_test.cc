@@ -1,0 +1,447 @@
+// A run of training learns, is stopped and killed at any moment, and goes on to the same bits.
+#include "model/train/tune_run.h"
+
+#include <ATen/ops/empty.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "model/adapter_file.h"
+#include "model/error.h"
+#include "model/resource_errors.h"
+#include "model/train/adapter_folder.h"
+#include "model/train/atomic_folder.h"
+#include "model/train/metrics_file.h"
+#include "model/train/train_flops.h"
+#include "model/train/train_step.h"
+#include "model/train/tune_subject.h"
+#include "tests/model/train/train_models.h"
+
+namespace eidetic::model {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+// Words of the tiny tokenizer's letters, every other one the same, so that there is something to
+// learn.
+std::string WordsOf(uint32_t seed, int count) {
+  const char* const words[] = {"ab", "b", "abab", "aab"};
+  std::mt19937 random(seed);
+  std::string text;
+  for (int i = 0; i < count; ++i) {
+    text += i % 2 == 0 ? "ab " : std::string(words[random() % 4]) + " ";
+  }
+  return text;
+}
+
+// Twelve steps of two sequences, evaluated every 4 and saved every 3.
+class TuneRunTest : public ::testing::Test {
+ protected:
+  TuneRunTest() {
+    TinyFolder::Granite().Write(folder_ / "model");
+    WriteFile(folder_ / "a.txt", WordsOf(1, 300));
+    WriteFile(folder_ / "b.txt", WordsOf(2, 200));
+    WriteFile(folder_ / "held-out.txt", WordsOf(3, 100));
+  }
+  TuneOptions Options(const std::string& run) const {
+    TuneOptions options;
+    options.model = folder_ / "model";
+    options.inputs = {folder_ / "a.txt", folder_ / "b.txt"};
+    options.held_out = {folder_ / "held-out.txt"};
+    options.device = TestDevice();
+    options.threads = 1;
+    options.trained.rank = 4;
+    options.trained.alpha = 8;
+    options.trained.dropout = 0.25;
+    options.attention = TrainOptions(SequenceMode::kPaper).attention;
+    options.attention.chunk_sizes = {8, 16};
+    options.length = 32;
+    options.batch = 2;
+    options.steps = 12;
+    options.rate = 1e-2;
+    options.warm_up = 3;
+    options.schedule = RateSchedule::kCosine;
+    options.seed = 7;
+    options.evaluate_every = 4;
+    options.checkpoint_every = 3;
+    options.folder = folder_ / run;
+    return options;
+  }
+  // Metrics without what a clock or a machine says.
+  static std::vector<json> Metrics(const TuneOptions& options) {
+    std::istringstream lines(ReadFile(options.folder + "/metrics.jsonl"));
+    std::vector<json> metrics;
+    for (std::string line; std::getline(lines, line);) {
+      json one = json::parse(line);
+      for (const char* key : {"seconds", "tokens_per_second", "peak_memory_bytes"}) one.erase(key);
+      metrics.push_back(std::move(one));
+    }
+    return metrics;
+  }
+  static void ExpectEqualRuns(const TuneOptions& a, const TuneOptions& b) {
+    EXPECT_EQ(Metrics(a), Metrics(b));
+    for (const char* file : {"/last/adapter_model.safetensors", "/last/adapter_config.json",
+                             "/last/optimizer.safetensors", "/best/adapter_model.safetensors"}) {
+      EXPECT_TRUE(ReadFile(a.folder + file) == ReadFile(b.folder + file)) << file;
+    }
+    for (const char* name : {"/last.partial", "/best.partial", "/last.replaced"}) {
+      EXPECT_FALSE(fs::exists(b.folder + name)) << name;
+    }
+  }
+  // The error of a run that must fail.
+  static Error Failure(const TuneOptions& options) {
+    try {
+      Tune(options, {});
+    } catch (const Error& error) {
+      return error;
+    }
+    ADD_FAILURE() << "no error";
+    return {ErrorCode::kUnsupported, ""};
+  }
+  static void ExpectInvalid(const TuneOptions& options, const std::string& words) {
+    const Error error = Failure(options);
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument) << error.what();
+    EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(TuneRunTest, LearnsAndLeavesAdaptersOfTheLossesItTells) {
+  const TuneOptions options = Options("run");
+  const TuneReport report = Tune(options, {});
+  EXPECT_EQ(report.state.step, 12);
+  EXPECT_EQ(report.state.tokens, 12 * 2 * 32);
+  EXPECT_EQ(report.kind, "hylora");
+  const std::vector<json> metrics = Metrics(options);
+  ASSERT_EQ(metrics.size(), 12u + 4u);  // evaluations after 0, 4, 8 and 12 steps
+  EXPECT_EQ(metrics[0].at("event"), "evaluation");
+  EXPECT_EQ(metrics[1].at("step"), 1);
+  EXPECT_LT(metrics.back().at("loss").get<double>(), 0.8 * metrics[0].at("loss").get<double>());
+  EXPECT_EQ(metrics.back().at("loss"), report.state.held_out_loss);
+
+  // The loss that was told is that of the adapter that was written.
+  const auto base = Checkpoint::Open(options.model);
+  DifferentiableModel model = OnTestDevice(*base, at::kFloat);
+  const auto adapter = LoadAdapter(*AdapterFile::Open(options.folder + "/best"), &model);
+  const TokenCache cache(options.folder + "/held-out.tokens");
+  std::vector<TrainSequence> sequences;
+  for (int64_t first = 0; first + 32 <= cache.tokens(); first += 32) {
+    sequences.push_back(cache.Sequence(first, 32));
+  }
+  const TrainForwardOptions forward = ForwardOptionsOf(options);
+  if (sequences.size() <= 16) {
+    EXPECT_NEAR(MeanLoss(model, sequences, forward), report.state.best_loss, 1e-6);
+  }
+}
+
+TEST_F(TuneRunTest, StoppedAnywhereItGoesOnToTheSameBits) {
+  const TuneOptions whole = Options("whole"), pieces = Options("pieces");
+  Tune(whole, {});
+  std::mt19937 random(4);
+  int calls = 0;
+  for (bool finished = false; !finished; ++calls) {
+    ASSERT_LT(calls, 40);
+    int left = static_cast<int>(3 + random() % 6);
+    try {
+      Tune(pieces, [&](const TuneProgress& progress) {
+        return progress.stage == TuneStage::kTokenizing || --left > 0;
+      });
+      finished = true;
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), ErrorCode::kCancelled) << error.what();
+    }
+  }
+  EXPECT_GT(calls, 3);
+  ExpectEqualRuns(whole, pieces);
+}
+
+TEST_F(TuneRunTest, KilledAtSeededMomentsItGoesOnToTheSameBits) {
+  const TuneOptions whole = Options("whole"), killed = Options("killed");
+  Tune(whole, {});
+  std::mt19937 random(5);
+  int kills = 0;
+  for (bool finished = false; !finished;) {
+    ASSERT_LT(kills, 60);
+    const int moment = static_cast<int>(2 + random() % 12);
+    const pid_t child = ::fork();
+    if (child == 0) {
+      int left = moment;
+      try {
+        Tune(killed, [&](const TuneProgress&) {
+          if (--left == 0) ::raise(SIGKILL);
+          return true;
+        });
+      } catch (...) {
+        ::_exit(2);
+      }
+      ::_exit(0);
+    }
+    int status = 0;
+    ASSERT_EQ(::waitpid(child, &status, 0), child);
+    finished = WIFEXITED(status);
+    if (finished) {
+      ASSERT_EQ(WEXITSTATUS(status), 0);
+    } else {
+      ++kills;
+    }
+  }
+  EXPECT_GT(kills, 2);
+  ExpectEqualRuns(whole, killed);
+}
+
+TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
+  TuneOptions options = Options("run");
+  options.schedule = RateSchedule::kConstant;
+  options.steps = 3;
+  Tune(options, {});
+  TuneOptions other = options;
+  other.trained.rank = 8;
+  other.length = 16;
+  const Error error = Failure(other);
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+  EXPECT_NE(std::string(error.what()).find("length was 32, is 16; rank was 4, is 8"),
+            std::string::npos)
+      << error.what();
+  other = options;
+  WriteFile(folder_ / "b.txt", WordsOf(9, 200));
+  ExpectInvalid(other, "data was ");
+  WriteFile(folder_ / "b.txt", WordsOf(2, 200));
+  other.schedule = RateSchedule::kCosine;
+  ExpectInvalid(other, "schedule was constant, is cosine");
+  // A longer run of the same kind is the same run.
+  options.steps = 4;
+  const TuneReport report = Tune(options, {});
+  EXPECT_EQ(report.resumed_from, 3);
+  EXPECT_EQ(report.state.step, 4);
+}
+
+TEST_F(TuneRunTest, AFinishedRunIsOnlyReported) {
+  const TuneOptions options = Options("run");
+  Tune(options, {});
+  const std::string metrics = ReadFile(options.folder + "/metrics.jsonl");
+  const TuneReport report = Tune(options, {});
+  EXPECT_EQ(report.state.step, 12);
+  EXPECT_EQ(report.resumed_from, 12);
+  EXPECT_TRUE(report.data.reused);
+  EXPECT_EQ(ReadFile(options.folder + "/metrics.jsonl"), metrics);
+}
+
+TEST_F(TuneRunTest, GoesOnFromAnAdapterOfAnotherRun) {
+  TuneOptions first = Options("first");
+  first.steps = 4;
+  first.trained.kind = AdapterKind::kLora;
+  const TuneReport before = Tune(first, {});
+  TuneOptions second = Options("second");
+  second.adapter = first.folder + "/last";
+  const TuneReport after = Tune(second, {});
+  EXPECT_EQ(after.kind, "lora");
+  EXPECT_EQ(after.trained_numbers, before.trained_numbers);
+  // It begins where the first one ended.
+  EXPECT_EQ(Metrics(second)[0].at("loss"), before.state.held_out_loss);
+  // And is stopped and goes on as any other, without the adapter it came from.
+  TuneOptions pieces = Options("pieces");
+  pieces.adapter = second.adapter;
+  EXPECT_THROW(Tune(pieces, [](const TuneProgress& progress) { return progress.step < 5; }), Error);
+  Tune(pieces, {});
+  ExpectEqualRuns(second, pieces);
+}
+
+TEST_F(TuneRunTest, ALossThatIsNoNumberEndsTheRunBeforeItsStep) {
+  TuneOptions options = Options("run");
+  options.schedule = RateSchedule::kConstant;
+  options.checkpoint_every = 1;
+  options.held_out.clear();
+  options.steps = 2;
+  Tune(options, {});
+  const std::string good = ReadFile(options.folder + "/last/adapter_model.safetensors");
+  // A moment that is damaged so that the file is still one: everything is multiplied by infinity.
+  options.folder = folder_ / "wild";
+  options.steps = 12;
+  options.warm_up = 0;
+  options.rate = 1e30;
+  const Error error = Failure(options);
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+  const std::string message = error.what();
+  for (const char* words :
+       {"of step ", "on the batch of tokens ", "the last good checkpoint is "}) {
+    EXPECT_NE(message.find(words), std::string::npos) << message;
+  }
+  EXPECT_NE(error.remedy().find("--rate"), std::string::npos);
+  EXPECT_TRUE(fs::exists(options.folder + "/last/adapter_model.safetensors"));
+}
+
+TEST_F(TuneRunTest, ADamagedCheckpointIsAnErrorThatNamesTheFile) {
+  TuneOptions options = Options("run");
+  options.steps = 3;
+  Tune(options, {});
+  for (const char* name : {"adapter_model.safetensors", "optimizer.safetensors", "training.json"}) {
+    const std::string path = options.folder + "/last/" + name, bytes = ReadFile(path);
+    std::string changed = bytes;
+    changed[changed.size() / 2] ^= 1;
+    if (std::string(name) == "training.json") changed = bytes.substr(0, bytes.size() / 2);
+    WriteFile(path, changed);
+    const Error error = Failure(options);
+    EXPECT_EQ(error.code(), ErrorCode::kCorruption) << error.what();
+    EXPECT_NE(std::string(error.what()).find(name), std::string::npos) << error.what();
+    WriteFile(path, bytes);
+  }
+  EXPECT_EQ(Tune(options, {}).state.step, 3);
+}
+
+TEST_F(TuneRunTest, WhatCannotBeTrainedOnIsRefused) {
+  TuneOptions options = Options("run");
+  options.length = 100'000;
+  ExpectInvalid(options, "too few for one sequence of 100000");
+  options = Options("run");
+  options.inputs = {};
+  ExpectInvalid(options, "nothing to train on");
+  options = Options("run");
+  options.rate = -1;
+  ExpectInvalid(options, "rate is -1");
+  options = Options("run");
+  options.trained.targets = {"z_proj"};
+  ExpectInvalid(options, "z_proj");
+  WriteFile(folder_ / "a.txt", "");
+  EXPECT_NE(std::string(Failure(Options("run")).what()).find("a.txt"), std::string::npos);
+  WriteFile(folder_ / "a.jsonl", "{\"text\": \"ab\"}\n{\"text\": \n");
+  options = Options("run");
+  options.inputs = {folder_ / "a.jsonl"};
+  EXPECT_NE(std::string(Failure(options).what()).find("a.jsonl"), std::string::npos);
+}
+
+TEST_F(TuneRunTest, OneProcessTrainsIntoAFolder) {
+  const TuneOptions options = Options("run");
+  fs::create_directories(options.folder);
+  const MetricsFile other(options.folder + "/metrics.jsonl");
+  EXPECT_THROW(Tune(options, {}), LockedError);
+}
+
+TEST_F(TuneRunTest, MemoryThatEndsIsToldWithWhatToLower) {
+  const TuneOptions options = Options("run");
+  try {
+    WithMemoryAdvice(options, "step 3", [] {
+      // LibTorch's own words for it.
+      return at::empty({int64_t{1} << 48}, at::TensorOptions(OpenDevice(TestDevice())));
+    });
+    FAIL() << "no error";
+  } catch (const OutOfMemoryError& error) {
+    EXPECT_NE(std::string(error.what()).find("step 3 does not fit"), std::string::npos);
+    EXPECT_NE(error.remedy().find("--length"), std::string::npos) << error.remedy();
+    EXPECT_NE(error.remedy().find("--recompute"), std::string::npos) << error.remedy();
+  }
+}
+
+TEST_F(TuneRunTest, AnEstimateMeasuresAndLeavesTheFolderAlone) {
+  const TuneOptions options = Options("run");
+  const TuneEstimate estimate = EstimateTune(options, {});
+  EXPECT_FALSE(fs::exists(options.folder));
+  EXPECT_EQ(estimate.steps, 12);
+  EXPECT_EQ(estimate.measured_tokens, 32);
+  EXPECT_GT(estimate.step_seconds, 0);
+  EXPECT_GT(estimate.memory_bytes, 0u);
+  EXPECT_GT(estimate.trained_numbers, 0);
+  TuneOptions longer = options;
+  longer.steps = 24;
+  EXPECT_EQ(EstimateTune(longer, {}).steps, 24);
+}
+
+TEST(TuneRates, GrowAndFall) {
+  TuneOptions options;
+  options.rate = 1;
+  options.warm_up = 4;
+  EXPECT_DOUBLE_EQ(RateOf(options, 0, 100), 0.25);
+  EXPECT_DOUBLE_EQ(RateOf(options, 99, 100), 1);
+  options.schedule = RateSchedule::kCosine;
+  EXPECT_DOUBLE_EQ(RateOf(options, 3, 100), 1);
+  EXPECT_DOUBLE_EQ(RateOf(options, 4, 100), 1);
+  EXPECT_NEAR(RateOf(options, 52, 100), 0.5, 1e-12);
+  EXPECT_NEAR(RateOf(options, 100, 100), 0, 1e-12);
+}
+
+// Counted one by one.
+TEST(AttentionPairsTest, AreThoseThatAHeadLooksAt) {
+  SequenceAttentionOptions options;
+  options.chunk_sizes = {10};
+  options.block_tokens = 2;
+  options.span_blocks = 3;
+  options.window = 7;
+  options.groups = 4;
+  constexpr int64_t kTokens = 34;
+  const auto counted = [&](auto sees) {
+    double pairs = 0;
+    for (int64_t query = 0; query < kTokens; ++query) {
+      for (int64_t key = 0; key <= query; ++key) pairs += sees(query, key) ? 1 : 0;
+    }
+    return pairs;
+  };
+  options.mode = SequenceMode::kFull;
+  EXPECT_EQ(AttentionPairs(options, kTokens), counted([](auto, auto) { return true; }));
+  options.mode = SequenceMode::kWindow;
+  EXPECT_EQ(AttentionPairs(options, kTokens),
+            counted([](auto query, auto key) { return query - key < 7; }));
+  options.mode = SequenceMode::kPaperNoMemory;
+  const double chunks = counted([](auto query, auto key) { return query / 10 == key / 10; });
+  EXPECT_EQ(AttentionPairs(options, kTokens), chunks);
+  options.mode = SequenceMode::kPaper;
+  EXPECT_EQ(AttentionPairs(options, kTokens), chunks + 24 * 6);
+}
+
+TEST(MetricsFileTest, IsCutBackToWhatACheckpointKnows) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "metrics.jsonl";
+  {
+    MetricsFile file(path);
+    file.Add(EvaluationMetrics{.step = 0, .loss = 3});
+    for (int64_t step = 1; step <= 4; ++step) {
+      file.Add(StepMetrics{.step = step, .loss = 2});
+      if (step % 2 == 0) file.Add(EvaluationMetrics{.step = step, .loss = 3});
+    }
+  }
+  const auto lines = [&] {
+    const std::string text = ReadFile(path);
+    return std::count(text.begin(), text.end(), '\n');
+  };
+  EXPECT_EQ(lines(), 7);
+  MetricsFile(path).CutBack(4, 2);
+  EXPECT_EQ(lines(), 6);
+  WriteFile(path, ReadFile(path) + "{\"event\":\"step\",\"st");  // a kill
+  MetricsFile(path).CutBack(4, 2);
+  EXPECT_EQ(lines(), 6);
+  EXPECT_EQ(ReadFile(path).back(), '\n');
+  MetricsFile(path).CutBack(2, 2);
+  EXPECT_EQ(lines(), 4);
+  MetricsFile(path).CutBack(0, -1);
+  EXPECT_EQ(ReadFile(path), "");
+}
+
+TEST(AtomicFolderTest, IsThereWholeOrAsItWas) {
+  const TemporaryFolder folder;
+  const std::string path = folder / "last";
+  const auto write = [&](const std::string& text, bool commit) {
+    AtomicFolder output(path);
+    WriteFile(output.temporary() + "/a", text);
+    if (commit) output.Commit();
+  };
+  write("one", true);
+  write("two", false);
+  EXPECT_EQ(ReadFile(path + "/a"), "one");
+  write("three", true);
+  EXPECT_EQ(ReadFile(path + "/a"), "three");
+  EXPECT_FALSE(fs::exists(path + ".partial"));
+  // A kill between the two renames of a file system that cannot swap.
+  fs::rename(path, path + ".replaced");
+  fs::create_directory(path + ".partial");
+  AtomicFolder::Recover(path);
+  EXPECT_EQ(ReadFile(path + "/a"), "three");
+  EXPECT_FALSE(fs::exists(path + ".partial"));
+  EXPECT_FALSE(fs::exists(path + ".replaced"));
+}
+
+}  // namespace
+}  // namespace eidetic::model
