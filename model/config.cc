@@ -129,22 +129,44 @@ void ReadAttention(const Reader& reader, const GgufFile& file, ModelConfig* conf
   }
 }
 
-void ReadRotary(const Reader& reader, const GgufFile& file, ModelConfig* config) {
-  const std::string scaling = "rope.scaling.type";
-  if (reader.Has(scaling) && file.String(reader.Key(scaling)) != "none") {
-    reader.Fail(ErrorCode::kUnsupported, scaling,
-                "is " + Quoted(file.String(reader.Key(scaling))) +
-                    ": rotary positions can only be used without scaling");
+void ReadRotaryScaling(const Reader& reader, const GgufFile& file, ModelConfig* config) {
+  const std::string kind = "rope.scaling.type", factor = "rope.scaling.factor";
+  RotaryScaling scaling;
+  // A factor without a type means linear scaling, under its old name as well; 0 means none.
+  for (const char* name : {"rope.scale_linear", "rope.scaling.factor"}) {
+    if (const double value = file.FloatOr(reader.Key(name), 0); value != 0) scaling.factor = value;
   }
-  // A factor without a type means linear scaling, under its old name as well.
-  for (const char* name : {"rope.scaling.factor", "rope.scale_linear"}) {
-    const double factor = reader.Has(scaling) ? 1 : file.FloatOr(reader.Key(name), 1);
-    if (factor != 0 && factor != 1) {
-      reader.Fail(
-          ErrorCode::kUnsupported, name,
-          "is " + std::to_string(factor) + ": rotary positions can only be used without scaling");
+  const std::string type = reader.Has(kind)      ? file.String(reader.Key(kind))
+                           : scaling.factor != 1 ? "linear"
+                                                 : "none";
+  if (type == "linear") scaling.kind = RotaryScalingKind::kLinear;
+  if (type == "yarn") {
+    scaling.kind = RotaryScalingKind::kYarn;
+    scaling.original_context =
+        static_cast<double>(file.UnsignedOr(reader.Key("rope.scaling.original_context_length"), 0));
+    scaling.beta_fast = file.FloatOr(reader.Key("rope.scaling.yarn_beta_fast"), scaling.beta_fast);
+    scaling.beta_slow = file.FloatOr(reader.Key("rope.scaling.yarn_beta_slow"), scaling.beta_slow);
+    for (const char* name : {"rope.scaling.yarn_ext_factor", "rope.scaling.yarn_log_multiplier"}) {
+      if (reader.Has(name)) reader.Fail(ErrorCode::kUnsupported, name, "is set");
+    }
+    // What the usual factor is multiplied by.
+    for (const char* name : {"rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor"}) {
+      if (!reader.Has(name)) continue;
+      scaling.attention_factor =
+          reader.Positive(name, 1) * RotaryLength({scaling.kind, scaling.factor});
     }
   }
+  if (scaling.kind == RotaryScalingKind::kNone && type != "none") {
+    reader.Fail(ErrorCode::kUnsupported, kind,
+                "is " + Quoted(type) + ", none of 'none', 'linear', 'yarn'");
+  }
+  if (const std::string problem = ProblemOf(scaling); !problem.empty()) {
+    reader.Fail(ErrorCode::kCorruption, factor, "and its like give a scaling whose " + problem);
+  }
+  config->SetRotaryScaling(scaling);
+}
+
+void ReadRotary(const Reader& reader, const GgufFile& file, ModelConfig* config) {
   if (file.FindTensor("rope_freqs.weight") != nullptr) {
     throw Error(ErrorCode::kUnsupported,
                 file.path() +
@@ -160,6 +182,7 @@ void ReadRotary(const Reader& reader, const GgufFile& file, ModelConfig* config)
                 "is " + std::to_string(config->rotary_dims) + ": not an even number up to the " +
                     std::to_string(config->head_dim) + " dimensions of a head");
   }
+  ReadRotaryScaling(reader, file, config);
   // Granite's files say with this key whether positions are rotary at all.
   if (config->architecture == "granitehybrid" &&
       !file.BoolOr(reader.Key("rope.scaling.finetuned"), true)) {
@@ -269,6 +292,13 @@ std::vector<int> LayersOf(const ModelConfig& config, LayerKind kind) {
 }
 
 }  // namespace
+
+void ModelConfig::SetRotaryScaling(const RotaryScaling& scaling) {
+  rotary_scaling = scaling.factor == 1 ? RotaryScaling() : scaling;
+  if (rotary_scaling.kind == RotaryScalingKind::kYarn && rotary_scaling.original_context == 0) {
+    rotary_scaling.original_context = trained_context;
+  }
+}
 
 std::vector<int> ModelConfig::AttentionLayers() const {
   return LayersOf(*this, LayerKind::kAttention);

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "model/rotary_scaling.h"
+
 namespace eidetic::model {
 
 // What a file may ask for: far above any model, and small enough that products of two sizes stay
@@ -37,12 +39,16 @@ struct ModelConfig {
   int head_dim = 0;
   float norm_epsilon = 0;
   double rotary_base = 0;
-  int rotary_dims = 0;        // 0: keys and queries are not rotated
+  int rotary_dims = 0;  // 0: keys and queries are not rotated
+  RotaryScaling rotary_scaling;
   float attention_scale = 0;  // 1/sqrt(head_dim) unless the file says otherwise
   float embedding_scale = 1, residual_scale = 1, logit_scale = 1;  // logits are divided by the last
   int trained_context = 0;
   bool tied_embeddings = false;
   MambaConfig mamba;  // zeros when no layer is kMamba2
+
+  // In place of what the file says; an original context that is not named is trained_context.
+  void SetRotaryScaling(const RotaryScaling& scaling);
 
   std::vector<int> AttentionLayers() const;  // ascending
   std::vector<int> MambaLayers() const;
@@ -51,8 +57,8 @@ struct ModelConfig {
 class GgufFile;
 
 // Reads architectures `llama` and `granitehybrid` (docs/models.md). Throws Error: kUnsupported for
-// what this build cannot compute (experts, rotary scaling, another architecture), kCorruption for
-// sizes that are missing, out of range or contradict each other.
+// what this build cannot compute (experts, some rotary scaling, another architecture), kCorruption
+// for sizes that are missing, out of range or contradict each other.
 ModelConfig ReadModelConfig(const GgufFile& file);
 
 }  // namespace eidetic::model

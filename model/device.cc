@@ -60,9 +60,8 @@ c10::Device OpenDevice(const std::string& name) {
   }
   const int index = ParseCudaIndex(name);
   LoadCudaLibrary();
+  AllowTf32(false);
   at::Context& context = at::globalContext();
-  context.setAllowTF32CuBLAS(false);
-  context.setAllowTF32CuDNN(false);
   const int count = at::Context::hasCUDA()
                         ? context.getAcceleratorHooksInterface(c10::DeviceType::CUDA).deviceCount()
                         : 0;
@@ -73,6 +72,12 @@ c10::Device OpenDevice(const std::string& name) {
                 "Check the driver with nvidia-smi, or use --device cpu.");
   }
   return c10::Device(c10::DeviceType::CUDA, static_cast<c10::DeviceIndex>(index));
+}
+
+void AllowTf32(bool allowed) {
+  at::Context& context = at::globalContext();
+  context.setAllowTF32CuBLAS(allowed);
+  context.setAllowTF32CuDNN(allowed);
 }
 
 void SetComputeThreads(int threads) {

@@ -14,6 +14,10 @@ namespace eidetic::model {
 // Throws Error: kInvalidArgument for another name, kUnsupported without the library or a GPU.
 c10::Device OpenDevice(const std::string& name);
 
+// Whether CUDA may compute fp32 products in TF32, which keeps ten bits of each factor and is
+// several times as fast: for training. For the whole process; OpenDevice switches it off.
+void AllowTf32(bool allowed);
+
 // Threads of LibTorch's CPU operators, for the whole process; as ComputeThreads().
 void SetComputeThreads(int threads);
 

@@ -263,6 +263,10 @@ class TorchHybridModel final : public HybridModel {
                      std::to_string(config_.head_dim));
     add("rotary",
         "interleaved " + std::to_string(config_.rotary_dims) + " " + Exact(config_.rotary_base));
+    if (const std::string scaling = DescribeRotaryScaling(config_.rotary_scaling);
+        !scaling.empty()) {
+      add("rotary_scaling", scaling);
+    }
     add("epsilon", Exact(config_.norm_epsilon));
     add("scales", Exact(config_.attention_scale) + " " + Exact(config_.embedding_scale) + " " +
                       Exact(config_.residual_scale) + " " + Exact(config_.logit_scale));
@@ -295,6 +299,7 @@ std::shared_ptr<const HybridModel> HybridModel::Load(const Checkpoint& checkpoin
   SetComputeThreads(options.threads);
   const c10::InferenceMode inference;
   ModelConfig config = checkpoint.Config();
+  if (options.rotary_scaling) config.SetRotaryScaling(*options.rotary_scaling);
   ModelWeights weights = LoadWeights(checkpoint, config, device);
   return std::make_shared<TorchHybridModel>(std::move(config), std::move(weights), device,
                                             options.device);

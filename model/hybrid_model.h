@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -88,6 +89,7 @@ struct SequenceOutput {
 struct LoadOptions {
   std::string device = "cpu";  // "cpu", "cuda", "cuda:N"
   int threads = 0;             // of LibTorch on the CPU; 0: one per core
+  std::optional<RotaryScaling> rotary_scaling = std::nullopt;  // in place of the file's
 };
 
 // Immutable and thread-safe: any number of streams at once.

@@ -51,6 +51,11 @@ ModelConfig ReadPatchConfig(const std::string& path, const ModelConfig& base) {
   if (own.rotary_dims == 0) {
     file.Fail(ErrorCode::kUnsupported, "position_embedding_type", "is not 'rope'");
   }
+  if (base.rotary_scaling != own.rotary_scaling ||
+      own.rotary_scaling.kind != RotaryScalingKind::kNone) {
+    file.Fail(ErrorCode::kUnsupported, "rope_parameters",
+              "of patch or base scale rotary positions; merge without, and scale what is merged");
+  }
   ModelConfig config = base;
   config.architecture = own.architecture;
   config.name = own.name.empty() ? base.name + " with Mamba-2 mixers" : own.name;

@@ -1,8 +1,10 @@
 #include "model/rotary.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/view_as_complex.h>
+#include <ATen/ops/view_as_real.h>
 
 #include <cmath>
 #include <cstring>
@@ -35,19 +37,22 @@ at::Tensor AsComplex(const at::Tensor& x, int64_t pairs) {
 
 }  // namespace
 
-RotaryTable::RotaryTable(int dims, double base, c10::Device device)
-    : dims_(dims), base_(base), device_(device) {}
+RotaryTable::RotaryTable(int dims, double base, c10::Device device, const RotaryScaling& scaling)
+    : dims_(dims),
+      frequencies_(RotaryFrequencies(dims, base, scaling)),
+      length_(RotaryLength(scaling)),
+      device_(device) {}
 
 at::Tensor RotaryTable::Compute(int64_t first, int64_t count) const {
   const int64_t pairs = dims_ / 2;
   at::Tensor table = at::empty({count, pairs, 2}, at::kFloat);
   float* values = table.mutable_data_ptr<float>();
   for (int64_t pair = 0; pair < pairs; ++pair) {
-    const double frequency = std::pow(base_, -2.0 * static_cast<double>(pair) / dims_);
+    const double frequency = frequencies_[static_cast<size_t>(pair)];
     for (int64_t i = 0; i < count; ++i) {
       const double angle = static_cast<double>(first + i) * frequency;
-      values[(i * pairs + pair) * 2] = static_cast<float>(std::cos(angle));
-      values[(i * pairs + pair) * 2 + 1] = static_cast<float>(std::sin(angle));
+      values[(i * pairs + pair) * 2] = static_cast<float>(length_ * std::cos(angle));
+      values[(i * pairs + pair) * 2 + 1] = static_cast<float>(length_ * std::sin(angle));
     }
   }
   return table.to(device_);
@@ -71,6 +76,17 @@ void RotateRow(const float* x, const float* angles, int64_t pairs, int64_t head_
     y[2 * pair + 1] = a * sine + b * cosine;
   }
   std::memcpy(y + 2 * pairs, x + 2 * pairs, (head_dim - 2 * pairs) * sizeof(float));
+}
+
+at::Tensor RotatedRows(const at::Tensor& rows, const at::Tensor& table) {
+  const int64_t pairs = table.size(1), rest = rows.size(-1) - 2 * pairs;
+  const at::Tensor turning = rest == 0 ? rows : rows.narrow(-1, 0, 2 * pairs);
+  const at::Tensor complex =
+      at::view_as_complex(turning.to(table.scalar_type()).contiguous().unflatten(-1, {pairs, 2}));
+  const at::Tensor turned = at::view_as_real(complex.mul(at::view_as_complex(table).unsqueeze(1)))
+                                .flatten(-2)
+                                .to(rows.scalar_type());
+  return rest == 0 ? turned : at::cat({turned, rows.narrow(-1, 2 * pairs, rest)}, -1);
 }
 
 void Rotate(const at::Tensor& input, const at::Tensor& table, const at::Tensor& output) {

@@ -9,6 +9,9 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <vector>
+
+#include "model/config.h"
 
 namespace eidetic::model {
 
@@ -17,7 +20,9 @@ namespace eidetic::model {
 class RotaryTable {
  public:
   // `dims`: rotated numbers per head, even; 0 rotates nothing.
-  RotaryTable(int dims, double base, c10::Device device);
+  RotaryTable(int dims, double base, c10::Device device, const RotaryScaling& scaling = {});
+  RotaryTable(const ModelConfig& config, c10::Device device)
+      : RotaryTable(config.rotary_dims, config.rotary_base, device, config.rotary_scaling) {}
   int dims() const { return dims_; }
   // (cos, sin) of positions first .. first + count - 1: fp32 [count, dims / 2, 2], a view.
   at::Tensor Slice(int64_t first, int64_t count);
@@ -26,7 +31,8 @@ class RotaryTable {
 
  private:
   int dims_;
-  double base_;
+  std::vector<double> frequencies_;  // of each pair
+  double length_;                    // cosines and sines are multiplied by it
   c10::Device device_;
   int64_t first_ = 0;
   int64_t count_ = 0;
@@ -38,6 +44,11 @@ class RotaryTable {
 // of a row depends on that row alone, bit for bit, so a window that is rotated again after a
 // restore is the same window (rule 9).
 void Rotate(const at::Tensor& input, const at::Tensor& table, const at::Tensor& output);
+
+// The same as a tensor of its own, differentiable by `rows` [.., tokens, heads, head_dim], of any
+// floating-point type; computed in fp32, or fp64 for fp64. `table` [tokens or 1, dims / 2, 2] is of
+// that type.
+at::Tensor RotatedRows(const at::Tensor& rows, const at::Tensor& table);
 
 // One row on the CPU, as Rotate does it: plain products and sums in a fixed order, whatever its
 // place in a vector register or the thread. x, y [head_dim], apart; angles [pairs, 2].

@@ -22,6 +22,7 @@
 #include <tuple>
 
 #include "model/error.h"
+#include "model/flash_attention.h"
 
 namespace eidetic::model {
 namespace {
@@ -39,22 +40,13 @@ std::string ShapeOf(const at::Tensor& tensor) {
   return text + "]";
 }
 
-void CheckTensors(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
-  const auto fail = [&](const char* reason) {
-    throw Error(ErrorCode::kInvalidArgument,
-                std::string("sequence attention: ") + reason + ": query " + ShapeOf(query) +
-                    ", key " + ShapeOf(key) + ", value " + ShapeOf(value),
-                "Pass query [L, H, d], key and value [L, K, d], with H a multiple of K.");
-  };
-  if (query.dim() != 3 || key.dim() != 3 || value.sizes() != key.sizes()) fail("wrong shapes");
-  if (query.numel() == 0 || key.numel() == 0) fail("an empty tensor");
-  if (query.size(0) != key.size(0) || query.size(2) != key.size(2)) fail("wrong shapes");
-  if (query.size(1) % key.size(1) != 0) fail("query heads cannot share the key heads");
-  if (!query.is_floating_point() || key.scalar_type() != query.scalar_type() ||
-      value.scalar_type() != query.scalar_type() || key.device() != query.device() ||
-      value.device() != query.device()) {
-    fail("tensors of different types or devices, or not of floating point");
-  }
+// AttendCausally where there is a kernel for it as it is, of the last `window` keys (0: of all).
+at::Tensor Flash(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                 double scale, int64_t window) {
+  const auto by_token = [](const at::Tensor& rows) { return rows.transpose(0, 1).unsqueeze(0); };
+  const at::Tensor asking = query.permute({2, 0, 1, 3}).flatten(1, 2).unsqueeze(0);  // [1, n, H, d]
+  return FlashAttention(asking, by_token(key), by_token(value), scale, window)
+      .view({query.size(2), query.size(0), query.size(1), query.size(3)});
 }
 
 // Queries by key head [K, G, n, d] over keys and values [K, P + n, d]: all of the first P, and of
@@ -65,6 +57,7 @@ void CheckTensors(const at::Tensor& query, const at::Tensor& key, const at::Tens
 at::Tensor AttendCausally(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                           double scale) {
   const int64_t tokens = query.size(2), columns = key.size(1);
+  if (HasFlashAttention(query)) return Flash(query, key, value, scale, /*window=*/0);
   const at::Tensor square =
       columns == tokens ? query : at::constant_pad_nd(query, {0, 0, columns - tokens, 0});
   const auto shared = [&](const at::Tensor& rows) {  // the heads of a group read one key head
@@ -99,7 +92,8 @@ class Sequence {
 
  private:
   bool HasSpans() const {
-    return options_.mode == SequenceMode::kPaper || options_.mode == SequenceMode::kPaperRandom;
+    return options_.mode == SequenceMode::kPaper || options_.mode == SequenceMode::kPaperRandom ||
+           options_.mode == SequenceMode::kPaperLandmark;
   }
   int64_t Chunks(int64_t chunk) const { return (tokens_ + chunk - 1) / chunk; }
   // Blocks that lie before the chunk that begins at `first` as a whole.
@@ -124,6 +118,7 @@ class Sequence {
 at::Tensor Sequence::AttendToWindow() const {
   const int64_t window = options_.window;
   if (tokens_ <= window) return AttendFully();
+  if (HasFlashAttention(query_)) return Flash(query_, key_, value_, scale_, window);
   std::vector<at::Tensor> output = {AttendCausally(
       query_.narrow(2, 0, window), key_.narrow(1, 0, window), value_.narrow(1, 0, window), scale_)};
   at::Tensor mask;  // [n, W + n]: 0 or -inf
@@ -215,6 +210,7 @@ std::vector<at::Tensor> Sequence::ChooseSpans(int64_t chunk) const {
   const at::NoGradGuard no_gradient;
   switch (options_.mode) {
     case SequenceMode::kPaper:
+    case SequenceMode::kPaperLandmark:
       return ChooseByScore(chunk);
     case SequenceMode::kPaperRandom:
       return ChooseAtRandom(chunk);
@@ -226,8 +222,15 @@ std::vector<at::Tensor> Sequence::ChooseSpans(int64_t chunk) const {
 // c_j of the first `blocks` blocks: [K, blocks, G d], as a chunk's summed queries meet them.
 at::Tensor Sequence::Summaries(int64_t blocks) const {
   const int64_t rows = options_.block_tokens;
-  const int64_t piece = std::max(kSummaryTokens / rows, int64_t{1});
   const at::ScalarType type = query_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
+  if (options_.mode == SequenceMode::kPaperLandmark) {
+    return key_.narrow(1, 0, blocks * rows)
+        .unflatten(1, {blocks, rows})
+        .select(2, rows - 1)
+        .to(type)
+        .repeat({1, 1, group_});  // for each query head of the key head
+  }
+  const int64_t piece = std::max(kSummaryTokens / rows, int64_t{1});
   std::vector<at::Tensor> summaries;
   for (int64_t first = 0; first < blocks; first += piece) {
     const int64_t count = std::min(piece, blocks - first);
@@ -312,7 +315,12 @@ std::vector<at::Tensor> Sequence::GatherSpans(const at::Tensor& rows,
 Sequence Checked(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                  const SequenceAttentionOptions& options) {
   CheckSequenceOptions(options);
-  CheckTensors(query, key, value);
+  if (options.mode == SequenceMode::kStream) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "sequence attention: mode 'se-stream' needs keys that are not rotated",
+                "Call StreamAttention.");
+  }
+  CheckSequenceTensors(query, key, value);
   return Sequence(query, key, value, options);
 }
 
@@ -330,6 +338,24 @@ at::Tensor Attend(const Sequence& sequence, SequenceMode mode) {
 }
 
 }  // namespace
+
+void CheckSequenceTensors(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value) {
+  const auto fail = [&](const char* reason) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::string("sequence attention: ") + reason + ": query " + ShapeOf(query) +
+                    ", key " + ShapeOf(key) + ", value " + ShapeOf(value),
+                "Pass query [L, H, d], key and value [L, K, d], with H a multiple of K.");
+  };
+  if (query.dim() != 3 || key.dim() != 3 || value.sizes() != key.sizes()) fail("wrong shapes");
+  if (query.numel() == 0 || key.numel() == 0) fail("an empty tensor");
+  if (query.size(0) != key.size(0) || query.size(2) != key.size(2)) fail("wrong shapes");
+  if (query.size(1) % key.size(1) != 0) fail("query heads cannot share the key heads");
+  if (!query.is_floating_point() || key.scalar_type() != query.scalar_type() ||
+      value.scalar_type() != query.scalar_type() || key.device() != query.device() ||
+      value.device() != query.device()) {
+    fail("tensors of different types or devices, or not of floating point");
+  }
+}
 
 at::Tensor SequenceAttention(const at::Tensor& query, const at::Tensor& key,
                              const at::Tensor& value, const SequenceAttentionOptions& options) {

@@ -39,6 +39,15 @@
 // keeps it causal: query heads below H / 2 attend within groups [0, g), [g, 2 g), ..., the others
 // within [0, h), [h, h + g), ..., where g = ceil(L / groups) and h = floor(g / 2); causally, and
 // without joining the last half group to the first one. With g = 1 the two are the same.
+//
+// kPaperLandmark is the paper's ablation "landmark" without a landmark: a block is known by a key,
+// where Mohtashami and Jaggi ("Landmark Attention", arXiv 2305.16300) put a token of its own behind
+// each block and train its key to stand for it. No token is put in here, which would need one in
+// the vocabulary and move all positions; the key of the block's last token, which has seen the
+// whole block, takes its place, and training can make it what it should be. Everything else is
+// kPaper's: c_jh is that key of h's key head, so the chunk's summed queries score in key space.
+//
+// kStream takes keys that are not rotated: model/stream_attention.h.
 #ifndef EIDETIC_MODEL_SEQUENCE_ATTENTION_H_
 #define EIDETIC_MODEL_SEQUENCE_ATTENTION_H_
 
@@ -63,9 +72,12 @@ namespace eidetic::model {
 at::Tensor SequenceAttention(const at::Tensor& query, const at::Tensor& key,
                              const at::Tensor& value, const SequenceAttentionOptions& options);
 
+// Throws Error kInvalidArgument for tensors that are none of these, or do not fit together.
+void CheckSequenceTensors(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value);
+
 // The spans that SequenceAttention uses: for each chunk the block numbers [K, n], ascending,
-// with n = min(k, candidates) (int64, on the inputs' device). Empty for modes other than kPaper and
-// kPaperRandom. Same errors.
+// with n = min(k, candidates) (int64, on the inputs' device). Empty for modes other than kPaper,
+// kPaperRandom and kPaperLandmark. Same errors.
 std::vector<at::Tensor> ChooseSpans(const at::Tensor& query, const at::Tensor& key,
                                     const at::Tensor& value,
                                     const SequenceAttentionOptions& options);

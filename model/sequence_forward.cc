@@ -9,6 +9,7 @@
 #include "model/mamba2.h"
 #include "model/rotary.h"
 #include "model/sequence_attention.h"
+#include "model/stream_attention.h"
 
 namespace eidetic::model {
 namespace {
@@ -37,13 +38,20 @@ void Attend(const AttentionWeights& weights, const ModelConfig& config, const at
     const at::Tensor rows = Linear(normed, weights.qkv)
                                 .view({count, heads + 2 * kv_heads, d})
                                 .transpose(0, 1);  // [H + 2 K, n, d]
-    const at::Tensor turns = angles.narrow(0, first, count);
-    Rotate(rows.narrow(0, 0, heads), turns, query.narrow(1, first, count));
-    Rotate(rows.narrow(0, heads, kv_heads), turns, key.narrow(1, first, count));
+    if (options.mode == SequenceMode::kStream) {
+      query.narrow(1, first, count).copy_(rows.narrow(0, 0, heads));
+      key.narrow(1, first, count).copy_(rows.narrow(0, heads, kv_heads));
+    } else {
+      const at::Tensor turns = angles.narrow(0, first, count);
+      Rotate(rows.narrow(0, 0, heads), turns, query.narrow(1, first, count));
+      Rotate(rows.narrow(0, heads, kv_heads), turns, key.narrow(1, first, count));
+    }
     value.narrow(1, first, count).copy_(rows.narrow(0, heads + kv_heads, kv_heads));
   });
-  const at::Tensor attended = SequenceAttention(query.transpose(0, 1), key.transpose(0, 1),
-                                                value.transpose(0, 1), options);  // [L, H, d]
+  const at::Tensor q = query.transpose(0, 1), k = key.transpose(0, 1), v = value.transpose(0, 1);
+  const at::Tensor attended = options.mode == SequenceMode::kStream
+                                  ? StreamAttention(q, k, v, angles, options)
+                                  : SequenceAttention(q, k, v, options);  // [L, H, d]
   InPieces(tokens, [&](int64_t first, int64_t count) {
     AddLinear(attended.narrow(0, first, count).view({count, heads * d}), weights.output,
               config.residual_scale, hidden.narrow(0, first, count));
@@ -68,15 +76,14 @@ void Mix(const Mamba2Weights& weights, const ModelConfig& config, const at::Tens
 void RunSequenceLayers(const ModelWeights& weights, const ModelConfig& config,
                        const SequenceAttentionOptions& options, at::Tensor& hidden) {
   const int64_t tokens = hidden.size(0);
-  const at::Tensor angles =
-      RotaryTable(config.rotary_dims, config.rotary_base, hidden.device()).Compute(0, tokens);
-  SequenceAttentionOptions of_layer = options;
-  if (of_layer.scale == 0) of_layer.scale = config.attention_scale;
+  const int64_t positions =
+      options.mode == SequenceMode::kStream ? StreamPositions(options) : tokens;
+  const at::Tensor angles = RotaryTable(config, hidden.device()).Compute(0, positions);
   for (size_t i = 0; i < weights.layers.size(); ++i) {
     const LayerWeights& layer = weights.layers[i];
     if (layer.kind == LayerKind::kAttention) {
-      of_layer.seed = SeedOfLayer(options.seed, static_cast<int>(i));
-      Attend(layer.attention, config, angles, of_layer, hidden);
+      Attend(layer.attention, config, angles,
+             OptionsOfLayer(options, config.attention_scale, static_cast<int>(i)), hidden);
     } else {
       Mix(layer.mamba, config, hidden);
     }

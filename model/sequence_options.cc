@@ -11,13 +11,22 @@
 namespace eidetic::model {
 namespace {
 
-constexpr std::array<std::pair<SequenceMode, std::string_view>, 6> kNames = {{
+constexpr std::array<std::pair<SequenceMode, std::string_view>, 8> kNames = {{
     {SequenceMode::kFull, "full"},
     {SequenceMode::kWindow, "window"},
     {SequenceMode::kShiftedSparse, "s2"},
     {SequenceMode::kPaper, "paper"},
     {SequenceMode::kPaperRandom, "paper-random"},
     {SequenceMode::kPaperNoMemory, "paper-no-memory"},
+    {SequenceMode::kPaperLandmark, "paper-landmark"},
+    {SequenceMode::kStream, "se-stream"},
+}};
+
+constexpr std::array<std::pair<SequenceMode, std::string_view>, 4> kOtherNames = {{
+    {SequenceMode::kPaper, "se"},
+    {SequenceMode::kPaperRandom, "se-random"},
+    {SequenceMode::kPaperNoMemory, "se-no-memory"},
+    {SequenceMode::kPaperLandmark, "se-landmark"},
 }};
 
 // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
@@ -36,11 +45,32 @@ uint64_t Below(uint64_t bound, uint64_t* state) {
   return number % bound;
 }
 
+[[noreturn]] void RefuseOption(const char* name, int value, const std::string& allowed) {
+  throw Error(ErrorCode::kInvalidArgument, std::string("sequence attention: ") + name + " is " +
+                                               std::to_string(value) + "; it must be " + allowed);
+}
+
 void CheckAtLeastOne(const char* name, int value) {
-  if (value < 1) {
-    throw Error(ErrorCode::kInvalidArgument, std::string("sequence attention: ") + name + " is " +
-                                                 std::to_string(value) + "; it must be 1 or more");
+  if (value < 1) RefuseOption(name, value, "1 or more");
+}
+
+void CheckStream(const StreamReading& stream, int block_tokens) {
+  CheckAtLeastOne("block_tokens", block_tokens);
+  CheckAtLeastOne("segment", stream.segment);
+  CheckAtLeastOne("window", stream.window);
+  CheckAtLeastOne("votes", stream.votes);
+  CheckAtLeastOne("candidates", stream.candidates);
+  CheckAtLeastOne("representative_tokens", stream.representative_tokens);
+  if (block_tokens % stream.representative_tokens != 0) {
+    RefuseOption("representative_tokens", stream.representative_tokens,
+                 "a divisor of block_tokens (" + std::to_string(block_tokens) + ")");
   }
+  if (stream.sinks < 0 || stream.sinks % block_tokens != 0) {
+    RefuseOption("sinks", stream.sinks,
+                 "a multiple of block_tokens (" + std::to_string(block_tokens) + "), or 0");
+  }
+  if (stream.query_offset < 0) RefuseOption("query_offset", stream.query_offset, "0 or more");
+  if (stream.span_blocks < 0) RefuseOption("span_blocks", stream.span_blocks, "0 or more");
 }
 
 }  // namespace
@@ -54,6 +84,9 @@ std::string_view SequenceModeName(SequenceMode mode) {
 
 std::optional<SequenceMode> FindSequenceMode(std::string_view name) {
   for (const auto& [mode, known] : kNames) {
+    if (known == name) return mode;
+  }
+  for (const auto& [mode, known] : kOtherNames) {
     if (known == name) return mode;
   }
   return std::nullopt;
@@ -72,8 +105,11 @@ void CheckSequenceOptions(const SequenceAttentionOptions& options) {
       return CheckAtLeastOne("window", options.window);
     case SequenceMode::kShiftedSparse:
       return CheckAtLeastOne("groups", options.groups);
+    case SequenceMode::kStream:
+      return CheckStream(options.stream, options.block_tokens);
     case SequenceMode::kPaper:
     case SequenceMode::kPaperRandom:
+    case SequenceMode::kPaperLandmark:
       CheckAtLeastOne("block_tokens", options.block_tokens);
       CheckAtLeastOne("span_blocks", options.span_blocks);
       [[fallthrough]];
@@ -93,6 +129,18 @@ void CheckSequenceOptions(const SequenceAttentionOptions& options) {
 int64_t ChunkOfCall(const SequenceAttentionOptions& options) {
   uint64_t state = options.seed;
   return options.chunk_sizes[Below(options.chunk_sizes.size(), &state)];
+}
+
+SequenceAttentionOptions OptionsOfLayer(const SequenceAttentionOptions& options, double scale,
+                                        int layer) {
+  SequenceAttentionOptions of_layer = options;
+  if (of_layer.scale == 0) of_layer.scale = scale;
+  of_layer.seed = SeedOfLayer(options.seed, layer);
+  const std::vector<int>& spans = options.stream.span_layers;
+  if (!spans.empty() && std::find(spans.begin(), spans.end(), layer) == spans.end()) {
+    of_layer.stream.span_blocks = 0;
+  }
+  return of_layer;
 }
 
 uint64_t SeedOfLayer(uint64_t seed, int layer) {

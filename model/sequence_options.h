@@ -19,16 +19,34 @@ enum class SequenceMode : uint8_t {
   kPaper,          // "paper": the token's chunk up to itself, and the blocks its chunk chose
   kPaperRandom,    // "paper-random": as kPaper, but the blocks are drawn
   kPaperNoMemory,  // "paper-no-memory": the token's chunk alone
+  kPaperLandmark,  // "paper-landmark": as kPaper, but a block's summary is its last token's key
+  kStream,         // "se-stream": as a stream reads a text in segments, its span on
+};
+
+// kStream. The sequence is read in segments as HybridModel's AttentionMode::kStream reads a text
+// whose evicted blocks are searched; the defaults are those of inference (AttentionOptions,
+// memory/retriever.h). See model/stream_attention.h.
+struct StreamReading {
+  int segment = 512;              // tokens that choose a span and attend together
+  int window = 1024;              // tokens kept; up to block_tokens - 1 more wait for a whole block
+  int sinks = 32;                 // first tokens, always attended; a multiple of block_tokens
+  int query_offset = 1024;        // rotary distance of scoring queries
+  int representative_tokens = 8;  // keys in a mean; divides block_tokens
+  int votes = 16;                 // representatives that a query token and head votes for
+  int candidates = 128;           // blocks that are rescored on their keys; at least span_blocks
+  int span_blocks = 16;           // k; 0: no span
+  std::vector<int> span_layers;   // of a whole model: the layers with a span; empty: all
 };
 
 struct SequenceAttentionOptions {
   SequenceMode mode = SequenceMode::kPaper;
 
-  // kPaper and its variants. M, tokens per chunk, counted from the first token of the sequence; the
-  // last chunk may be shorter. With several sizes each call draws one by its seed, as the hybrids
-  // of the paper were trained with {2048, 4096}; a comparison wants one size.
+  // kPaper and its variants (kPaperLandmark among them). M, tokens per chunk, counted from the
+  // first token of the sequence; the last chunk may be shorter. With several sizes each call draws
+  // one by its seed, as the hybrids of the paper were trained with {2048, 4096}; a comparison wants
+  // one size.
   std::vector<int> chunk_sizes = {4096};
-  int block_tokens = 32;  // S
+  int block_tokens = 32;  // S, of kStream too
   int span_blocks = 8;    // k: at most so many blocks are chosen for a chunk
   // True: one choice of blocks for all heads. False: one for each key head.
   bool one_choice_for_all_heads = false;
@@ -36,11 +54,14 @@ struct SequenceAttentionOptions {
   int groups = 4;     // kShiftedSparse: a group has L / groups tokens, rounded up
   int window = 4096;  // kWindow: W
   double scale = 0;  // of query times key; 0: 1 / sqrt(head_dim), or what a whole model's file says
+  StreamReading stream;  // kStream
   uint64_t seed = 0;  // of kPaperRandom and of several chunk sizes: the same seed, the same draws
 };
 
 // The name beside the mode above: for command lines and reports.
 std::string_view SequenceModeName(SequenceMode mode);
+// By that name, or by another in use for training: "se" is "paper", "se-random", "se-no-memory" and
+// "se-landmark" are its variants.
 std::optional<SequenceMode> FindSequenceMode(std::string_view name);
 
 // Throws Error kInvalidArgument, which names the option and its value. Options that the mode does
@@ -49,6 +70,11 @@ void CheckSequenceOptions(const SequenceAttentionOptions& options);
 
 // The M that a call with these options uses.
 int64_t ChunkOfCall(const SequenceAttentionOptions& options);
+
+// What one attention layer of a model reads with: `scale` where the options say none, a seed of its
+// own, and no span in a layer that kStream's span_layers leave out.
+SequenceAttentionOptions OptionsOfLayer(const SequenceAttentionOptions& options, double scale,
+                                        int layer);
 
 // A seed for one layer out of a seed for the model, so that layers draw apart.
 uint64_t SeedOfLayer(uint64_t seed, int layer);

@@ -75,7 +75,7 @@ StreamState::StreamState(const ModelConfig& config, const AttentionOptions& opti
       attention_layers_(config.AttentionLayers()),
       // Full attention keeps everything: the first tokens need no place of their own.
       window_(ShapeOf(config), options.mode == AttentionMode::kFull ? 0 : options.sinks, device),
-      rotary_(config.rotary_dims, config.rotary_base, device) {
+      rotary_(config, device) {
   const MambaConfig& mamba = config.mamba;
   const int64_t layers = static_cast<int64_t>(config.MambaLayers().size());
   ssm_ = Zeros({layers, mamba.heads, mamba.head_dim, mamba.state}, device);

@@ -85,6 +85,45 @@ void ReadAttention(const JsonFile& file, ModelConfig* config) {
   }
 }
 
+// `rope` is the object under `key`.
+RotaryScaling ScalingOf(const JsonFile& file, const char* key, const json& rope) {
+  RotaryScaling scaling;
+  const auto number = [&](const char* name, double fallback) {
+    if (!rope.contains(name) || rope.at(name).is_null()) return fallback;
+    if (!rope.at(name).is_number()) file.Fail(ErrorCode::kCorruption, key, "holds no numbers");
+    return rope.at(name).get<double>();
+  };
+  for (const char* name : {"type", "rope_type"}) {
+    if (!rope.contains(name) || rope.at(name) == "default") continue;
+    const json& type = rope.at(name);
+    scaling.kind = type == "linear" ? RotaryScalingKind::kLinear
+                   : type == "yarn" ? RotaryScalingKind::kYarn
+                                    : RotaryScalingKind::kNone;
+    if (scaling.kind == RotaryScalingKind::kNone) {
+      file.Fail(ErrorCode::kUnsupported, key,
+                "has " + std::string(name) + " " + Quoted(type.dump()) +
+                    ", none of 'default', 'linear', 'yarn'");
+    }
+  }
+  if (scaling.kind == RotaryScalingKind::kNone) return scaling;
+  for (const char* name : {"mscale", "mscale_all_dim", "truncate"}) {
+    if (rope.contains(name)) {
+      file.Fail(ErrorCode::kUnsupported, key, "has " + Quoted(name));
+    }
+  }
+  scaling.factor = number("factor", 0);
+  if (scaling.kind == RotaryScalingKind::kYarn) {
+    scaling.original_context = number("original_max_position_embeddings", 0);
+    scaling.beta_fast = number("beta_fast", scaling.beta_fast);
+    scaling.beta_slow = number("beta_slow", scaling.beta_slow);
+    scaling.attention_factor = number("attention_factor", 0);
+  }
+  if (const std::string problem = ProblemOf(scaling); !problem.empty()) {
+    file.Fail(ErrorCode::kCorruption, key, "gives a scaling whose " + problem);
+  }
+  return scaling;
+}
+
 // Version 4 has `rope_theta` and `rope_scaling` at the top, version 5 all of it in
 // `rope_parameters`.
 void ReadRotary(const JsonFile& file, ModelConfig* config) {
@@ -94,12 +133,9 @@ void ReadRotary(const JsonFile& file, ModelConfig* config) {
     const json* rope = file.Find(key);
     if (rope == nullptr) continue;
     if (!rope->is_object()) file.Fail(ErrorCode::kCorruption, key, "is no object");
-    for (const char* type : {"rope_type", "type"}) {
-      if (rope->contains(type) && rope->at(type) != "default") {
-        file.Fail(ErrorCode::kUnsupported, key,
-                  "has " + std::string(type) + " " + Quoted(rope->at(type).dump()) +
-                      ": rotary positions can only be used without scaling");
-      }
+    if (const RotaryScaling scaling = ScalingOf(file, key, *rope);
+        scaling.kind != RotaryScalingKind::kNone) {
+      config->SetRotaryScaling(scaling);
     }
     const auto number = [&](const char* name, double* value) {
       if (!rope->contains(name)) return;

@@ -98,11 +98,14 @@ void Adapter::AddMatrices(const std::vector<std::string>& modules) {
   for (const std::string& module : modules) {
     const at::Tensor& weight = model_->parameters().at(module + ".weight");
     const int64_t inputs = weight.size(1), outputs = weight.size(0);
+    // What is trained is never bf16: small steps would be rounded away.
+    const at::TensorOptions options = weight.options().dtype(
+        weight.scalar_type() == at::kBFloat16 ? at::kFloat : weight.scalar_type());
     LowRankTerm low_rank;
     low_rank.a =
         Uniform({config_.rank, inputs}, 1 / std::sqrt(static_cast<double>(inputs)), &random)
-            .to(weight.options());
-    low_rank.b = at::zeros({outputs, config_.rank}, weight.options());
+            .to(options);
+    low_rank.b = at::zeros({outputs, config_.rank}, options);
     low_rank.scale = config_.alpha / config_.rank;
     low_rank.dropout = config_.dropout;
     for (const auto& [suffix, tensor] :

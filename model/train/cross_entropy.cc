@@ -25,6 +25,9 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden,
                             const at::Tensor& weight, const at::Tensor& target, double divisor,
                             int64_t rows, bool of_hidden, bool of_weight) {
+    const at::ScalarType type =
+        hidden.scalar_type() == at::kBFloat16 ? at::kFloat : hidden.scalar_type();
+    const at::Tensor head = weight.to(hidden.scalar_type());
     at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
     at::Tensor hidden_gradient, weight_gradient;
     if (of_hidden) hidden_gradient = at::empty_like(hidden);
@@ -33,7 +36,7 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
       const int64_t count = std::min(rows, hidden.size(0) - first);
       const at::Tensor input = hidden.narrow(0, first, count);
       const at::Tensor correct = target.narrow(0, first, count);
-      at::Tensor logits = at::mm(input, weight.t());
+      at::Tensor logits = at::mm(input, head.t()).to(type);
       if (divisor != 1) logits.div_(divisor);
       const at::Tensor total = at::logsumexp(logits, at::IntArrayRef{1}, /*keepdim=*/true);
       sum.add_(total.sub(logits.gather(1, correct)).sum(at::kDouble));
@@ -42,11 +45,17 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
       at::Tensor slope = logits.sub_(total).exp_();
       slope.scatter_add_(1, correct, at::empty({count, 1}, slope.options()).fill_(-1));
       if (divisor != 1) slope.div_(divisor);
-      if (of_hidden) hidden_gradient.narrow(0, first, count).copy_(at::mm(slope, weight));
-      if (of_weight) weight_gradient.addmm_(slope.t(), input);
+      slope = slope.to(hidden.scalar_type());
+      if (of_hidden) hidden_gradient.narrow(0, first, count).copy_(at::mm(slope, head));
+      if (!of_weight) continue;
+      if (weight.scalar_type() == hidden.scalar_type()) {
+        weight_gradient.addmm_(slope.t(), input);
+      } else {
+        weight_gradient.add_(at::mm(slope.t(), input));
+      }
     }
     context->save_for_backward({hidden_gradient, weight_gradient});
-    return sum.to(hidden.scalar_type());
+    return sum.to(type);
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {

@@ -13,9 +13,10 @@ namespace eidetic::model {
 inline constexpr int32_t kNoTarget = -1;
 
 // The sum over rows i with a target of -ln softmax(hidden_i weight^T / divisor)[target_i]: a number
-// of hidden's type, summed in double.
+// of hidden's type (fp32 for bf16), summed in double.
 //
-// hidden [n, D], weight [V, D], targets [n]. Differentiable by both tensors, once. Logits exist of
+// hidden [n, D], weight [V, D], targets [n]. Of a bf16 hidden products are bf16, the softmax and
+// the gradient of an fp32 weight are fp32. Differentiable by both tensors, once. Logits exist of
 // `rows` rows at a time, in forward alone: gradients are made there too, where they are wanted, and
 // take [n, D] and, of a weight that requires one, [V, D]. `rows` changes rounding only. Throws
 // kInvalidArgument for a target outside the vocabulary, or when there is not one target for each

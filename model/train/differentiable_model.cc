@@ -6,11 +6,11 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/silu.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
 #include <functional>
+#include <memory>
 #include <utility>
 
 #include "model/error.h"
@@ -18,6 +18,7 @@
 #include "model/mamba2.h"
 #include "model/rotary.h"
 #include "model/sequence_attention.h"
+#include "model/stream_attention.h"
 #include "model/train/cross_entropy.h"
 #include "model/train/recompute.h"
 
@@ -42,27 +43,12 @@ FeedForwardNames FeedForwardOf(const ModelConfig& config, size_t layer) {
   return {{path + "shared_mlp.input_linear"}, path + "shared_mlp.output_linear"};
 }
 
-// Cosines and sines of positions 0 .. L - 1: [L, d / 2, 2]. Pairs that are not rotated turn by 0.
-at::Tensor AnglesOf(const ModelConfig& config, int64_t tokens, const at::TensorOptions& options) {
-  if (config.rotary_dims == 0) return {};
-  const at::Tensor rotated =
-      RotaryTable(config.rotary_dims, config.rotary_base, at::kCPU).Compute(0, tokens);
-  const int64_t rest = (config.head_dim - config.rotary_dims) / 2;
-  at::Tensor still = at::zeros({tokens, rest, 2}, rotated.options());
-  still.select(2, 0).fill_(1);
-  return at::cat({rotated, still}, 1).to(options);
-}
-
-// Rows of half-split heads [L, H d] -> rotated, interleaved [L, H, d].
-at::Tensor Rotated(const at::Tensor& rows, int64_t heads, const at::Tensor& angles) {
+// Rows of half-split heads [L, H d] -> interleaved [L, H, d]. Heads that are not rotated are in no
+// such order.
+at::Tensor ByHead(const at::Tensor& rows, int64_t heads, bool rotated) {
   const int64_t tokens = rows.size(0), d = rows.size(1) / heads;
-  if (!angles.defined()) return rows.view({tokens, heads, d});
-  const at::Tensor halves = rows.view({tokens, heads, 2, d / 2});
-  const at::Tensor a = halves.select(2, 0), b = halves.select(2, 1);  // [L, H, d / 2]
-  const at::Tensor cosine = angles.select(2, 0).unsqueeze(1);         // [L, 1, d / 2]
-  const at::Tensor sine = angles.select(2, 1).unsqueeze(1);
-  return at::stack({a.mul(cosine).sub(b.mul(sine)), a.mul(sine).add(b.mul(cosine))}, 3)
-      .view({tokens, heads, d});
+  if (!rotated) return rows.view({tokens, heads, d});
+  return rows.view({tokens, heads, 2, d / 2}).transpose(2, 3).reshape({tokens, heads, d});
 }
 
 // A number for a name: where a module stands among others must not change its draws.
@@ -109,9 +95,13 @@ void CheckTokens(const std::vector<int32_t>& tokens, int vocabulary) {
 }  // namespace
 
 DifferentiableModel::DifferentiableModel(const Checkpoint& checkpoint, c10::Device device,
-                                         at::ScalarType type)
+                                         at::ScalarType type,
+                                         const std::optional<RotaryScaling>& scaling)
     : config_(checkpoint.Config()),
-      parameters_(LoadParameters(checkpoint, config_, device, type)) {}
+      type_(type),
+      parameters_(LoadParameters(checkpoint, config_, device, type)) {
+  if (scaling) config_.SetRotaryScaling(*scaling);
+}
 
 std::vector<std::string> DifferentiableModel::LinearModules() const {
   std::vector<std::string> modules;
@@ -161,6 +151,23 @@ const at::Tensor& DifferentiableModel::Head() const {
   return Parameter(config_.tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
 }
 
+// Cosines and sines of positions 0 .. tokens - 1, or of those that kStream needs: [n, d / 2, 2].
+// Pairs that are not rotated turn by 0: they stand among the others when halves are interleaved.
+at::Tensor DifferentiableModel::AnglesOf(int64_t tokens, const TrainForwardOptions& options) const {
+  if (config_.rotary_dims == 0) return {};
+  const bool stream = options.attention.mode == SequenceMode::kStream;
+  const int64_t positions = stream ? StreamPositions(options.attention) : tokens;
+  if (!angles_.defined() || angles_.size(0) < positions) {
+    const at::Tensor& embedding = Parameter("model.embed_tokens.weight");
+    const at::Tensor rotated = RotaryTable(config_, at::kCPU).Compute(0, positions);
+    const int64_t rest = (config_.head_dim - config_.rotary_dims) / 2;
+    at::Tensor still = at::zeros({positions, rest, 2}, rotated.options());
+    still.select(2, 0).fill_(1);
+    angles_ = at::cat({rotated, still}, 1).to(embedding.device(), embedding.scalar_type());
+  }
+  return angles_.narrow(0, 0, positions);
+}
+
 // x [L, inputs] -> [L, outputs]
 at::Tensor DifferentiableModel::Linear(const std::string& module, const at::Tensor& x,
                                        const TrainForwardOptions& options) const {
@@ -172,23 +179,35 @@ at::Tensor DifferentiableModel::Linear(const std::string& module, const at::Tens
   if (low_rank.dropout > 0 && options.dropout_seed) {
     seen = ThinnedOut(x, low_rank.dropout, *options.dropout_seed ^ HashOf(module));
   }
-  return y.add(at::linear(at::linear(seen, low_rank.a), low_rank.b), low_rank.scale);
+  const at::Tensor a = low_rank.a.to(x.scalar_type()), b = low_rank.b.to(x.scalar_type());
+  return y.add(at::linear(at::linear(seen, a), b), low_rank.scale);
 }
 
+// x in fp32 where maps compute in bf16; the result is what they take.
 at::Tensor DifferentiableModel::Norm(const std::string& module, const at::Tensor& x) const {
-  return RmsNorm(x, Parameter(module + ".weight"), config_.norm_epsilon);
+  return RmsNorm(x, Parameter(module + ".weight"), config_.norm_epsilon).to(type_);
 }
 
 at::Tensor DifferentiableModel::Attend(size_t layer, const at::Tensor& x, const at::Tensor& angles,
-                                       const TrainForwardOptions& options) const {
+                                       const TrainForwardOptions& options,
+                                       at::Tensor* spans) const {
   const std::string path = PathOfLayer(layer) + "self_attn.";
-  SequenceAttentionOptions of_layer = options.attention;
-  if (of_layer.scale == 0) of_layer.scale = config_.attention_scale;
-  of_layer.seed = SeedOfLayer(options.attention.seed, static_cast<int>(layer));
-  const at::Tensor query = Rotated(Linear(path + "q_proj", x, options), config_.heads, angles);
-  const at::Tensor key = Rotated(Linear(path + "k_proj", x, options), config_.kv_heads, angles);
+  const SequenceAttentionOptions of_layer =
+      OptionsOfLayer(options.attention, config_.attention_scale, static_cast<int>(layer));
+  const bool rotated = angles.defined();
+  at::Tensor query = ByHead(Linear(path + "q_proj", x, options), config_.heads, rotated);
+  at::Tensor key = ByHead(Linear(path + "k_proj", x, options), config_.kv_heads, rotated);
   const at::Tensor value = Linear(path + "v_proj", x, options).view(key.sizes());
-  const at::Tensor attended = SequenceAttention(query, key, value, of_layer);  // [L, H, d]
+  at::Tensor attended;  // [L, H, d]
+  if (of_layer.mode == SequenceMode::kStream) {
+    attended = StreamAttention(query, key, value, angles, of_layer, spans);
+  } else {
+    if (rotated) {
+      query = RotatedRows(query, angles);
+      key = RotatedRows(key, angles);
+    }
+    attended = SequenceAttention(query, key, value, of_layer);
+  }
   return Linear(path + "o_proj", attended.flatten(1), options);
 }
 
@@ -200,20 +219,22 @@ at::Tensor DifferentiableModel::Mix(size_t layer, const at::Tensor& x,
   const auto bias = parameters_.find(path + "conv1d.bias");
   Mamba2Weights weights;
   weights.conv = convolution.squeeze(1).t();
-  weights.conv_bias = bias == parameters_.end()
-                          ? at::zeros({mamba.ConvChannels()}, x.options().requires_grad(false))
-                          : bias->second;
+  weights.conv_bias =
+      bias == parameters_.end()
+          ? at::zeros({mamba.ConvChannels()}, convolution.options().requires_grad(false))
+          : bias->second;
   weights.dt_bias = Parameter(path + "dt_bias");
   weights.decay = Parameter(path + "A_log").exp().neg();
   weights.skip = Parameter(path + "D").unsqueeze(1);
   weights.gated_norm =
       Parameter(path + "norm.weight").view({mamba.groups, mamba.Inner() / mamba.groups});
-  const Mamba2State fresh = {
-      at::zeros({mamba.heads, mamba.head_dim, mamba.state}, x.options().requires_grad(false)),
-      at::zeros({mamba.conv_width - 1, mamba.ConvChannels()}, x.options().requires_grad(false))};
-  const at::Tensor mixed = Mamba2MixProjected(weights, mamba, config_.norm_epsilon,
-                                              Linear(path + "in_proj", x, options), fresh);
-  return Linear(path + "out_proj", mixed, options);
+  const at::TensorOptions own = convolution.options().requires_grad(false);
+  const Mamba2State fresh = {at::zeros({mamba.heads, mamba.head_dim, mamba.state}, own),
+                             at::zeros({mamba.conv_width - 1, mamba.ConvChannels()}, own)};
+  const at::Tensor projected = Linear(path + "in_proj", x, options).to(convolution.scalar_type());
+  const at::Tensor mixed =
+      Mamba2MixProjected(weights, mamba, config_.norm_epsilon, projected, fresh);
+  return Linear(path + "out_proj", mixed.to(type_), options);
 }
 
 // out(silu(gate(x)) * up(x))
@@ -231,12 +252,12 @@ at::Tensor DifferentiableModel::FeedForward(size_t layer, const at::Tensor& x,
 }
 
 at::Tensor DifferentiableModel::Layer(size_t layer, const at::Tensor& hidden,
-                                      const at::Tensor& angles,
-                                      const TrainForwardOptions& options) const {
+                                      const at::Tensor& angles, const TrainForwardOptions& options,
+                                      at::Tensor* spans) const {
   const std::string path = PathOfLayer(layer);
   const at::Tensor normed = Norm(path + "input_layernorm", hidden);
   const at::Tensor mixed = config_.layers[layer] == LayerKind::kAttention
-                               ? Attend(layer, normed, angles, options)
+                               ? Attend(layer, normed, angles, options, spans)
                                : Mix(layer, normed, options);
   const at::Tensor between = hidden.add(mixed, config_.residual_scale);
   return between.add(FeedForward(layer, Norm(path + "post_attention_layernorm", between), options),
@@ -271,27 +292,32 @@ at::Tensor DifferentiableModel::Hidden(const std::vector<int32_t>& tokens,
   std::copy(tokens.begin(), tokens.end(), ids.mutable_data_ptr<int32_t>());
   at::Tensor hidden =
       at::embedding(embedding, ids.to(embedding.device())).mul(config_.embedding_scale);
-  const at::Tensor angles = AnglesOf(config_, count, hidden.options().requires_grad(false));
+  const at::Tensor angles = AnglesOf(count, options);
   for (size_t layer = 0; layer < config_.layers.size(); ++layer) {
     if (options.recompute) {
-      const auto part = [this, layer, angles, options](const at::Tensor& input) {
-        return Layer(layer, input, angles, options);
+      // The second pass takes the spans of the first.
+      const auto spans = std::make_shared<at::Tensor>();
+      const auto part = [this, layer, angles, options, spans](const at::Tensor& input) {
+        return Layer(layer, input, angles, options, spans.get());
       };
       hidden = Recomputed(part, hidden, TrainedTensorsOf(layer));
     } else {
-      hidden = Layer(layer, hidden, angles, options);
+      hidden = Layer(layer, hidden, angles, options, nullptr);
     }
   }
   return Norm("model.norm", hidden);
 }
 
 at::Tensor DifferentiableModel::Logits(const at::Tensor& hidden) const {
-  return at::linear(hidden, Head()).div(config_.logit_scale);
+  const at::ScalarType type = Parameter("model.norm.weight").scalar_type();
+  return at::linear(hidden, Head().to(type_)).to(type).div(config_.logit_scale);
 }
 
 at::Tensor DifferentiableModel::SumLoss(const at::Tensor& hidden,
                                         const std::vector<int32_t>& targets) const {
-  return SumCrossEntropy(hidden, Head(), targets, config_.logit_scale);
+  // A device wants large products; a few hundred megabytes of logits are nothing to it.
+  const int64_t rows = hidden.is_cpu() ? 256 : 2048;
+  return SumCrossEntropy(hidden, Head(), targets, config_.logit_scale, rows);
 }
 
 }  // namespace eidetic::model

@@ -1,10 +1,10 @@
 // A hybrid model over one sequence from a fresh state, differentiable by its parameters: what
 // HybridModel::ForwardSequence computes, without its pieces and changes in place.
 //
-// Attention is model/sequence_attention.h, the scan is model/mamba2.h. Rows of q and k are
-// half-split here, as `transformers` has them; they are interleaved behind the projection, because
-// the paper's scores are products of queries and values, and so depend on the order of a head's
-// numbers.
+// Attention is model/sequence_attention.h and model/stream_attention.h, the scan is model/mamba2.h.
+// Rows of q and k are half-split here, as `transformers` has them; they are interleaved behind the
+// projection, because the paper's scores are products of queries and values, and so depend on the
+// order of a head's numbers.
 #ifndef EIDETIC_MODEL_TRAIN_DIFFERENTIABLE_MODEL_H_
 #define EIDETIC_MODEL_TRAIN_DIFFERENTIABLE_MODEL_H_
 
@@ -43,8 +43,13 @@ struct TrainForwardOptions {
 // Not copyable; one thread at a time.
 class DifferentiableModel {
  public:
-  // type: float or double. Throws Error as LoadParameters does.
-  DifferentiableModel(const Checkpoint& checkpoint, c10::Device device, at::ScalarType type);
+  // type: float, double or bfloat16. In bfloat16 the linear maps are held in it, once, and computed
+  // in it, attention too; everything else that LoadParameters names, the sums of layers, norms, the
+  // scan and its states, softmax and loss are fp32, and so are gradients of what an adapter trains
+  // (docs/decisions/088-training-in-bf16.md). `scaling`, if given, is
+  // taken in place of the file's. Throws Error as LoadParameters does.
+  DifferentiableModel(const Checkpoint& checkpoint, c10::Device device, at::ScalarType type,
+                      const std::optional<RotaryScaling>& scaling = std::nullopt);
   DifferentiableModel(const DifferentiableModel&) = delete;
   DifferentiableModel& operator=(const DifferentiableModel&) = delete;
 
@@ -70,22 +75,28 @@ class DifferentiableModel {
   at::Tensor SumLoss(const at::Tensor& hidden, const std::vector<int32_t>& targets) const;
 
  private:
+  // What linear maps and attention compute in.
+  at::ScalarType ComputeType() const { return type_; }
   const at::Tensor& Parameter(const std::string& name) const;
   const at::Tensor& Head() const;
   at::Tensor Linear(const std::string& module, const at::Tensor& x,
                     const TrainForwardOptions& options) const;
   at::Tensor Norm(const std::string& module, const at::Tensor& x) const;
+  at::Tensor AnglesOf(int64_t tokens, const TrainForwardOptions& options) const;
+  // `spans`: of kStream, see StreamAttention.
   at::Tensor Layer(size_t layer, const at::Tensor& hidden, const at::Tensor& angles,
-                   const TrainForwardOptions& options) const;
+                   const TrainForwardOptions& options, at::Tensor* spans) const;
   at::Tensor Attend(size_t layer, const at::Tensor& x, const at::Tensor& angles,
-                    const TrainForwardOptions& options) const;
+                    const TrainForwardOptions& options, at::Tensor* spans) const;
   at::Tensor Mix(size_t layer, const at::Tensor& x, const TrainForwardOptions& options) const;
   at::Tensor FeedForward(size_t layer, const at::Tensor& x,
                          const TrainForwardOptions& options) const;
   std::vector<at::Tensor> TrainedTensorsOf(size_t layer) const;
 
   ModelConfig config_;
+  at::ScalarType type_;
   Parameters parameters_;
+  mutable at::Tensor angles_;                     // as many as were ever needed
   std::map<std::string, LowRankTerm> low_ranks_;  // by module
 };
 

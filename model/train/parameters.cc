@@ -83,7 +83,12 @@ Parameters LoadParameters(const Checkpoint& checkpoint, const ModelConfig& confi
     }
   }
   Parameters parameters;
-  for (auto& [name, tensor] : host) parameters[name] = tensor.to(device, type);
+  for (auto& [name, tensor] : host) {
+    const bool linear = tensor.dim() == 2 && name != "model.embed_tokens.weight";
+    const at::ScalarType own = type == at::kBFloat16 && !linear ? at::kFloat : type;
+    parameters[name] = tensor.to(device, own);
+    tensor.reset();  // so that the host never holds more than it must
+  }
   return parameters;
 }
 

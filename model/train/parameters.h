@@ -32,8 +32,10 @@ HostTensor ToHost(const at::Tensor& tensor);
 // when the shape differs or a number is not finite; `name` is for the message.
 void FromHost(const HostTensor& host, const std::string& name, const at::Tensor& tensor);
 
-// `type` is float or double; none of them requires a gradient. A convolution without a bias has no
-// parameter for one. Throws Error as LoadWeights does.
+// `type` is float, double or bfloat16; none of them requires a gradient. bfloat16 is the type of
+// the linear maps alone (a head of its own among them); embedding, norms and what the mixers have
+// beside their maps are few numbers that may be trained as a whole, and stay fp32. A convolution
+// without a bias has no parameter for one. Throws Error as LoadWeights does.
 Parameters LoadParameters(const Checkpoint& checkpoint, const ModelConfig& config,
                           c10::Device device, at::ScalarType type);
 

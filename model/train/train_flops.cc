@@ -29,6 +29,19 @@ double PairsOfSpans(const SequenceAttentionOptions& options, int64_t tokens, int
   return pairs;
 }
 
+// Segments behind what a stream keeps: sinks, span and window. Choosing the span is not counted.
+double PairsOfStream(const SequenceAttentionOptions& options, int64_t tokens) {
+  const StreamReading& stream = options.stream;
+  const int64_t kept =
+      stream.sinks + int64_t{stream.span_blocks} * options.block_tokens + stream.window;
+  double pairs = PairsOfPieces(tokens, stream.segment);
+  for (int64_t begin = stream.segment; begin < tokens; begin += stream.segment) {
+    pairs += static_cast<double>(std::min<int64_t>(stream.segment, tokens - begin)) *
+             static_cast<double>(std::min(kept, begin));
+  }
+  return pairs;
+}
+
 double ScanFlops(const MambaConfig& mamba, int64_t tokens) {
   // A token's update of the state and its read-out: 3 and 2 a number of the state.
   return 5.0 * mamba.Inner() * mamba.state * static_cast<double>(tokens);
@@ -44,6 +57,8 @@ double AttentionPairs(const SequenceAttentionOptions& options, int64_t tokens) {
       return PairsOfWindow(tokens, options.window);
     case SequenceMode::kShiftedSparse:
       return PairsOfPieces(tokens, (tokens + options.groups - 1) / options.groups);
+    case SequenceMode::kStream:
+      return PairsOfStream(options, tokens);
     default:
       break;
   }

@@ -473,14 +473,40 @@ TEST_F(ConfigTest, AHybridCanSayThatItHasNoRotaryPositions) {
             16);
 }
 
+TEST_F(ConfigTest, RotaryScalingIsReadByItsKeys) {
+  for (const char* name : {"llama.rope.scaling.factor", "llama.rope.scale_linear"}) {
+    const RotaryScaling linear = Read("llama", {Real(name, 4)}).rotary_scaling;
+    EXPECT_EQ(linear, ParseRotaryScaling("linear:4"));
+  }
+  std::vector<Change> yarn = {Word("llama.rope.scaling.type", "yarn"),
+                              Real("llama.rope.scaling.factor", 4),
+                              Number("llama.context_length", 8192)};
+  EXPECT_EQ(Read("llama", yarn).rotary_scaling, ParseRotaryScaling("yarn:4:8192"));
+  yarn.push_back(Number("llama.rope.scaling.original_context_length", 2048));
+  EXPECT_EQ(Read("llama", yarn).rotary_scaling, ParseRotaryScaling("yarn:4:2048"));
+  yarn.push_back(Real("llama.rope.scaling.attn_factor", 0.5f));
+  yarn.push_back(Real("llama.rope.scaling.yarn_beta_fast", 16));
+  yarn.push_back(Real("llama.rope.scaling.yarn_beta_slow", 2));
+  const RotaryScaling all = Read("llama", yarn).rotary_scaling;
+  EXPECT_EQ(all.beta_fast, 16);
+  EXPECT_EQ(all.beta_slow, 2);
+  EXPECT_DOUBLE_EQ(RotaryLength(all), 0.5 * (0.1 * std::log(4) + 1));
+  EXPECT_EQ(Read("llama", {Word("llama.rope.scaling.type", "none")}).rotary_scaling,
+            RotaryScaling());
+}
+
 TEST_F(ConfigTest, RefusesWhatCannotBeComputed) {
   const ErrorCode unsupported = ErrorCode::kUnsupported;
   ExpectRefused("mamba2", {}, unsupported, "architecture 'mamba2'");
   ExpectRefused("granitehybrid", Hybrid(Number("llama.expert_count", 8)), unsupported,
                 "mixtures of experts");
-  ExpectRefused("llama", {Word("llama.rope.scaling.type", "yarn")}, unsupported, "'yarn'");
-  ExpectRefused("llama", {Real("llama.rope.scaling.factor", 4)}, unsupported, "without scaling");
-  ExpectRefused("llama", {Real("llama.rope.scale_linear", 2)}, unsupported, "without scaling");
+  ExpectRefused("llama", {Word("llama.rope.scaling.type", "longrope")}, unsupported, "'longrope'");
+  ExpectRefused("llama",
+                {Word("llama.rope.scaling.type", "yarn"), Real("llama.rope.scaling.factor", 4),
+                 Real("llama.rope.scaling.yarn_ext_factor", 0.5f)},
+                unsupported, "yarn_ext_factor");
+  ExpectRefused("llama", {Real("llama.rope.scaling.factor", 0.5f)}, ErrorCode::kCorruption,
+                "factor is 0.5");
   ExpectRefused("llama", {Number("llama.attention.value_length", 8)}, unsupported, "value_length");
   ExpectRefused("granitehybrid", Hybrid(Array("llama.attention.head_count_kv", {0, 0})),
                 unsupported, "nothing to remember");

@@ -137,6 +137,27 @@ TEST_F(ModelFolderTest, AnOldSpellingOfTheConfigurationIsRead) {
   ExpectRefused(tiny, ErrorCode::kCorruption, {"k_proj", "[16, 32]", "calls for [32, 32]"});
 }
 
+TEST_F(ModelFolderTest, RotaryScalingIsReadInBothSpellings) {
+  TinyFolder tiny = TinyFolder::Llama();
+  tiny.config["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
+  EXPECT_EQ(Open(tiny)->Config().rotary_scaling, ParseRotaryScaling("linear:4"));
+  tiny.config["rope_scaling"] = {
+      {"rope_type", "yarn"},     {"factor", 4.0},   {"original_max_position_embeddings", 2048},
+      {"attention_factor", 1.5}, {"beta_fast", 16}, {"beta_slow", 2}};
+  const RotaryScaling yarn = Open(tiny)->Config().rotary_scaling;
+  EXPECT_EQ(yarn.kind, RotaryScalingKind::kYarn);
+  EXPECT_EQ(yarn.factor, 4);
+  EXPECT_EQ(yarn.original_context, 2048);
+  EXPECT_EQ(yarn.beta_fast, 16);
+  EXPECT_EQ(yarn.beta_slow, 2);
+  EXPECT_EQ(RotaryLength(yarn), 1.5);
+  tiny.config.erase("rope_scaling");
+  tiny.config["rope_parameters"] = {{"rope_type", "yarn"}, {"factor", 2}, {"rope_theta", 5000}};
+  tiny.config["max_position_embeddings"] = 4096;
+  EXPECT_EQ(Open(tiny)->Config().rotary_scaling, ParseRotaryScaling("yarn:2:4096"));
+  EXPECT_EQ(Open(tiny)->Config().rotary_base, 5000);
+}
+
 TEST_F(ModelFolderTest, AModelWithoutRotationIsToldByItsConfiguration) {
   TinyFolder tiny = TinyFolder::Granite();
   EXPECT_EQ(Open(tiny)->Config().rotary_dims, static_cast<int>(TinyFolder::kHeadDim));
@@ -158,6 +179,12 @@ TEST_F(ModelFolderTest, ConfigurationsThatCannotBeComputedAreRefusedByKey) {
       {"mlp_bias", "yes", bad},
       {"quantization_config", {{"quant_method", "awq"}}, no},
       {"rope_scaling", {{"rope_type", "llama3"}, {"factor", 8.0}}, no},
+      {"rope_scaling", {{"rope_type", "yarn"}, {"factor", 8.0}, {"mscale", 1.0}}, no},
+      {"rope_scaling", {{"rope_type", "linear"}}, bad},
+      {"rope_scaling", {{"rope_type", "linear"}, {"factor", "4"}}, bad},
+      {"rope_scaling",
+       {{"rope_type", "yarn"}, {"factor", 4.0}, {"beta_fast", 1}, {"beta_slow", 2}},
+       bad},
       {"rope_scaling", 8.0, bad},
       {"rope_parameters", {{"rope_theta", "many"}}, bad},
       {"partial_rotary_factor", 0.5, no},

@@ -163,7 +163,10 @@ Spans LiteralSpans(const Inputs& in, double scale, const SequenceAttentionOption
     std::vector<std::vector<double>> scores(s.kv_heads, std::vector<double>(s.tokens / rows));
     for (int h = 0; h < s.heads; ++h) {
       for (int j = 0; j < s.tokens / rows; ++j) {
-        const std::vector<double> summary = LiteralSummary(in, scale, j, rows, h);
+        std::vector<double> summary = LiteralSummary(in, scale, j, rows, h);
+        if (options.mode == SequenceMode::kPaperLandmark) {  // the key of the block's last token
+          for (int i = 0; i < s.width; ++i) summary[i] = in.K((j + 1) * rows - 1, h, i);
+        }
         for (int t = first; t < std::min(first + chunk, s.tokens); ++t) {
           for (int i = 0; i < s.width; ++i) scores[in.KeyHead(h)][j] += in.Q(t, h, i) * summary[i];
         }
@@ -260,6 +263,16 @@ TEST_P(PaperAttention, ChoosesAndComputesTheSameInSinglePrecision) {
   EXPECT_LT(Largest(Numbers(output),
                     LiteralAttention(in, options.scale, SeesSpanAndChunk(in, options, spans))),
             kFloatTolerance);
+}
+
+TEST_P(PaperAttention, WithLandmarksChoosesByTheKeysOfLastTokens) {
+  const Case& c = GetParam();
+  const Inputs in(c.sizes, 19);
+  const auto options = Options(c, SequenceMode::kPaperLandmark);
+  const Spans spans = LiteralSpans(in, Scale(c.sizes), options);
+  EXPECT_EQ(Read(in.Choose(options)), spans);
+  const auto expected = LiteralAttention(in, Scale(c.sizes), SeesSpanAndChunk(in, options, spans));
+  EXPECT_LT(Largest(Numbers(in.Attend(options)), expected), kDoubleTolerance);
 }
 
 TEST_P(PaperAttention, WithoutMemorySeesItsChunkAlone) {

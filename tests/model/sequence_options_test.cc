@@ -16,12 +16,17 @@ TEST(SequenceOptions, EveryModeIsFoundByItsName) {
   std::set<std::string_view> names;
   for (const auto mode :
        {SequenceMode::kFull, SequenceMode::kWindow, SequenceMode::kShiftedSparse,
-        SequenceMode::kPaper, SequenceMode::kPaperRandom, SequenceMode::kPaperNoMemory}) {
+        SequenceMode::kPaper, SequenceMode::kPaperRandom, SequenceMode::kPaperNoMemory,
+        SequenceMode::kPaperLandmark, SequenceMode::kStream}) {
     EXPECT_EQ(FindSequenceMode(SequenceModeName(mode)), mode);
     names.insert(SequenceModeName(mode));
   }
   EXPECT_EQ(names, (std::set<std::string_view>{"full", "window", "s2", "paper", "paper-random",
-                                               "paper-no-memory"}));
+                                               "paper-landmark", "se-stream", "paper-no-memory"}));
+  EXPECT_EQ(FindSequenceMode("se"), SequenceMode::kPaper);
+  EXPECT_EQ(FindSequenceMode("se-random"), SequenceMode::kPaperRandom);
+  EXPECT_EQ(FindSequenceMode("se-no-memory"), SequenceMode::kPaperNoMemory);
+  EXPECT_EQ(FindSequenceMode("se-landmark"), SequenceMode::kPaperLandmark);
   EXPECT_EQ(FindSequenceMode("Paper"), std::nullopt);
   EXPECT_EQ(FindSequenceMode(""), std::nullopt);
 }
@@ -54,6 +59,20 @@ TEST(SequenceOptions, OutOfRangeAreNamedWithTheirValue) {
   refuse(SequenceMode::kPaperNoMemory, "chunk_sizes is 0", [](Options* o) {
     o->chunk_sizes = {64, 0};
   });
+}
+
+TEST(SequenceOptions, OfALayerHaveItsSeedTheModelsScaleAndASpanWhereItIsNamed) {
+  SequenceAttentionOptions options;
+  options.mode = SequenceMode::kStream;
+  options.seed = 4;
+  EXPECT_EQ(OptionsOfLayer(options, 0.5, 3).scale, 0.5);
+  EXPECT_EQ(OptionsOfLayer(options, 0.5, 3).seed, SeedOfLayer(4, 3));
+  EXPECT_EQ(OptionsOfLayer(options, 0.5, 3).stream.span_blocks, 16);
+  options.scale = 0.25;
+  options.stream.span_layers = {1, 5};
+  EXPECT_EQ(OptionsOfLayer(options, 0.5, 5).scale, 0.25);
+  EXPECT_EQ(OptionsOfLayer(options, 0.5, 5).stream.span_blocks, 16);
+  EXPECT_EQ(OptionsOfLayer(options, 0.5, 3).stream.span_blocks, 0);
 }
 
 TEST(SequenceOptions, ThatTheModeDoesNotReadAreNotLookedAt) {

@@ -168,7 +168,8 @@ TEST(DifferentiableModel, RecomputedLayersGiveTheSameGradientsToTheBit) {
   for (const auto& checkpoint : {TinyHybrid(), TinyLlama()}) {
     const DifferentiableModel model = OnTestDevice(*checkpoint, at::kFloat);
     const auto ids = RandomTokens(100, model.config().vocabulary, 11);
-    for (const SequenceMode mode : {SequenceMode::kPaper, SequenceMode::kPaperRandom}) {
+    for (const SequenceMode mode :
+         {SequenceMode::kPaper, SequenceMode::kPaperRandom, SequenceMode::kStream}) {
       for (const bool all : {true, false}) {
         for (const auto& [name, parameter] : model.parameters()) {
           parameter.set_requires_grad(all || name.ends_with("conv1d.weight") ||
@@ -185,6 +186,62 @@ TEST(DifferentiableModel, RecomputedLayersGiveTheSameGradientsToTheBit) {
           if (!parameter.requires_grad()) continue;
           EXPECT_TRUE(parameter.grad().equal(expected[name])) << name;
           EXPECT_GT(parameter.grad().abs().sum().item<double>(), 0) << name;
+        }
+      }
+    }
+  }
+}
+
+TEST(DifferentiableModel, InBf16HoldsItsLinearMapsInItAndEverythingElseInSinglePrecision) {
+  for (const auto& checkpoint : {TinyHybrid(), TinyLlama()}) {
+    const DifferentiableModel exact = OnTestDevice(*checkpoint, at::kFloat);
+    const DifferentiableModel model = OnTestDevice(*checkpoint, at::kBFloat16);
+    const std::vector<std::string> modules = model.LinearModules();
+    for (const auto& [name, parameter] : model.parameters()) {
+      const std::string module = name.substr(0, name.rfind('.'));
+      const bool linear = name == "lm_head.weight" ||
+                          std::find(modules.begin(), modules.end(), module) != modules.end();
+      EXPECT_EQ(parameter.scalar_type(), linear ? at::kBFloat16 : at::kFloat) << name;
+      EXPECT_TRUE(parameter.to(at::kFloat).allclose(exact.parameters().at(name), 1e-2)) << name;
+    }
+  }
+}
+
+TEST(DifferentiableModel, InBf16GivesLossesAndGradientsWithinItsRounding) {
+  for (const auto& checkpoint : {TinyHybrid(), TinyLlama()}) {
+    const DifferentiableModel exact = OnTestDevice(*checkpoint, at::kFloat);
+    const DifferentiableModel model = OnTestDevice(*checkpoint, at::kBFloat16);
+    const auto ids = RandomTokens(150, model.config().vocabulary, 13);
+    for (const SequenceMode mode : kAllModes) {
+      TrainForwardOptions options = TrainOptions(mode);
+      // Rounded scores would choose other blocks: here there is nothing to choose.
+      options.attention.span_blocks = options.attention.stream.span_blocks = 100;
+      const double loss = SumLoss(exact, ids, options) / 149;
+      // Eight bits a number, through four layers.
+      EXPECT_NEAR(SumLoss(model, ids, options) / 149, loss, 2e-2 * loss) << SequenceModeName(mode);
+      for (const bool recompute : {false, true}) {
+        options.recompute = recompute;
+        for (const DifferentiableModel* each : {&exact, &model}) {
+          for (const auto& [name, parameter] : each->parameters()) {
+            parameter.set_requires_grad(parameter.scalar_type() == at::kFloat &&
+                                        (each == &model || exact.parameters().contains(name)));
+          }
+          Backward(*each, ids, options);
+        }
+        for (const auto& [name, parameter] : model.parameters()) {
+          if (parameter.scalar_type() != at::kFloat) continue;
+          const at::Tensor gradient = parameter.grad();
+          ASSERT_TRUE(gradient.defined()) << name;
+          EXPECT_EQ(gradient.scalar_type(), at::kFloat) << name;
+          const std::vector<double> of = Doubles(gradient);
+          const std::vector<double> expected = Doubles(exact.parameters().at(name).grad());
+          double along = 0, own = 0, other = 0;
+          for (size_t i = 0; i < of.size(); ++i) {
+            along += of[i] * expected[i];
+            own += of[i] * of[i];
+            other += expected[i] * expected[i];
+          }
+          EXPECT_GT(along, 0.9 * std::sqrt(own * other)) << name << ", " << SequenceModeName(mode);
         }
       }
     }

@@ -50,7 +50,8 @@ inline DifferentiableModel OnTestDevice(const Checkpoint& checkpoint, at::Scalar
 
 constexpr SequenceMode kAllModes[] = {SequenceMode::kFull,          SequenceMode::kWindow,
                                       SequenceMode::kShiftedSparse, SequenceMode::kPaper,
-                                      SequenceMode::kPaperRandom,   SequenceMode::kPaperNoMemory};
+                                      SequenceMode::kPaperRandom,   SequenceMode::kPaperNoMemory,
+                                      SequenceMode::kPaperLandmark, SequenceMode::kStream};
 
 // Chunks of 16 tokens with a span of two blocks of four.
 inline TrainForwardOptions TrainOptions(SequenceMode mode) {
@@ -61,6 +62,14 @@ inline TrainForwardOptions TrainOptions(SequenceMode mode) {
   options.attention.span_blocks = 2;
   options.attention.window = 24;
   options.attention.seed = 3;
+  options.attention.stream.segment = 12;  // three blocks; 16 to 19 tokens of window
+  options.attention.stream.window = 16;
+  options.attention.stream.sinks = 4;
+  options.attention.stream.query_offset = 16;
+  options.attention.stream.representative_tokens = 2;
+  options.attention.stream.votes = 4;
+  options.attention.stream.candidates = 4;
+  options.attention.stream.span_blocks = 2;
   return options;
 }
 

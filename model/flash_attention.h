@@ -1,0 +1,24 @@
+// The fused causal attention of CUDA in sixteen bits: heads that share a key head share it without
+// a copy, and queries may be fewer than keys, without a mask. Dao, "FlashAttention-2", 2023, as
+// LibTorch carries it.
+#ifndef EIDETIC_MODEL_FLASH_ATTENTION_H_
+#define EIDETIC_MODEL_FLASH_ATTENTION_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+
+namespace eidetic::model {
+
+// Whether tensors like this one can go there; what cannot is for scaled_dot_product_attention.
+bool HasFlashAttention(const at::Tensor& query);
+
+// query [B, n, H, d], key and value [B, T, K, d] with T >= n -> [B, n, H, d]. The queries are the
+// last n of T tokens; each sees the keys up to its own place, the last `window` of them (0: all).
+// Differentiable by all three.
+at::Tensor FlashAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
+                          double scale, int64_t window);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_FLASH_ATTENTION_H_
