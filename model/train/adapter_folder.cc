@@ -1,5 +1,6 @@
 #include "model/train/adapter_folder.h"
 
+#include <algorithm>
 #include <cmath>
 #include <set>
 #include <utility>
@@ -10,6 +11,8 @@ namespace eidetic::model {
 namespace {
 
 constexpr std::string_view kMatrixEnd = ".lora_";
+constexpr char kEmbeddingName[] = "model.embed_tokens.weight";
+constexpr char kHeadName[] = "lm_head.weight";
 
 bool IsWhole(const std::string& name) {
   return name.find(kMatrixEnd) == std::string::npos;
@@ -30,25 +33,37 @@ AdapterKind KindOf(const AdapterFile& file) {
               "begin with a new adapter, or with one of LoRA, LoRA+ or HyLoRA");
 }
 
-// Where the base's head is its embedding, PEFT saves one tensor under both names (or under one of
-// them); here it has the embedding's alone.
-void JoinTiedHead(const AdapterFile& file, const DifferentiableModel& model, HostTensors* tensors) {
-  if (!model.config().tied_embeddings) return;
-  const std::string embedding_name = "model.embed_tokens.weight";
-  const auto head = tensors->find("lm_head.weight"), embedding = tensors->find(embedding_name);
-  const bool has_head = head != tensors->end(), has_embedding = embedding != tensors->end();
-  if (!has_head && !has_embedding) return;
-  const bool differ = has_head && has_embedding && head->second.values != embedding->second.values;
-  if (!file.config().tied || differ) {
+// Where embedding and head were trained as one, PEFT saves it under both names, or under one of
+// them; here it has the embedding's alone.
+void JoinTiedHead(const AdapterFile& file, HostTensors* tensors) {
+  const auto head = tensors->find(kHeadName), embedding = tensors->find(kEmbeddingName);
+  if (head == tensors->end()) return;
+  if (embedding == tensors->end()) {
+    (*tensors)[kEmbeddingName] = head->second;
+  } else if (embedding->second.values != head->second.values) {
+    throw Error(ErrorCode::kUnsupported,
+                file.path() + ": embedding and output matrix are tied, and differ",
+                "train them as one, or without ensure_weight_tying");
+  }
+  tensors->erase(kHeadName);
+}
+
+// Embeddings are trained here as they are in the base: as the head too where these are tied.
+void CheckHead(const AdapterFile& file, const DifferentiableModel& model) {
+  const bool has_head = file.whole().contains(kHeadName);
+  const bool has_either = has_head || file.whole().contains(kEmbeddingName);
+  if (model.config().tied_embeddings && has_either && !file.config().tied) {
     throw Error(ErrorCode::kUnsupported,
                 file.path() +
-                    ": embedding and output matrix were trained apart, and the base has "
-                    "them as one",
+                    ": embedding and output matrix were trained apart, and are one in "
+                    "the base",
                 "train with ensure_weight_tying");
   }
-  if (!has_head) return;
-  if (!has_embedding) (*tensors)[embedding_name] = head->second;
-  tensors->erase("lm_head.weight");
+  if (!model.config().tied_embeddings && has_head) {
+    throw Error(ErrorCode::kUnsupported,
+                file.path() + " has an output matrix that was trained whole",
+                "begin with an adapter without lm_head");
+  }
 }
 
 }  // namespace
@@ -72,6 +87,7 @@ HostTensors TensorsOf(const AdapterFile& file) {
     tensors[module + ".lora_B.weight"] = HostTensorOf(*low_rank.b);
   }
   for (const auto& [name, tensor] : file.whole()) tensors[name] = HostTensorOf(*tensor);
+  if (file.config().tied) JoinTiedHead(file, &tensors);
   return tensors;
 }
 
@@ -94,8 +110,15 @@ void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
     written.values = tensor.values.data();
     if (IsWhole(name)) whole.insert(ModuleNameOf(name));
   }
+  config.tied = model.config().tied_embeddings && trained.contains(kEmbeddingName);
+  if (config.tied) {  // PEFT asks for it by both names
+    AdapterTensor head = *std::find_if(tensors.begin(), tensors.end(), [](const auto& tensor) {
+      return tensor.name == kEmbeddingName;
+    });
+    head.name = kHeadName;
+    tensors.push_back(std::move(head));
+  }
   config.modules_to_save.assign(whole.begin(), whole.end());
-  config.tied = model.config().tied_embeddings && whole.contains("embed_tokens");
   WriteAdapter(folder, config, tensors);
 }
 
@@ -113,8 +136,8 @@ std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableMode
     }
     options.targets.push_back(module);
   }
-  HostTensors tensors = TensorsOf(file);
-  JoinTiedHead(file, *model, &tensors);
+  CheckHead(file, *model);
+  const HostTensors tensors = TensorsOf(file);
   options.rank = static_cast<int>(first.rank);
   options.alpha = first.scale * static_cast<double>(first.rank);  // whatever PEFT's scale is
   options.dropout = file.config().dropout;

@@ -17,7 +17,8 @@ namespace eidetic::model {
 void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
                  const std::string& base_model, const std::string& folder);
 
-// All tensors of a file, by the names of Adapter::Export.
+// All tensors of a file, by the names of Adapter::Export: a tied embedding under one name alone.
+// Throws kUnsupported where it stands there twice and differs.
 HostTensors TensorsOf(const AdapterFile& file);
 // The same of one tensor, F32, F16 or BF16.
 HostTensor HostTensorOf(const SafeTensor& tensor);

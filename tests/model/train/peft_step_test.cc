@@ -77,6 +77,20 @@ TEST(PeftStep, WeightsLossAndNormAreThoseOfPeft) {
   }
 }
 
+// A tied embedding stands in the file under two names: PEFT loads no HyLoRA without.
+TEST(PeftStep, AnAdapterOfPeftIsWrittenAsPeftWroteIt) {
+  for (const PeftStep& step_of : kPeftSteps) {
+    const TemporaryFolder folder;
+    const std::string golden = GoldenAdapter(std::string("peft_step_") + step_of.name);
+    DifferentiableModel model = OnTestDevice(
+        *Checkpoint::Open(ParityFile(std::string(step_of.name) + "_folder")), at::kFloat);
+    SaveAdapter(*LoadAdapter(*AdapterFile::Open(golden), &model), model, "", folder / "adapter");
+    EXPECT_TRUE(ReadFile(folder / "adapter/adapter_model.safetensors") ==
+                ReadFile(golden + "/adapter_model.safetensors"))
+        << step_of.name;
+  }
+}
+
 // PEFT's default: it was trained beside a head that stayed as it was, which is another model.
 TEST(PeftStep, AnEmbeddingThatWasTrainedApartFromItsHeadIsRefused) {
   DifferentiableModel model =
