@@ -1,0 +1,149 @@
+"""Runs the commands of scripts/reproduce with a stand-in for `eidetic`, and holds their flags against it.
+
+Usage: reproduce_commands.py REPOSITORY [PROGRAM]
+
+With the stand-in: every command makes its tables; what two rows share is trained once; a command that
+was stopped goes on; another model is not taken for the same. With PROGRAM, every flag that the commands
+pass is one that its help names.
+"""
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+COMMANDS = {"perplexity": ("perplexity-full", "perplexity-same"), "ruler": ("ruler",),
+            "adapters": ("adapters", "ranks"), "memory": ("memory",), "chunk-size": ("chunk-size",),
+            "block-size": ("block-size",), "speed": ("speed", "speed-memory")}
+
+# Writes down how it was called; gives figures that tell mode and length.
+STAND_IN = '''#!/usr/bin/env python3
+import json, pathlib, sys
+here, call = pathlib.Path(__file__).parent, sys.argv[1:]
+with open(here / "calls.jsonl", "a") as file:
+    file.write(json.dumps(call) + "\\n")
+def value(flag):
+    return call[call.index(flag) + 1]
+if call[:2] == ["model", "info"]:
+    print(json.dumps({"name": "stand-in", "mamba_layers": [0]}))
+elif call[0] == "tune":
+    if (here / "fail").exists():
+        sys.exit(3)
+    run = pathlib.Path(value("--out"))
+    (run / "last").mkdir(parents=True)
+    length = int(value("--length"))
+    factor = {"full": 2}.get(value("--attention"), 1)
+    (run / "metrics.jsonl").write_text("".join(json.dumps(
+        {"event": "step", "tokens_per_second": 1e5 / factor, "peak_memory_bytes": 1e5 * length}) + "\\n"
+        for step in range(int(value("--steps")))))
+else:
+    mode, lengths = value("--modes"), [int(one) for one in value("--lengths").split(",")]
+    report = {"means": [{"mode": mode, "length": one, "ruler_11": one / 1000} for one in lengths],
+              "rows": [{"mode": mode, "length": one, "text": text, "token_perplexity": figure}
+                       for one in lengths for text, figure in (("a", 1), (None, one / 1000))]}
+    pathlib.Path(value("--json")).write_text(json.dumps(report))
+'''
+
+
+class Trial:
+    def __init__(self, repository, folder):
+        self.scripts, self.folder = repository / "scripts" / "reproduce", pathlib.Path(folder)
+        program = self.folder / "eidetic"
+        program.write_text(STAND_IN)
+        program.chmod(0o755)
+        (self.folder / "text.txt").write_text("A text.")
+
+    def run(self, command, *arguments):
+        text = str(self.folder / "text.txt")
+        return subprocess.run(
+            [sys.executable, "-B", self.scripts / command, "--bin", self.folder, "--out",
+             self.folder / "out", "--text", text, "--train", text, "--model", "model", *arguments],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def calls(self):
+        file = self.folder / "calls.jsonl"
+        calls = [json.loads(line) for line in file.read_text().splitlines()]
+        file.unlink()
+        return calls
+
+    def tables(self, command):
+        return [(self.folder / "out" / (name + ".md")).read_text() for name in COMMANDS[command]]
+
+
+def check(condition, what):
+    if not condition:
+        sys.exit("wrong: " + what)
+
+
+def cells_of(table, label):
+    rows = [line.split("|") for line in table.splitlines() if line.startswith(f"| {label} |")]
+    return [[cell.strip() for cell in row[2:-1]] for row in rows]
+
+
+def try_commands(repository):
+    flags = {"tune": set(), "ppl": set(), "ruler": set()}
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(repository, folder)
+        for command in COMMANDS:
+            result = trial.run(command)
+            check(result.returncode == 0, f"{command}: {result.stderr}")
+            tuned = 0
+            for call in trial.calls():
+                name = call[1] if call[0] == "eval" else call[0]
+                if name in flags:
+                    flags[name] |= {one for one in call if one.startswith("--")}
+                tuned += call[0] == "tune"
+            check(all(table in result.stdout for table in trial.tables(command)), "its output")
+            if command == "perplexity":
+                check(tuned == 5, "runs of the two tables of perplexity are shared")
+                check(cells_of(trial.tables(command)[0], "se") ==
+                      [["stand-in", "2.05", "8.19", "16.38", "32.77"],
+                       ["the paper's", "10.99", "10.45", "11.14", "12.64"]],
+                      "the row of se: " + trial.tables(command)[0])
+            if command == "ruler":
+                check(tuned == 0, "what perplexity trained is trained again")
+                check("--adapter" not in "".join(trial.tables(command)), "a flag in a table")
+        check(cells_of(trial.tables("speed")[0], "se")[0][:3] == ["stand-in", "82 (0.50)", "164 (0.50)"],
+              "the row of se: " + trial.tables("speed")[0])
+        check(cells_of(trial.tables("speed")[0], "se")[1][:3] == ["the paper's", "20 (1.11)", "35 (0.65)"],
+              "the paper's row of se: " + trial.tables("speed")[0])
+        check(cells_of(trial.tables("memory")[0], "se-random") ==
+              [["stand-in", "8.2"], ["the paper's", "32.5"]], "the row of se-random")
+        # Another model under the same --out.
+        result = trial.run("memory", "--model", "another")
+        check(result.returncode != 0 and "another model" in result.stderr, result.stderr)
+        before = trial.tables("perplexity")
+        check(trial.run("perplexity", "--table-only", "--model", "another").returncode == 0 and
+              trial.tables("perplexity") == before, "tables are made of what is there")
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(repository, folder)
+        (pathlib.Path(folder) / "fail").touch()
+        result = trial.run("memory")
+        check(result.returncode != 0 and "memory: se-random" in result.stderr,
+              "an error of tune is none of the command: " + result.stderr)
+        (pathlib.Path(folder) / "fail").unlink()
+        check(trial.run("memory", "--only", "se-random").returncode == 0, "going on after an error")
+        tuned = [call for call in trial.calls() if call[0] == "tune"]
+        check(len(tuned) == 5 and "se-random" in tuned[-1], "what --only leaves")
+        check(trial.run("memory", "--only", "no such row").returncode != 0, "an unknown row")
+        check(trial.run("memory", "--seconds", "0.5", "--quick").returncode == 0, "a stopped run")
+        check(not [call for call in trial.calls() if call[0] == "tune"], "it went on without time")
+    return flags
+
+
+def hold_against(program, flags):
+    for name, used in flags.items():
+        command = [program, "tune", "--help"] if name == "tune" else [program, "eval", name, "--help"]
+        help_text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
+                                   env=os.environ | {"EIDETIC_CONFIG": os.devnull}).stdout
+        unknown = used - set(re.findall(r"--[a-z][a-z-]*", help_text))
+        check(not unknown, f"`eidetic {name}` knows no " + ", ".join(sorted(unknown)))
+
+
+if __name__ == "__main__":
+    used_flags = try_commands(pathlib.Path(sys.argv[1]))
+    if len(sys.argv) > 2:
+        hold_against(sys.argv[2], used_flags)
+    print("every command makes its tables")
