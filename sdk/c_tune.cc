@@ -7,6 +7,7 @@
 
 #include "model/adapter_file.h"
 #include "model/checkpoint.h"
+#include "model/rotary_scaling.h"
 #include "model/train/tune_run.h"
 #include "sdk/c_handles.h"
 #include "sdk/file_hash.h"
@@ -62,17 +63,27 @@ Status TakeName(const char* option, const char* given, Find find, const char* na
   return Status();
 }
 
-// The paper's name of its method, and of its controls, beside those of the modes.
-std::optional<model::SequenceMode> FindTrainingAttention(const std::string& name) {
-  if (name == "se") return model::SequenceMode::kPaper;
-  if (name == "se-no-memory") return model::SequenceMode::kPaperNoMemory;
-  if (name == "se-random") return model::SequenceMode::kPaperRandom;
-  return model::FindSequenceMode(name);
+// se-stream has a window, a span and sinks of its own.
+Status TakeStream(const eid_tune_options& given, int block, model::StreamReading* stream) {
+  EID_RETURN_IF_ERROR(TakeNumber("segment", given.segment, false, &stream->segment));
+  EID_RETURN_IF_ERROR(TakeNumber("window", given.window, false, &stream->window));
+  EID_RETURN_IF_ERROR(TakeNumber("span_blocks", given.span_blocks, false, &stream->span_blocks));
+  EID_RETURN_IF_ERROR(TakeNumber("candidates", given.candidates, false, &stream->candidates));
+  stream->query_offset = stream->window;
+  EID_RETURN_IF_ERROR(TakeNumber("query_offset", given.query_offset, true, &stream->query_offset));
+  stream->sinks = (stream->sinks + block - 1) / block * block;  // whole blocks
+  EID_RETURN_IF_ERROR(TakeNumber("sinks", given.sinks, true, &stream->sinks));
+  if (given.span_layer_count == 0) return Status();
+  EID_RETURN_IF_ERROR(sdk::RequireHandle(given.span_layers, "span_layers"));
+  stream->span_layers.assign(given.span_layers, given.span_layers + given.span_layer_count);
+  return Status();
 }
 
 Status TakeAttention(const eid_tune_options& given, model::SequenceAttentionOptions* attention) {
-  EID_RETURN_IF_ERROR(TakeName("attention", given.attention, FindTrainingAttention,
-                               "se, se-no-memory, se-random, window, s2, full", &attention->mode));
+  EID_RETURN_IF_ERROR(TakeName("attention", given.attention, model::FindSequenceMode,
+                               "se, se-no-memory, se-random, se-landmark, se-stream, window, s2, "
+                               "full",
+                               &attention->mode));
   attention->chunk_sizes = {2048, 4096};
   if (given.chunk_count > 0) {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(given.chunks, "chunks"));
@@ -80,9 +91,21 @@ Status TakeAttention(const eid_tune_options& given, model::SequenceAttentionOpti
   }
   EID_RETURN_IF_ERROR(
       TakeNumber("block_tokens", given.block_tokens, false, &attention->block_tokens));
-  EID_RETURN_IF_ERROR(TakeNumber("span_blocks", given.span_blocks, false, &attention->span_blocks));
   EID_RETURN_IF_ERROR(TakeNumber("groups", given.groups, false, &attention->groups));
+  if (attention->mode == model::SequenceMode::kStream) {
+    return TakeStream(given, attention->block_tokens, &attention->stream);
+  }
+  EID_RETURN_IF_ERROR(TakeNumber("span_blocks", given.span_blocks, false, &attention->span_blocks));
   return TakeNumber("window", given.window, false, &attention->window);
+}
+
+Status TakeType(const char* given, bool* bf16) {
+  const std::string name = given != nullptr ? given : "fp32";
+  if (name != "fp32" && name != "bf16") {
+    return Status(Code::kInvalidArgument, "dtype is '" + name + "'", "use fp32 or bf16");
+  }
+  *bf16 = name == "bf16";
+  return Status();
 }
 
 Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
@@ -120,7 +143,11 @@ Status TakeSteps(const eid_tune_options& given, model::TuneOptions* options) {
       TakeNumber("evaluate_every", given.evaluate_every, false, &options->evaluate_every));
   EID_RETURN_IF_ERROR(TakeNumber("held_out_sequences", given.held_out_sequences, true,
                                  &options->held_out_sequences));
-  return TakeNumber("checkpoint_every", given.checkpoint_every, false, &options->checkpoint_every);
+  EID_RETURN_IF_ERROR(
+      TakeNumber("checkpoint_every", given.checkpoint_every, false, &options->checkpoint_every));
+  options->process = given.process;
+  if (given.meeting != nullptr) options->meeting = given.meeting;
+  return TakeNumber("processes", given.processes, false, &options->processes);
 }
 
 // Of the files of model and adapter, so that a run goes on with the same.
@@ -153,6 +180,10 @@ memory::Result<model::TuneOptions> ReadTuneOptions(const eid_tune_options* optio
   result.threads = given.threads;
   EID_RETURN_IF_ERROR(TakeAdapter(given, &result));
   EID_RETURN_IF_ERROR(TakeAttention(given, &result.attention));
+  if (given.rope_scaling != nullptr) {
+    result.rotary_scaling = model::ParseRotaryScaling(given.rope_scaling);
+  }
+  EID_RETURN_IF_ERROR(TakeType(given.dtype, &result.bf16));
   result.recompute = given.recompute != 0;
   EID_RETURN_IF_ERROR(TakeSteps(given, &result));
   EID_ASSIGN_OR_RETURN(

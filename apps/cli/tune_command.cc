@@ -1,11 +1,13 @@
 // eidetic tune FILE|DIRECTORY...
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <iostream>
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/ingest_inputs.h"
 #include "apps/cli/terminal.h"
+#include "apps/cli/tune_processes.h"
 #include "apps/cli/tune_report.h"
 
 namespace eidetic::cli {
@@ -13,6 +15,7 @@ namespace {
 
 struct TuneFlags {
   TuneOptions options;
+  int process = -1;  // of several GPUs; -1: the one that begins them
   bool dry_run = false, json = false;
 };
 
@@ -50,9 +53,12 @@ int run_tune(const TuneFlags& flags) {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
                 "pass --model FILE.gguf, or a folder, or set EIDETIC_MODEL");
   }
+  const bool on_several = options.processes > 1 && !flags.dry_run;
+  if (on_several && flags.process < 0) return run_tune_processes(options.processes);
+  options.process = std::max(flags.process, 0);
   options.inputs = files_of(options.inputs);
   options.held_out = files_of(options.held_out);
-  TuneMeter meter(options.folder);
+  TuneMeter meter(options.folder, /*quiet=*/options.process > 0);
   if (flags.dry_run) {
     const nlohmann::json estimate = parse_json(tune_estimate(options, std::ref(meter)));
     meter.clear();
@@ -64,16 +70,18 @@ int run_tune(const TuneFlags& flags) {
   try {
     report = parse_json(tune(options, [&](const eid_tune_progress& progress) {
       // What was saved can be looked at while it goes on.
-      if (stage == "saving" && stage != progress.stage) drew_curves(options);
+      if (options.process == 0 && stage == "saving" && stage != progress.stage)
+        drew_curves(options);
       stage = progress.stage;
       return meter(progress);
     }));
   } catch (const Error&) {
     meter.clear();
-    drew_curves(options);
+    if (options.process == 0) drew_curves(options);
     throw;
   }
   meter.clear();
+  if (options.process > 0) return kExitOk;  // the first one tells
   if (!drew_curves(options)) print_note("eidetic: curves.svg could not be written");
   flags.json ? print_json(report) : print_tuned(report);
   return kExitOk;
@@ -124,9 +132,10 @@ void add_adapter_options(CLI::App& c, TuneOptions& o) {
 }
 
 void add_attention_options(CLI::App& c, TuneOptions& o) {
-  c.add_option("--attention", o.attention,
-               "How attention layers read in training: se (the published method), se-no-memory, "
-               "se-random, window, s2 or full; default: se")
+  c.add_option(
+       "--attention", o.attention,
+       "How attention layers read in training: se (the published method), se-no-memory, "
+       "se-random, se-landmark, se-stream (as sessions do), window, s2 or full; default: se")
       ->type_name("NAME")
       ->group("Attention");
   c.add_option("--chunk", o.chunks,
@@ -135,16 +144,32 @@ void add_attention_options(CLI::App& c, TuneOptions& o) {
       ->delimiter(',')
       ->type_name("N,N,...")
       ->group("Attention");
-  const auto add = [&](const char* name, int& value, const char* text) {
+  const auto add = [&](const char* name, int& value, const char* text, int least = 1) {
     c.add_option(name, value, text)
-        ->check(CLI::Range(1, 1 << 24))
+        ->check(CLI::Range(least, 1 << 24))
         ->type_name("N")
         ->group("Attention");
   };
-  add("--block", o.block_tokens, "se: tokens of a block of memory; default: 32");
-  add("--span-blocks", o.span_blocks, "se: most blocks that a chunk sees besides; default: 8");
+  add("--block", o.block_tokens, "se, se-stream: tokens of a block of memory; default: 32");
+  add("--span-blocks", o.span_blocks,
+      "Most blocks that a chunk or segment sees besides; default: se: 8, se-stream: 16");
   add("--groups", o.groups, "s2: groups that a sequence is cut into; default: 4");
-  add("--window", o.window, "window: tokens; default: 4096");
+  add("--window", o.window, "Tokens; default: window: 4096, se-stream: 1024");
+  add("--segment", o.segment, "se-stream: tokens that choose a span together; default: 512");
+  add("--sinks", o.sinks, "se-stream: first tokens always attended to; default: 32; -1: none", -1);
+  add("--candidates", o.candidates, "se-stream: blocks rescored on their real keys; default: 128");
+  add("--query-offset", o.query_offset,
+      "se-stream: rotary distance of scoring queries; default: the window; -1: none", -1);
+  c.add_option("--span-layers", o.span_layers,
+               "se-stream: model layers that recall, such as 7,16,18; default: all")
+      ->delimiter(',')
+      ->type_name("N,N,...")
+      ->group("Attention");
+  c.add_option("--rope-scaling", o.rope_scaling,
+               "Rotary positions that reach further: linear:4, ntk:4, yarn:4 or none; default: "
+               "what the model says")
+      ->type_name("KIND:FACTOR")
+      ->group("Attention");
 }
 
 void add_training_options(CLI::App& c, TuneOptions& o) {
@@ -177,6 +202,12 @@ void add_training_options(CLI::App& c, TuneOptions& o) {
   c.add_option("--seed", o.seed, "The same seed, the same losses on a CPU; default: 0")
       ->type_name("N")
       ->group("Training");
+  c.add_option(
+       "--dtype", o.dtype,
+       "fp32, or bf16 for linear maps and attention, what is trained in fp32; default: fp32")
+      ->check(CLI::IsMember({"fp32", "bf16"}))
+      ->type_name("NAME")
+      ->group("Training");
   c.add_flag("--recompute", o.recompute,
              "Compute layers again in the backward pass: less memory, a third more time")
       ->group("Training");
@@ -208,6 +239,15 @@ void add_tune_command(CLI::App& app, Action& action) {
               "Estimate memory and time on short steps; train nothing, leave --out alone");
   add_json_flag(*c, flags->json);
   add_model_options(*c, o);
+  c->add_option("--gpus", o.processes,
+                "Train on so many GPUs, a process each, that share each batch out; with --device "
+                "cpu as many processes")
+      ->check(CLI::Range(1, 1024))
+      ->type_name("N")
+      ->group("Model");
+  // For the processes that --gpus begins: not for people.
+  c->add_option("--process", flags->process)->group("");
+  c->add_option("--meeting", o.meeting)->group("");
   add_adapter_options(*c, o);
   add_attention_options(*c, o);
   add_training_options(*c, o);

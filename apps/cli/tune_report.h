@@ -13,7 +13,8 @@ namespace eidetic::cli {
 // One bar a stage. False once the user has asked to stop.
 class TuneMeter {
  public:
-  explicit TuneMeter(const std::string& folder) : meter_("tune " + folder, "steps") {}
+  explicit TuneMeter(const std::string& folder, bool quiet = false)
+      : meter_("tune " + folder, "steps", quiet) {}
   bool operator()(const eid_tune_progress& progress);
   void clear() { meter_.clear(); }
 

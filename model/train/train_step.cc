@@ -1,6 +1,8 @@
 #include "model/train/train_step.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +10,7 @@
 
 #include "model/error.h"
 #include "model/train/cross_entropy.h"
+#include "model/train/train_group.h"
 
 namespace eidetic::model {
 namespace {
@@ -47,6 +50,19 @@ class GradientsForgotten {
   AdamW* optimizer_;
 };
 
+// Of all processes: the gradients, and the loss.
+void AddUp(TrainGroup* group, const NamedTensors& trained, double* loss) {
+  std::vector<at::Tensor> gradients;
+  for (const auto& [name, tensor] : trained) {
+    if (!tensor.grad().defined()) tensor.mutable_grad() = at::zeros_like(tensor).detach();
+    gradients.push_back(tensor.grad());
+  }
+  group->Sum(gradients);
+  const at::Tensor sum = at::full({1}, *loss, gradients.front().options().dtype(at::kDouble));
+  group->Sum({sum});
+  *loss = sum.item<double>();
+}
+
 }  // namespace
 
 std::vector<int32_t> TargetsOf(const TrainSequence& sequence) {
@@ -73,7 +89,10 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
   TrainStepResult result;
   result.predicted_tokens = targets.predicted;
   const double share = 1 / static_cast<double>(targets.predicted);
-  for (size_t i = 0; i < sequences.size(); ++i) {
+  const bool is_shared = options.group != nullptr;
+  const size_t first = is_shared ? static_cast<size_t>(options.group->process()) : 0;
+  const size_t stride = is_shared ? static_cast<size_t>(options.group->processes()) : 1;
+  for (size_t i = first; i < sequences.size(); i += stride) {
     const auto seed_of = [&](uint64_t seed) {
       return SeedOfLayer(SeedOfLayer(seed, step), static_cast<int>(i));
     };
@@ -91,6 +110,7 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
     loss.backward();
     result.loss += loss.item<double>();
   }
+  if (is_shared) AddUp(options.group, optimizer->trained(), &result.loss);
   result.gradient_norm = optimizer->ClipGradients(options.largest_norm);
   result.stepped = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);
   if (result.stepped) optimizer->Step(options.rate);

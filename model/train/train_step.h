@@ -11,6 +11,8 @@
 
 namespace eidetic::model {
 
+class TrainGroup;
+
 struct TrainStepOptions {
   double rate = 2e-4;
   double largest_norm = 1;  // of the gradient; 0: it is not clipped
@@ -18,6 +20,9 @@ struct TrainStepOptions {
   TrainForwardOptions forward;
   bool dropout = true;  // as the adapter says
   uint64_t seed = 0;
+  // Processes that share the sequences out among them (process i takes i, i + processes, ...) and
+  // add up their gradients; all must be given the same. Null: this process takes all of them.
+  TrainGroup* group = nullptr;
 };
 
 struct TrainStepResult {

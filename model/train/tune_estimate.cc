@@ -111,7 +111,7 @@ TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callba
   const auto length = static_cast<double>(options.length);
   const double flops = TrainFlops(subject.model(), options.attention, options.length);
   estimate.measured_tokens = longer;
-  estimate.step_seconds = static_cast<double>(options.batch) *
+  estimate.step_seconds = static_cast<double>(options.batch / options.processes) *
                           Extended(first.flops, first.seconds, second.flops, second.seconds, flops);
   estimate.seconds = estimate.step_seconds * static_cast<double>(estimate.steps);
   const double bytes = Extended(first.tokens, first.bytes, second.tokens, second.bytes, length);

@@ -112,6 +112,13 @@ void CheckTuneOptions(const TuneOptions& options) {
   CheckCount("eval-every", options.evaluate_every, 1);
   CheckCount("eval-sequences", options.held_out_sequences, 0);
   CheckCount("checkpoint-every", options.checkpoint_every, 1);
+  CheckCount("gpus", options.processes, 1);
+  need(options.process >= 0 && options.process < options.processes,
+       "there is no process of that number", "they are counted from 0");
+  if (options.batch % options.processes != 0) {
+    RefuseOption("batch", std::to_string(options.batch),
+                 "a multiple of the processes that share it out");
+  }
   CheckAmount("rate", options.rate);
   CheckAmount("weight-decay", options.weight_decay);
   CheckAmount("clip", options.largest_norm);
@@ -129,6 +136,9 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
       {"one-choice", attention.one_choice_for_all_heads ? "yes" : "no"},
       {"groups", std::to_string(attention.groups)},
       {"window", std::to_string(attention.window)},
+      {"rope-scaling",
+       options.rotary_scaling ? DescribeRotaryScaling(*options.rotary_scaling) : ""},
+      {"dtype", options.bf16 ? "bf16" : "fp32"},
       {"length", std::to_string(options.length)},
       {"batch", std::to_string(options.batch)},
       {"rate", Text(options.rate)},
@@ -146,6 +156,16 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
         {"dropout", Text(options.trained.dropout)},
         {"targets", Listed(options.trained.targets)},
     });
+  }
+  if (attention.mode == SequenceMode::kStream) {
+    const StreamReading& stream = attention.stream;
+    settings["segment"] = std::to_string(stream.segment);
+    settings["window"] = std::to_string(stream.window);
+    settings["sinks"] = std::to_string(stream.sinks);
+    settings["query-offset"] = std::to_string(stream.query_offset);
+    settings["candidates"] = std::to_string(stream.candidates);
+    settings["span-blocks"] = std::to_string(stream.span_blocks);
+    settings["span-layers"] = Listed(stream.span_layers);
   }
   if (options.schedule != RateSchedule::kConstant) {
     settings["steps"] = std::to_string(options.steps);

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "model/rotary_scaling.h"
 #include "model/sequence_options.h"
 #include "model/train/adapter_options.h"
 
@@ -40,6 +41,8 @@ struct TuneOptions {
 
   AdapterOptions trained;  // of a new adapter; its seed is `seed`
   SequenceAttentionOptions attention;
+  std::optional<RotaryScaling> rotary_scaling;  // in place of what the model's file says
+  bool bf16 = false;       // linear maps and attention in bf16 (decision 088), else all in fp32
   bool recompute = false;  // TrainForwardOptions has what it means
   int64_t length = 8192;   // tokens of a sequence
   int64_t batch = 1;       // sequences whose gradients make a step
@@ -54,7 +57,12 @@ struct TuneOptions {
   int64_t evaluate_every = 50;      // steps
   int64_t held_out_sequences = 16;  // that are measured, spread over the files; 0: all
   int64_t checkpoint_every = 50;    // steps
-  std::string folder;               // the run's own: data, metrics, `last`, `best`
+  // Data parallel: this process is number `process` of `processes` that train the same run, which
+  // meet by the file `meeting` (model/train/train_group.h) and share each batch out among them. Of
+  // "cuda", without a number, each takes the GPU of its own number.
+  int processes = 1, process = 0;
+  std::string meeting;
+  std::string folder;  // the run's own: data, metrics, `last`, `best`
 };
 
 // Throws Error kInvalidArgument, which names the option and its value.

@@ -14,6 +14,7 @@
 #include "model/train/metrics_file.h"
 #include "model/train/train_checkpoint.h"
 #include "model/train/train_flops.h"
+#include "model/train/train_group.h"
 #include "model/train/train_step.h"
 #include "model/train/tune_subject.h"
 
@@ -51,10 +52,13 @@ class TuneRun {
   std::string LastCheckpoint() const;
   std::string Folder(const char* name) const { return options_.folder + "/" + name; }
   bool EvaluationIsDue() const;
+  // Whether it evaluates, saves and tells: one of all processes does.
+  bool IsFirst() const { return options_.process == 0; }
 
   TuneOptions options_;
   TuneCallback callback_;
-  MetricsFile metrics_;
+  std::unique_ptr<TrainGroup> group_;     // null: this process is alone
+  std::unique_ptr<MetricsFile> metrics_;  // of the first process
   TuneData data_;
   TrainSettings settings_;
   std::unique_ptr<TuneSubject> subject_;
@@ -92,8 +96,16 @@ std::string MetricsPathOf(const TuneOptions& options) {
   return options.folder + "/metrics.jsonl";
 }
 
+std::unique_ptr<TrainGroup> GroupOf(const TuneOptions& options) {
+  CheckTuneOptions(options);
+  if (options.processes == 1) return nullptr;
+  return std::make_unique<TrainGroup>(options.process, options.processes, options.meeting);
+}
+
 TuneRun::TuneRun(const TuneOptions& options, const TuneCallback& callback)
-    : options_(options), callback_(callback), metrics_(MetricsPathOf(options)) {}
+    : options_(options), callback_(callback), group_(GroupOf(options)) {
+  if (IsFirst()) metrics_ = std::make_unique<MetricsFile>(MetricsPathOf(options));
+}
 
 void TuneRun::Tell(TuneStage stage, int64_t done, int64_t total) {
   progress_.stage = stage;
@@ -104,6 +116,7 @@ void TuneRun::Tell(TuneStage stage, int64_t done, int64_t total) {
 
 // Everything up to the first step.
 void TuneRun::Begin() {
+  if (!IsFirst()) group_->Wait();  // until the first one has put the folder in order
   const auto checkpoint = Checkpoint::Open(options_.model);
   data_ = ReadTuneData(
       options_, *checkpoint->ReadTokenizer(), options_.folder, [&](uint64_t done, uint64_t total) {
@@ -127,6 +140,7 @@ void TuneRun::Begin() {
                   "give the same options and files to go on, or name another folder");
     }
   }
+  if (group_ != nullptr && IsFirst()) group_->Wait();
   Tell(TuneStage::kLoading, 0, 0);
   WithMemoryAdvice(options_, "the model", [&] {
     subject_ =
@@ -135,13 +149,14 @@ void TuneRun::Begin() {
   });
   if (last) {
     Resume(*last);
-  } else {
+  } else if (IsFirst()) {
     fs::remove_all(Folder("best"));  // of a run that was killed before its first checkpoint
   }
-  metrics_.CutBack(state_.step, state_.evaluated);
+  if (IsFirst()) metrics_->CutBack(state_.step, state_.evaluated);
   memory_ = MemoryMeter(subject_->device());
   report_.device_name = DeviceName(subject_->device());
-  peak_ = PeakFlops(report_.device_name, c10::kFloat);
+  peak_ = PeakFlops(report_.device_name, options_.bf16 ? c10::kBFloat16 : c10::kFloat) *
+          options_.processes;
   flops_ = static_cast<double>(options_.batch) *
            TrainFlops(subject_->model(), options_.attention, options_.length);
 }
@@ -185,12 +200,13 @@ void TuneRun::GoOn() {
     progress_.tokens = state_.tokens;
     progress_.seconds = state_.seconds;
     Tell(TuneStage::kTraining, state_.step, options_.steps);
-    if (!stopping_ && EvaluationIsDue()) Evaluate();
+    if (IsFirst() && !stopping_ && EvaluationIsDue()) Evaluate();
+    if (group_ != nullptr) stopping_ = group_->AnyOf(stopping_);
     const bool finished = state_.step >= options_.steps;
     const bool is_due = state_.step > 0 && state_.step % options_.checkpoint_every == 0;
     const bool is_new = saved_ != state_.step || saved_evaluation_ != state_.evaluated;
-    if (is_new && (is_due || finished || stopping_)) Save();
-    if (stopping_ && (!finished || EvaluationIsDue())) {
+    if (IsFirst() && is_new && (is_due || finished || stopping_)) Save();
+    if (stopping_ && (!finished || (IsFirst() && EvaluationIsDue()))) {
       throw Error(ErrorCode::kCancelled,
                   "stopped after step " + std::to_string(state_.step) + " of " +
                       std::to_string(options_.steps) + "; " + Folder("last") + " is of that step",
@@ -230,6 +246,7 @@ void TuneRun::Step() {
   options.largest_norm = options_.largest_norm;
   options.forward = ForwardOptionsOf(options_);
   options.seed = options_.seed;
+  options.group = group_.get();
   const std::string name = "step " + std::to_string(state_.step + 1);
   const TrainStepResult result = WithMemoryAdvice(options_, name, [&] {
     return TrainStep(subject_->model(), sequences, options, optimizer_.get());
@@ -253,9 +270,10 @@ void TuneRun::Step() {
   progress_.remaining_seconds = usual_seconds_ * static_cast<double>(options_.steps - state_.step);
   if (peak_ > 0) progress_.peak_share = flops_ / usual_seconds_ / peak_;
   progress_.memory_bytes = memory_.Peak();
-  metrics_.Add(StepMetrics{state_.step, result.loss, options.rate, result.gradient_norm,
-                           state_.tokens, progress_.tokens_per_second, state_.seconds,
-                           progress_.memory_bytes});
+  if (!IsFirst()) return;
+  metrics_->Add(StepMetrics{state_.step, result.loss, options.rate, result.gradient_norm,
+                            state_.tokens, progress_.tokens_per_second, state_.seconds,
+                            progress_.memory_bytes});
 }
 
 std::string TuneRun::LastCheckpoint() const {
@@ -309,7 +327,7 @@ void TuneRun::Evaluate() {
     state_.best_loss = loss;
     SaveBest();
   }
-  metrics_.Add(EvaluationMetrics{state_.step, loss, state_.tokens, SecondsSince(begin), is_best});
+  metrics_->Add(EvaluationMetrics{state_.step, loss, state_.tokens, SecondsSince(begin), is_best});
 }
 
 void TuneRun::SaveBest() {
@@ -320,7 +338,7 @@ void TuneRun::SaveBest() {
 
 void TuneRun::Save() {
   Tell(TuneStage::kSaving, 0, 0);
-  metrics_.Flush();  // a checkpoint never knows more steps than the metrics do
+  metrics_->Flush();  // a checkpoint never knows more steps than the metrics do
   try {
     SaveTrainCheckpoint(Folder("last"), subject_->adapter(), subject_->model(), options_.model,
                         optimizer_.get(), state_, settings_);

@@ -16,7 +16,8 @@ namespace {
 
 c10::Device DeviceFor(const TuneOptions& options) {
   SetComputeThreads(options.threads);
-  return OpenDevice(options.device);
+  const bool is_shared = options.processes > 1 && options.device == "cuda";
+  return OpenDevice(is_shared ? "cuda:" + std::to_string(options.process) : options.device);
 }
 
 std::unique_ptr<Adapter> AdapterFor(const TuneOptions& options, const AdapterOptions* resumed,
@@ -51,7 +52,8 @@ std::vector<int64_t> HeldOutWindows(const TokenCache& cache, int64_t length, int
 TuneSubject::TuneSubject(const TuneOptions& options, const Checkpoint& checkpoint,
                          const AdapterOptions* resumed)
     : device_(DeviceFor(options)),
-      model_(checkpoint, device_, at::kFloat),
+      model_(checkpoint, device_, options.bf16 ? at::kBFloat16 : at::kFloat,
+             options.rotary_scaling),
       adapter_(AdapterFor(options, resumed, &model_)) {}
 
 TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
@@ -95,12 +97,13 @@ void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what
     if (!IsOutOfMemory(reason)) throw;
     reason.resize(std::min(reason.find('\n'), reason.size()));  // a stack trace follows
   }
-  throw OutOfMemoryError(
-      what + " does not fit into the memory of " + options.device + ", with sequences of " +
-          std::to_string(options.length) + " tokens and rank " +
-          std::to_string(options.trained.rank) + ": " + reason,
-      "lower --length or --chunk, use --recompute, or train fewer numbers: --kind lora, a "
-      "smaller --rank; --dry-run tells what is needed");
+  throw OutOfMemoryError(what + " does not fit into the memory of " + options.device +
+                             ", with sequences of " + std::to_string(options.length) +
+                             " tokens and rank " + std::to_string(options.trained.rank) + ": " +
+                             reason,
+                         "lower --length or --chunk, use --recompute or --dtype bf16, or train "
+                         "fewer numbers: --kind lora, a "
+                         "smaller --rank; --dry-run tells what is needed");
 }
 
 TrainForwardOptions ForwardOptionsOf(const TuneOptions& options) {

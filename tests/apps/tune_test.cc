@@ -189,6 +189,43 @@ TEST_F(TuneCommand, ADiskThatFillsDuringACheckpointLeavesTheLastGoodOne) {
   ExpectEqualRuns("whole", "run");
 }
 
+TEST_F(TuneCommand, TwoProcessesTrainOneRunTogether) {
+  const std::vector<std::string> batch = {"--batch", "4", "--steps", "6", "--eval-every", "3"};
+  const auto arguments = [&](const std::string& run, const std::string& gpus) {
+    std::vector<std::string> all = Arguments(run, batch);
+    // The last one of an option counts no more than the first: they are taken out.
+    for (const char* option : {"--steps", "--eval-every"}) {
+      all.erase(std::find(all.begin(), all.end(), option),
+                std::find(all.begin(), all.end(), option) + 2);
+    }
+    all.insert(all.end(), {"--gpus", gpus});
+    return all;
+  };
+  RunJson(arguments("one", "1"));
+  const json report = RunJson(arguments("two", "2"));
+  ExpectDocumented("tune", report);
+  EXPECT_EQ(report.at("step"), 6);
+  const std::vector<json> one = Metrics("one"), two = Metrics("two");
+  ASSERT_EQ(one.size(), two.size());
+  for (std::size_t i = 0; i < one.size(); ++i) {
+    // Gradients are summed up in another order: rounding of fp32, through six steps.
+    EXPECT_NEAR(one[i].at("loss"), two[i].at("loss"), 1e-4) << one[i] << two[i];
+    EXPECT_EQ(one[i].at("tokens"), two[i].at("tokens"));
+  }
+  // Stopped, it goes on as one does.
+  const std::vector<std::string> longer = [&] {
+    std::vector<std::string> all = arguments("two", "2");
+    all[std::find(all.begin(), all.end(), "cosine") - all.begin()] = "constant";
+    return all;
+  }();
+  const Outcome other = RunProgram(longer);
+  EXPECT_EQ(other.code, 2) << other.err;
+  EXPECT_TRUE(Contains(other.err, "schedule was cosine, is constant")) << other.err;
+  const Outcome odd = RunProgram(arguments("odd", "3"));
+  EXPECT_EQ(odd.code, 2) << odd.err;
+  EXPECT_TRUE(Contains(odd.err, "batch is 4")) << odd.err;
+}
+
 TEST_F(TuneCommand, ADryRunTellsWhatItWouldTakeAndLeavesNothing) {
   const json estimate = RunJson(Arguments("run", {"--dry-run"}));
   ExpectDocumented("tune --dry-run", estimate);

@@ -463,15 +463,25 @@ typedef struct eid_tune_options {
   double alpha;               /* the products' scale is alpha / rank; 0: twice the rank */
   double dropout;             /* share of what low-rank maps do not see; 0 to 1, below 1 */
   /* How attention layers read a sequence in training. */
-  const char* attention; /* "se" (NULL), "se-no-memory", "se-random", "window", "s2", "full", or a
-                          * mode of eid_sequence_options */
+  const char* attention; /* "se" (NULL), the published method; "se-no-memory", "se-random",
+                          * "se-landmark", its controls; "se-stream", as a session in mode stream
+                          * reads a text in segments; "window", "s2", "full" */
   const int* chunks;  /* se: tokens a chunk, one of these at each layer's call; NULL: 2048, 4096 */
   size_t chunk_count; /* how many `chunks` there are */
-  int block_tokens;   /* se; 0: 32 */
-  int span_blocks;    /* se; 0: 8 */
+  int block_tokens;   /* se, se-stream; 0: 32 */
+  int span_blocks;    /* se; 0: 8. se-stream; 0: 16 */
   int groups;         /* s2; 0: 4 */
-  int window;         /* window; 0: 4096 */
-  int recompute;      /* not 0: a layer keeps its input alone: less memory, a third more time */
+  int window;         /* window; 0: 4096. se-stream; 0: 1024 */
+  int segment;        /* se-stream; 0: 512 */
+  int sinks;          /* se-stream; 0: 32, -1: none */
+  int candidates;     /* se-stream; 0: 128 */
+  int query_offset;   /* se-stream; 0: the window, -1: none */
+  const int* span_layers;   /* se-stream: model layers that recall; NULL: all */
+  size_t span_layer_count;  /* how many `span_layers` there are */
+  const char* rope_scaling; /* "linear:4", "ntk:4", "yarn:4", "none"; NULL: as the model says */
+  const char* dtype;        /* of linear maps and attention: "fp32" (NULL), "bf16"; what is trained
+                             * is fp32 in both */
+  int recompute; /* not 0: a layer keeps its input alone: less memory, a third more time */
   /* How it is trained. */
   int64_t length;             /* tokens a sequence; 0: 8192 */
   int64_t batch;              /* sequences whose gradients make a step; 0: 1 */
@@ -485,6 +495,12 @@ typedef struct eid_tune_options {
   int64_t evaluate_every;     /* steps; 0: 50 */
   int64_t held_out_sequences; /* that an evaluation reads, spread evenly; 0: 16, -1: all */
   int64_t checkpoint_every;   /* steps; 0: 50 */
+  /* Data parallel, on one machine: this call is one of `processes`, each in a process of its own
+   * with the same options, that share the sequences of each batch out and add up their gradients,
+   * over NCCL on GPUs. The first evaluates, saves and tells. */
+  int processes;       /* 0 or 1: this one is alone; `batch` is a multiple of it */
+  int process;         /* this one's number, from 0 on; with device "cuda" also its GPU's */
+  const char* meeting; /* path of a file by which they meet, that is not there yet */
 } eid_tune_options;
 
 /* Where a run of training stands. What is not known yet is NaN, or 0 of counts and bytes.

@@ -286,9 +286,13 @@ struct TuneOptions {
   std::vector<std::string> targets{};
   int rank = 0;
   double alpha = 0, dropout = 0;
-  std::string attention{};  // "se", "se-no-memory", "se-random", "window", "s2", "full"
+  std::string attention{};  // "se", "se-stream", ...
   std::vector<int> chunks{};
   int block_tokens = 0, span_blocks = 0, groups = 0, window = 0;
+  int segment = 0, sinks = 0, candidates = 0, query_offset = 0;  // "se-stream"
+  std::vector<int> span_layers{};
+  std::string rope_scaling{};
+  std::string dtype{};  // "fp32", "bf16"
   bool recompute = false;
   std::int64_t length = 0, batch = 0, steps = 0;
   double rate = 0;
@@ -298,6 +302,8 @@ struct TuneOptions {
   double clip = 0;  // -1: none
   std::uint64_t seed = 0;
   std::int64_t evaluate_every = 0, held_out_sequences = 0, checkpoint_every = 0;
+  int processes = 0, process = 0;  // data parallel
+  std::string meeting{};
 };
 
 namespace detail {
@@ -337,6 +343,14 @@ std::string tuned(const TuneOptions& options, const TuneCallback& progress, Call
   o.span_blocks = options.span_blocks;
   o.groups = options.groups;
   o.window = options.window;
+  o.segment = options.segment;
+  o.sinks = options.sinks;
+  o.candidates = options.candidates;
+  o.query_offset = options.query_offset;
+  o.span_layers = options.span_layers.data();
+  o.span_layer_count = options.span_layers.size();
+  o.rope_scaling = text_or_null(options.rope_scaling);
+  o.dtype = text_or_null(options.dtype);
   o.recompute = options.recompute;
   o.length = options.length;
   o.batch = options.batch;
@@ -350,6 +364,9 @@ std::string tuned(const TuneOptions& options, const TuneCallback& progress, Call
   o.evaluate_every = options.evaluate_every;
   o.held_out_sequences = options.held_out_sequences;
   o.checkpoint_every = options.checkpoint_every;
+  o.processes = options.processes;
+  o.process = options.process;
+  o.meeting = text_or_null(options.meeting);
   Callback<TuneCallback> callback(progress);
   auto error = sized<eid_error>();
   eid_string* json = nullptr;

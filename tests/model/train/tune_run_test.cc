@@ -139,6 +139,36 @@ TEST_F(TuneRunTest, LearnsAndLeavesAdaptersOfTheLossesItTells) {
   EXPECT_NEAR(MeanLoss(model, sequences, ForwardOptionsOf(options)), report.state.best_loss, 1e-6);
 }
 
+TEST_F(TuneRunTest, EveryAttentionAndTypeTrainsAndGoesOn) {
+  for (const char* name :
+       {"se", "se-no-memory", "se-random", "se-landmark", "se-stream", "window", "s2", "full"}) {
+    for (const bool bf16 : {false, true}) {
+      if (bf16 && std::string(name) != "se" && std::string(name) != "se-stream") continue;
+      TuneOptions options = Options(std::string(name) + (bf16 ? "-bf16" : ""));
+      options.attention.mode = *FindSequenceMode(name);
+      options.attention.stream = {.segment = 8,
+                                  .window = 8,
+                                  .sinks = 4,
+                                  .query_offset = 8,
+                                  .representative_tokens = 4,
+                                  .votes = 4,
+                                  .candidates = 4,
+                                  .span_blocks = 2,
+                                  .span_layers = {}};
+      options.bf16 = bf16;
+      options.evaluate_every = options.checkpoint_every = 100;  // at the end alone
+      options.steps = 1;
+      options.schedule = RateSchedule::kConstant;
+      const double before = Tune(options, {}).state.held_out_loss;
+      options.steps = 5;
+      const TuneReport report = Tune(options, {});
+      EXPECT_EQ(report.resumed_from, 1) << name;
+      EXPECT_LT(report.state.held_out_loss, before) << name;
+      EXPECT_GT(AttentionPairs(options.attention, options.length), 0) << name;
+    }
+  }
+}
+
 TEST_F(TuneRunTest, StoppedAnywhereItGoesOnToTheSameBits) {
   const TuneOptions whole = Options("whole"), pieces = Options("pieces");
   Tune(whole, {});

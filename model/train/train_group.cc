@@ -1,0 +1,214 @@
+#include "model/train/train_group.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/zeros_like.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <dlfcn.h>
+
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+#include <torch/csrc/distributed/c10d/TCPStore.hpp>
+#include <utility>
+
+#include "model/atomic_file.h"
+#include "model/error.h"
+
+namespace eidetic::model {
+namespace {
+
+constexpr auto kMeetingTime = std::chrono::minutes(1);
+// Between two calls of one process another may evaluate and save for long; whoever began the
+// processes ends them when one of them fails.
+constexpr auto kWaitingTime = std::chrono::hours(24);
+constexpr char kHost[] = "127.0.0.1";
+
+// Waits for process 0 to say where it listens.
+uint16_t PortIn(const std::string& meeting) {
+  const auto deadline = std::chrono::steady_clock::now() + kMeetingTime;
+  for (;;) {
+    uint16_t port = 0;
+    if (std::ifstream(meeting) >> port) return port;
+    if (std::chrono::steady_clock::now() > deadline) {
+      throw Error(ErrorCode::kIo, "process 0 did not come to the meeting at " + meeting,
+                  "begin all processes at a time");
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+}
+
+}  // namespace
+
+class TrainGroup::Store {
+ public:
+  Store(int process, const std::string& meeting) {
+    c10d::TCPStoreOptions options;
+    options.isServer = process == 0;
+    options.port = process == 0 ? 0 : PortIn(meeting);
+    options.waitWorkers = false;
+    options.timeout = kWaitingTime;
+    store_ = c10::make_intrusive<c10d::TCPStore>(kHost, options);
+    if (process != 0) return;
+    const std::string port = std::to_string(store_->getPort()) + "\n";
+    AtomicFile file(meeting);
+    file.Write(port.data(), port.size());
+    file.Commit();
+  }
+  c10d::TCPStore* operator->() const { return store_.get(); }
+
+ private:
+  c10::intrusive_ptr<c10d::TCPStore> store_;
+};
+
+// NCCL by its C interface, which is stable: the library that LibTorch's CUDA brings, opened when it
+// is needed.
+class TrainGroup::Nccl {
+ public:
+  static constexpr size_t kIdBytes = 128;
+  struct Id {
+    char bytes[kIdBytes];
+  };
+
+  Nccl() {
+    library_ = dlopen("libnccl.so.2", RTLD_NOW);
+    if (library_ == nullptr) {
+      throw Error(ErrorCode::kUnsupported, std::string("NCCL cannot be loaded: ") + dlerror(),
+                  "install it beside LibTorch's CUDA library, or train on one GPU");
+    }
+    Find("ncclGetUniqueId", &get_id_);
+    Find("ncclCommInitRank", &init_);
+    Find("ncclAllReduce", &all_reduce_);
+    Find("ncclCommDestroy", &destroy_);
+    Find("ncclGetErrorString", &error_text_);
+  }
+  ~Nccl() {
+    if (communicator_ != nullptr) destroy_(communicator_);
+  }
+  Nccl(const Nccl&) = delete;
+  Nccl& operator=(const Nccl&) = delete;
+
+  Id NewId() const {
+    Id id = {};
+    Check(get_id_(&id), "ncclGetUniqueId");
+    return id;
+  }
+  void Begin(int processes, const Id& id, int process, c10::Device device) {
+    const c10::impl::VirtualGuardImpl guard(device.type());
+    guard.setDevice(device);
+    Check(init_(&communicator_, processes, id, process), "ncclCommInitRank");
+  }
+  // In place, on the device's stream at hand.
+  void AllReduce(const at::Tensor& tensor) const {
+    constexpr int kFloat32 = 7, kFloat64 = 8, kSum = 0;
+    const c10::impl::VirtualGuardImpl guard(tensor.device().type());
+    const int type = tensor.scalar_type() == at::kDouble ? kFloat64 : kFloat32;
+    Check(all_reduce_(tensor.data_ptr(), tensor.data_ptr(), static_cast<size_t>(tensor.numel()),
+                      type, kSum, communicator_, guard.getStream(tensor.device()).native_handle()),
+          "ncclAllReduce");
+  }
+
+ private:
+  template <typename Function>
+  void Find(const char* name, Function** function) {
+    *function = reinterpret_cast<Function*>(dlsym(library_, name));
+    if (*function != nullptr) return;
+    throw Error(ErrorCode::kUnsupported, std::string("NCCL has no ") + name,
+                "install another version of it");
+  }
+  void Check(int result, const char* what) const {
+    if (result == 0) return;
+    throw Error(ErrorCode::kIo, std::string(what) + " failed: " + error_text_(result),
+                "set NCCL_DEBUG=WARN to hear more");
+  }
+
+  void* library_ = nullptr;  // stays open
+  void* communicator_ = nullptr;
+  int (*get_id_)(Id*) = nullptr;
+  int (*init_)(void**, int, Id, int) = nullptr;
+  int (*all_reduce_)(const void*, void*, size_t, int, int, void*, void*) = nullptr;
+  int (*destroy_)(void*) = nullptr;
+  const char* (*error_text_)(int) = nullptr;
+};
+
+TrainGroup::TrainGroup(int process, int processes, const std::string& meeting)
+    : process_(process), processes_(processes) {
+  if (process < 0 || process >= processes) {
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "there is no process " + std::to_string(process) + " of " + std::to_string(processes),
+        "they are counted from 0");
+  }
+  if (meeting.empty()) {
+    throw Error(ErrorCode::kInvalidArgument, "processes have no file to meet by",
+                "name one that is not there yet");
+  }
+  store_ = std::make_unique<Store>(process, meeting);
+  Wait();
+}
+
+TrainGroup::~TrainGroup() = default;
+
+std::vector<std::vector<uint8_t>> TrainGroup::Exchange(std::vector<uint8_t> own) {
+  const auto key = [](int64_t exchange, int process) {
+    return std::to_string(exchange) + "/" + std::to_string(process);
+  };
+  Store& store = *store_;
+  // Whoever has come to the exchange after it has read all of this one.
+  if (exchanges_ >= 2) store->deleteKey(key(exchanges_ - 2, process_));
+  store->set(key(exchanges_, process_), own);
+  std::vector<std::vector<uint8_t>> all(static_cast<size_t>(processes_));
+  for (int i = 0; i < processes_; ++i) {
+    all[static_cast<size_t>(i)] = i == process_ ? std::move(own) : store->get(key(exchanges_, i));
+  }
+  ++exchanges_;
+  return all;
+}
+
+bool TrainGroup::AnyOf(bool flag) {
+  for (const std::vector<uint8_t>& value : Exchange({static_cast<uint8_t>(flag)})) {
+    if (!value.empty() && value[0] != 0) return true;
+  }
+  return false;
+}
+
+void TrainGroup::Sum(const std::vector<at::Tensor>& tensors) {
+  const at::NoGradGuard no_gradient;
+  std::vector<at::Tensor> rows;
+  for (const at::Tensor& tensor : tensors) rows.push_back(tensor.reshape({-1}));
+  at::Tensor sum = at::cat(rows);
+  if (sum.device().is_cpu()) {
+    const size_t bytes = static_cast<size_t>(sum.numel()) * sum.element_size();
+    const auto* own = static_cast<const uint8_t*>(sum.data_ptr());
+    const auto all = Exchange({own, own + bytes});
+    at::Tensor other = at::zeros_like(sum);
+    sum.zero_();
+    for (const std::vector<uint8_t>& values : all) {
+      if (values.size() != bytes) {
+        throw Error(ErrorCode::kInvalidArgument, "processes add up tensors of different sizes",
+                    "give all of them the same model and options");
+      }
+      std::memcpy(other.data_ptr(), values.data(), bytes);
+      sum.add_(other);
+    }
+  } else {
+    if (nccl_ == nullptr) {
+      nccl_ = std::make_unique<Nccl>();
+      Nccl::Id id = {};
+      if (process_ == 0) id = nccl_->NewId();
+      const auto all = Exchange({id.bytes, id.bytes + Nccl::kIdBytes});
+      std::memcpy(id.bytes, all[0].data(), Nccl::kIdBytes);
+      nccl_->Begin(processes_, id, process_, sum.device());
+    }
+    nccl_->AllReduce(sum);
+  }
+  int64_t first = 0;
+  for (const at::Tensor& tensor : tensors) {
+    tensor.copy_(sum.narrow(0, first, tensor.numel()).view(tensor.sizes()));
+    first += tensor.numel();
+  }
+}
+
+}  // namespace eidetic::model
