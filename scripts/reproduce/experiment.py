@@ -39,7 +39,7 @@ class Tuning:
 
     @property
     def reads_chunks(self):
-        return self.attention.startswith("se")
+        return self.attention.startswith("se") and self.attention != "se-stream"
 
 
 @dataclasses.dataclass(frozen=True)
