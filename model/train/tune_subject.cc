@@ -1,5 +1,7 @@
 #include "model/train/tune_subject.h"
 
+#include <c10/core/impl/VirtualGuardImpl.h>
+
 #include <algorithm>
 #include <exception>
 #include <new>
@@ -16,8 +18,11 @@ namespace {
 
 c10::Device DeviceFor(const TuneOptions& options) {
   SetComputeThreads(options.threads);
-  const bool is_shared = options.processes > 1 && options.device == "cuda";
-  return OpenDevice(is_shared ? "cuda:" + std::to_string(options.process) : options.device);
+  if (options.processes == 1 || options.device != "cuda") return OpenDevice(options.device);
+  const c10::Device device = OpenDevice("cuda:" + std::to_string(options.process));
+  // So that nothing of this process comes to lie on the first GPU.
+  c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+  return device;
 }
 
 std::unique_ptr<Adapter> AdapterFor(const TuneOptions& options, const AdapterOptions* resumed,
