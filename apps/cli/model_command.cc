@@ -107,7 +107,8 @@ void add_hybridize_command(CLI::App& model, Action& action) {
       ->capture_default_str()
       ->check(CLI::Range(2, 16));
   c->add_option("--seed", flags->seed, "Of gates and time constants, which the base does not have")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->type_name("N");
   add_json_flag(*c, flags->json);
   add_examples(
       *c,

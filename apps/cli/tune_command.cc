@@ -190,7 +190,10 @@ void add_training_options(CLI::App& c, TuneOptions& o) {
   count("--batch", o.batch, "Sequences whose gradients make a step, one after another; default: 1",
         1);
   count("--steps", o.steps, "Steps; default: as many as one pass over the files takes", 1);
-  amount("--rate", o.rate, "Rate of learning; default: 0.0002", 1e-12);
+  c.add_option("--rate", o.rate, "Rate of learning; default: 0.0002")
+      ->check(CLI::PositiveNumber)
+      ->type_name("X")
+      ->group("Training");
   count("--warm-up", o.warm_up, "Steps over which the rate grows; default: 20; -1: none", -1);
   c.add_option("--schedule", o.schedule, "constant, or cosine, which falls to 0; default: constant")
       ->check(CLI::IsMember({"constant", "cosine"}))
@@ -246,8 +249,8 @@ void add_tune_command(CLI::App& app, Action& action) {
       ->type_name("N")
       ->group("Model");
   // For the processes that --gpus begins: not for people.
-  c->add_option("--process", flags->process)->group("");
-  c->add_option("--meeting", o.meeting)->group("");
+  c->add_option("--process", flags->process)->type_name("N")->group("");
+  c->add_option("--meeting", o.meeting)->type_name("FILE")->group("");
   add_adapter_options(*c, o);
   add_attention_options(*c, o);
   add_training_options(*c, o);
