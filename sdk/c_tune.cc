@@ -1,4 +1,4 @@
-// The C interface's functions that train.
+// The C interface's function that trains.
 #include <functional>
 #include <limits>
 #include <string>
@@ -242,20 +242,16 @@ eid_status eid_tune(const eid_tune_options* options, eid_tune_callback progress,
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
     EID_ASSIGN_OR_RETURN(const model::TuneOptions wanted, ReadTuneOptions(options));
-    const model::TuneReport report = model::Tune(wanted, CallbackOf(progress, user));
-    *json = sdk::NewString(sdk::TuneJson(wanted, report));
-    return Status();
-  });
-}
-
-eid_status eid_tune_estimate(const eid_tune_options* options, eid_tune_callback progress,
-                             void* user, eid_string** json, eid_error* error) {
-  sdk::Clear(json);
-  return sdk::Call(error, [&]() -> Status {
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
-    EID_ASSIGN_OR_RETURN(const model::TuneOptions wanted, ReadTuneOptions(options));
-    const model::TuneEstimate estimate = model::EstimateTune(wanted, CallbackOf(progress, user));
-    *json = sdk::NewString(sdk::TuneEstimateJson(wanted, estimate));
+    const model::TuneCallback callback = CallbackOf(progress, user);
+    // Of a size that was checked, so that the field is read only where there is one.
+    eid_tune_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_tune_options", &given));
+    if (given.dry_run != 0) {
+      const model::TuneEstimate estimate = model::EstimateTune(wanted, callback);
+      *json = sdk::NewString(sdk::TuneEstimateJson(wanted, estimate));
+    } else {
+      *json = sdk::NewString(sdk::TuneJson(wanted, model::Tune(wanted, callback)));
+    }
     return Status();
   });
 }

@@ -16,7 +16,7 @@ namespace {
 struct TuneFlags {
   TuneOptions options;
   int process = -1;  // of several GPUs; -1: the one that begins them
-  bool dry_run = false, json = false;
+  bool json = false;
 };
 
 // Files as they are named; of directories those that hold text.
@@ -53,14 +53,14 @@ int run_tune(const TuneFlags& flags) {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
                 "pass --model FILE.gguf, or a folder, or set EIDETIC_MODEL");
   }
-  const bool on_several = options.processes > 1 && !flags.dry_run;
+  const bool on_several = options.processes > 1 && !options.dry_run;
   if (on_several && flags.process < 0) return run_tune_processes(options.processes);
   options.process = std::max(flags.process, 0);
   options.inputs = files_of(options.inputs);
   options.held_out = files_of(options.held_out);
   TuneMeter meter(options.folder, /*quiet=*/options.process > 0);
-  if (flags.dry_run) {
-    const nlohmann::json estimate = parse_json(tune_estimate(options, std::ref(meter)));
+  if (options.dry_run) {
+    const nlohmann::json estimate = parse_json(tune(options, std::ref(meter)));
     meter.clear();
     flags.json ? print_json(estimate) : print_tune_estimate(estimate);
     return kExitOk;
@@ -238,7 +238,7 @@ void add_tune_command(CLI::App& app, Action& action) {
   c->add_option("--held-out", o.held_out, "Files whose loss is measured during training")
       ->type_name("FILE...");
   c->add_flag("--skip-bad", o.skip_bad, "Leave out lines of JSONL that cannot be used; count them");
-  c->add_flag("--dry-run", flags->dry_run,
+  c->add_flag("--dry-run", o.dry_run,
               "Estimate memory and time on short steps; train nothing, leave --out alone");
   add_json_flag(*c, flags->json);
   add_model_options(*c, o);

@@ -78,7 +78,8 @@ static void training_checks_its_options(void) {
   EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_NOT_FOUND);
   EXPECT(strstr(error.message, "no-such.gguf") != NULL);
   EXPECT(json == NULL);
-  EXPECT(eid_tune_estimate(&options, NULL, NULL, &json, &error) == EID_NOT_FOUND);
+  options.dry_run = 1;
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_NOT_FOUND);
   options.kind = "lura";
   EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
   EXPECT(strstr(error.message, "kind is 'lura'") != NULL);

@@ -501,6 +501,8 @@ typedef struct eid_tune_options {
   int processes;       /* 0 or 1: this one is alone; `batch` is a multiple of it */
   int process;         /* this one's number, from 0 on; with device "cuda" also its GPU's */
   const char* meeting; /* path of a file by which they meet, that is not there yet */
+  int dry_run;         /* not 0: tells what it would take in memory, time and room on disk: measured
+                        * on short steps, and counted. Trains nothing; `folder` is not touched */
 } eid_tune_options;
 
 /* Where a run of training stands. What is not known yet is NaN, or 0 of counts and bytes.
@@ -550,17 +552,6 @@ typedef int (*eid_tune_callback)(const eid_tune_progress* progress, void* user);
  */
 EID_API eid_status eid_tune(const eid_tune_options* options, eid_tune_callback progress, void* user,
                             eid_string** json, eid_error* error);
-
-/* Tells what eid_tune with these options would take in memory, time and room on disk: measured on
- * short steps, and counted. Trains nothing; `folder` is not touched.
- *
- * Takes    `options`, required; `progress`, or NULL, with `user`: as eid_tune.
- * Errors   as eid_tune.
- * Owner    `json` is the caller's: eid_string_free.
- * Threads  any, at once.
- */
-EID_API eid_status eid_tune_estimate(const eid_tune_options* options, eid_tune_callback progress,
-                                     void* user, eid_string** json, eid_error* error);
 
 /* ------------------------------------------------------------------------------------------------
  * Archive: a directory with one database of collections, documents and sessions.

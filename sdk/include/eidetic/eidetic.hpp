@@ -304,12 +304,12 @@ struct TuneOptions {
   std::int64_t evaluate_every = 0, held_out_sequences = 0, checkpoint_every = 0;
   int processes = 0, process = 0;  // data parallel
   std::string meeting{};
+  bool dry_run = false;
 };
 
-namespace detail {
-
-template <class Call>
-std::string tuned(const TuneOptions& options, const TuneCallback& progress, Call call) {
+// Trains an adapter, or goes on where the run in the folder was stopped; the report as JSON. With
+// dry_run what that would take in memory, time and room on disk.
+inline std::string tune(const TuneOptions& options, const TuneCallback& progress = {}) {
   const auto pointers = [](const std::vector<std::string>& texts) {
     std::vector<const char*> result;
     for (const std::string& text : texts) result.push_back(text.c_str());
@@ -318,25 +318,25 @@ std::string tuned(const TuneOptions& options, const TuneCallback& progress, Call
   const std::vector<const char*> inputs = pointers(options.inputs),
                                  held_out = pointers(options.held_out),
                                  targets = pointers(options.targets);
-  auto o = sized<eid_tune_options>();
-  o.model_path = text_or_null(options.model_path);
-  o.adapter_path = text_or_null(options.adapter_path);
-  o.folder = text_or_null(options.folder);
+  auto o = detail::sized<eid_tune_options>();
+  o.model_path = detail::text_or_null(options.model_path);
+  o.adapter_path = detail::text_or_null(options.adapter_path);
+  o.folder = detail::text_or_null(options.folder);
   o.inputs = inputs.data();
   o.input_count = inputs.size();
   o.held_out = held_out.data();
   o.held_out_count = held_out.size();
   o.skip_bad = options.skip_bad;
-  o.device = text_or_null(options.device);
-  o.cache_dir = text_or_null(options.cache_dir);
+  o.device = detail::text_or_null(options.device);
+  o.cache_dir = detail::text_or_null(options.cache_dir);
   o.threads = options.threads;
-  o.kind = text_or_null(options.kind);
+  o.kind = detail::text_or_null(options.kind);
   o.targets = targets.data();
   o.target_count = targets.size();
   o.rank = options.rank;
   o.alpha = options.alpha;
   o.dropout = options.dropout;
-  o.attention = text_or_null(options.attention);
+  o.attention = detail::text_or_null(options.attention);
   o.chunks = options.chunks.data();
   o.chunk_count = options.chunks.size();
   o.block_tokens = options.block_tokens;
@@ -349,15 +349,15 @@ std::string tuned(const TuneOptions& options, const TuneCallback& progress, Call
   o.query_offset = options.query_offset;
   o.span_layers = options.span_layers.data();
   o.span_layer_count = options.span_layers.size();
-  o.rope_scaling = text_or_null(options.rope_scaling);
-  o.dtype = text_or_null(options.dtype);
+  o.rope_scaling = detail::text_or_null(options.rope_scaling);
+  o.dtype = detail::text_or_null(options.dtype);
   o.recompute = options.recompute;
   o.length = options.length;
   o.batch = options.batch;
   o.steps = options.steps;
   o.rate = options.rate;
   o.warm_up = options.warm_up;
-  o.schedule = text_or_null(options.schedule);
+  o.schedule = detail::text_or_null(options.schedule);
   o.weight_decay = options.weight_decay;
   o.clip = options.clip;
   o.seed = options.seed;
@@ -366,27 +366,17 @@ std::string tuned(const TuneOptions& options, const TuneCallback& progress, Call
   o.checkpoint_every = options.checkpoint_every;
   o.processes = options.processes;
   o.process = options.process;
-  o.meeting = text_or_null(options.meeting);
-  Callback<TuneCallback> callback(progress);
-  auto error = sized<eid_error>();
+  o.meeting = detail::text_or_null(options.meeting);
+  o.dry_run = options.dry_run;
+  detail::Callback<TuneCallback> callback(progress);
+  auto error = detail::sized<eid_error>();
   eid_string* json = nullptr;
-  const eid_status status = call(&o, trampoline(progress), callback.user(), &json, &error);
-  std::string report = take(json);
+  const eid_status status =
+      eid_tune(&o, detail::trampoline(progress), callback.user(), &json, &error);
+  std::string report = detail::take(json);
   callback.rethrow();
-  check(status, error);
+  detail::check(status, error);
   return report;
-}
-
-}  // namespace detail
-
-// Trains an adapter, or goes on where the run in the folder was stopped; the report as JSON.
-inline std::string tune(const TuneOptions& options, const TuneCallback& progress = {}) {
-  return detail::tuned(options, progress, eid_tune);
-}
-
-// What that would take in memory, time and room on disk, as JSON; trains nothing.
-inline std::string tune_estimate(const TuneOptions& options, const TuneCallback& progress = {}) {
-  return detail::tuned(options, progress, eid_tune_estimate);
 }
 
 struct EngineOptions {
