@@ -57,6 +57,7 @@ eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out
     wanted.threads = given.threads;
     if (given.profile_path != nullptr) wanted.profile_path = given.profile_path;
     if (given.adapter_path != nullptr) wanted.adapter_path = given.adapter_path;
+    if (given.rope_scaling != nullptr) wanted.rope_scaling = given.rope_scaling;
     EID_ASSIGN_OR_RETURN(auto engine, sdk::Engine::Create(wanted));
     *out = new eid_engine{std::move(engine)};
     return Status();

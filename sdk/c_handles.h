@@ -49,8 +49,9 @@ class OpenSessions {
 template <typename Struct>
 inline constexpr std::array<size_t, 1> kKnownSizes = {sizeof(Struct)};
 template <>
-inline constexpr std::array<size_t, 2> kKnownSizes<eid_engine_options> = {
-    offsetof(eid_engine_options, adapter_path), sizeof(eid_engine_options)};
+inline constexpr std::array<size_t, 3> kKnownSizes<eid_engine_options> = {
+    offsetof(eid_engine_options, adapter_path), offsetof(eid_engine_options, rope_scaling),
+    sizeof(eid_engine_options)};
 template <>
 inline constexpr std::array<size_t, 2> kKnownSizes<eid_session_options> = {
     offsetof(eid_session_options, policy), sizeof(eid_session_options)};

@@ -32,15 +32,25 @@ memory::Result<model::SequenceForwardOptions> ForwardOptionsOf(const eid_sequenc
   const std::string name = given.mode != nullptr ? given.mode : "paper";
   const std::optional<model::SequenceMode> mode = model::FindSequenceMode(name);
   if (!mode) {
-    return Status(Code::kInvalidArgument, "there is no sequence mode '" + name + "'",
-                  "choose full, window, s2, paper, paper-random or paper-no-memory");
+    return Status(
+        Code::kInvalidArgument, "there is no sequence mode '" + name + "'",
+        "choose full, window, s2, paper, paper-random, paper-no-memory, paper-landmark or "
+        "se-stream");
   }
   result.attention.mode = *mode;
-  EID_RETURN_IF_ERROR(Take("chunk", given.chunk, &result.attention.chunk_sizes.front()));
-  EID_RETURN_IF_ERROR(Take("block_tokens", given.block_tokens, &result.attention.block_tokens));
-  EID_RETURN_IF_ERROR(Take("span_blocks", given.span_blocks, &result.attention.span_blocks));
-  EID_RETURN_IF_ERROR(Take("groups", given.groups, &result.attention.groups));
-  EID_RETURN_IF_ERROR(Take("window", given.window, &result.attention.window));
+  model::SequenceAttentionOptions& attention = result.attention;
+  const bool stream = *mode == model::SequenceMode::kStream;
+  int& chunk = stream ? attention.stream.segment : attention.chunk_sizes.front();
+  int& blocks = stream ? attention.stream.span_blocks : attention.span_blocks;
+  int& window = stream ? attention.stream.window : attention.window;
+  EID_RETURN_IF_ERROR(Take("chunk", given.chunk, &chunk));
+  EID_RETURN_IF_ERROR(Take("block_tokens", given.block_tokens, &attention.block_tokens));
+  // As many whole blocks of sinks as usual.
+  const int block = attention.block_tokens;
+  attention.stream.sinks = (attention.stream.sinks + block - 1) / block * block;
+  EID_RETURN_IF_ERROR(Take("span_blocks", given.span_blocks, &blocks));
+  EID_RETURN_IF_ERROR(Take("groups", given.groups, &attention.groups));
+  EID_RETURN_IF_ERROR(Take("window", given.window, &window));
   result.attention.one_choice_for_all_heads = given.one_choice != 0;
   result.attention.seed = given.seed;
   result.losses = given.losses != nullptr;

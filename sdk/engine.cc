@@ -59,6 +59,9 @@ Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& option
     model::LoadOptions load;
     load.device = options.device;
     load.threads = options.threads;
+    if (!options.rope_scaling.empty()) {
+      load.rotary_scaling = model::ParseRotaryScaling(options.rope_scaling);
+    }
     engine->model_ = model::HybridModel::Load(*checkpoint, load);
     engine->threads_ = model::ComputeThreads(options.threads);
     EID_ASSIGN_OR_RETURN(std::string weights,

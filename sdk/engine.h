@@ -23,6 +23,7 @@ struct EngineOptions {
   // The retrieval profile's file; empty: the one beside the adapter, else the model, when it is
   // there; "none": none.
   std::string profile_path;
+  std::string rope_scaling;  // as ParseRotaryScaling takes it; empty: what the model's file says
 };
 
 // Immutable and thread-safe.

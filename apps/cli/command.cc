@@ -22,6 +22,12 @@ void ModelFlags::add(CLI::App& command) {
       ->envname("EIDETIC_ADAPTER")
       ->type_name("DIR")
       ->group("Model");
+  command
+      .add_option("--rope-scaling", rope_scaling,
+                  "Rotary positions that reach further: linear:4, ntk:4, yarn:4 or none; default: "
+                  "what the model says. Another model to memory and profiles")
+      ->type_name("KIND:FACTOR")
+      ->group("Model");
   command.add_option("--device", device, "cpu, cuda or cuda:N")
       ->capture_default_str()
       ->type_name("NAME")
@@ -49,7 +55,8 @@ Engine ModelFlags::load() const {
                  .device = device,
                  .threads = threads,
                  .profile_path = profile,
-                 .adapter_path = adapter});
+                 .adapter_path = adapter,
+                 .rope_scaling = rope_scaling});
 }
 
 void ArchiveFlag::add(CLI::App& command) {

@@ -35,9 +35,9 @@ void add_forget_command(CLI::App& memory, Action& action);
 void add_eval_commands(CLI::App& app, Action& action);
 void add_bench_command(CLI::App& app, Action& action);
 
-// --model, --adapter, --device, --profile, --threads
+// --model, --adapter, --rope-scaling, --device, --profile, --threads
 struct ModelFlags {
-  std::string model, adapter, device = "cpu", profile;
+  std::string model, adapter, device = "cpu", profile, rope_scaling;
   int threads = 0;
 
   void add(CLI::App& command);

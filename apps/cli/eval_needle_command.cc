@@ -159,7 +159,8 @@ void add_eval_needle_command(CLI::App& eval_app, Action& action) {
       ->type_name("N,N,...");
   add_modes_flag(*c, o.modes, eval::reading_modes(),
                  "Ways to read: stream, window, wide-window (a window as large as window and span "
-                 "together), full, random; paper, paper-random, paper-no-memory, s2");
+                 "together), full, random; paper, paper-random, paper-no-memory, "
+                 "paper-landmark, se-stream, s2");
   c->add_option("--limit", flags->limits, "Lengths above TOKENS are not measured in that mode")
       ->delimiter(',')
       ->type_name("MODE=TOKENS,...");

@@ -138,7 +138,8 @@ void add_eval_ppl_command(CLI::App& eval_app, Action& action) {
       ->type_name("N,N,...");
   add_modes_flag(*c, o.modes, eval::reading_modes(),
                  "Ways to read: full, window, wide-window (a window as large as window and span "
-                 "together), stream, random; paper, paper-random, paper-no-memory, s2");
+                 "together), stream, random; paper, paper-random, paper-no-memory, "
+                 "paper-landmark, se-stream (as stream reads, all at once), s2");
   c->add_option("--score", o.score,
                 "Score the last N tokens of every piece, the span on for these alone; default: all")
       ->check(CLI::Range(1, 1 << 24))

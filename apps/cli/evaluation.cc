@@ -20,8 +20,12 @@ void SequenceFlags::add(CLI::App& command) {
         ->type_name("N")
         ->group("Sequences");
   };
-  option("--chunk", chunk, "Tokens of a chunk in mode paper and its controls; default: 4096");
-  option("--chunk-blocks", chunk_blocks, "Blocks of 32 tokens that a chunk recalls; default: 8");
+  option(
+      "--chunk", chunk,
+      "Tokens of a chunk in mode paper and its controls; default: 4096; of a segment in se-stream; "
+      "default: 512");
+  option("--chunk-blocks", chunk_blocks,
+         "Blocks of 32 tokens that a chunk recalls; default: 8; se-stream: 16");
   option("--groups", groups, "Groups in mode s2; default: 4");
 }
 

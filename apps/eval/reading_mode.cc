@@ -9,7 +9,8 @@ namespace eidetic::eval {
 namespace {
 
 constexpr const char* kWideWindow = "wide-window";
-constexpr const char* kSequenceModes[] = {"paper", "paper-random", "paper-no-memory", "s2"};
+constexpr const char* kSequenceModes[] = {"paper",          "paper-random", "paper-no-memory",
+                                          "paper-landmark", "se-stream",    "s2"};
 constexpr int kBlockTokens = 32;
 
 }  // namespace

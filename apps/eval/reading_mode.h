@@ -15,7 +15,7 @@ namespace eidetic::eval {
 inline constexpr int kDefaultWindow = 1024;
 
 // By a session: stream, window, wide-window, full, random. As a sequence: paper, paper-random,
-// paper-no-memory, s2.
+// paper-no-memory, paper-landmark, se-stream, s2.
 std::vector<std::string> reading_modes();
 // Whether the mode reads a whole sequence at once. Throws EID_INVALID_ARGUMENT for no mode.
 bool reads_a_sequence(const std::string& mode);

@@ -250,6 +250,10 @@ typedef struct eid_engine_options {
    * saves it, adapter_config.json and adapter_model.safetensors. NULL: none. The fingerprint is of
    * model and adapter, so that memory made without the adapter, or with another, is refused. */
   const char* adapter_path;
+  /* Rotary positions made to reach further, in place of what the model's file says: "linear:4",
+   * "ntk:4", "yarn:4" or "yarn:4:8192" (factor, and for yarn the context before scaling, by default
+   * the model's), or "none". NULL: as the file says. It changes keys, and so the fingerprint. */
+  const char* rope_scaling;
 } eid_engine_options;
 
 /* Loads a model: its weights, its tokenizer and its retrieval profile. Takes seconds, and the
@@ -316,16 +320,20 @@ typedef struct eid_sequence_options {
   size_t struct_size; /* of this struct, in bytes */
   /* How attention layers read it. "full", every token sees all before it; "window", the last
    * `window`; "s2", shifted sparse attention in `groups`; "paper", Span-Expanded Attention as
-   * published, "paper-random" and "paper-no-memory", its controls. NULL: "paper". */
+   * published, "paper-random", "paper-no-memory" and "paper-landmark", its controls; "se-stream",
+   * what a session in mode stream computes that reads the text in segments. NULL: "paper". */
   const char* mode;
   const int32_t* tokens; /* required */
   size_t token_count;    /* 1 or more */
-  int chunk;             /* paper and its controls: tokens per chunk; 0: 4096 */
-  int block_tokens;      /* paper: tokens per block of memory; 0: 32 */
-  int span_blocks;       /* paper: most blocks that a chunk sees beside itself; 0: 8 */
+  int chunk;             /* paper and its controls: tokens per chunk; 0: 4096. se-stream: tokens
+                          * per segment; 0: 512 */
+  int block_tokens;      /* paper, se-stream: tokens per block of memory; 0: 32 */
+  int span_blocks;       /* most blocks that a chunk or segment sees beside itself; 0: 8, in
+                          * se-stream 16 */
   int one_choice;        /* paper; non-zero: one choice of blocks for all heads of a layer */
   int groups;            /* s2; 0: 4 */
-  int window;            /* window: tokens, the reader itself among them; no sinks; 0: 4096 */
+  int window;            /* window: tokens, the reader itself among them; no sinks; 0: 4096.
+                          * se-stream: tokens before the segment; 0: 1024 */
   uint64_t seed;         /* paper-random: of the draws */
   /* Results, each left out when NULL. */
   float* losses;     /* room for `token_count`: the negative log-likelihood of each token, in nats,

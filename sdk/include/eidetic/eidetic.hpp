@@ -388,11 +388,12 @@ struct EngineOptions {
   // there; "none": none.
   std::string profile_path{};
   std::string adapter_path{};  // a folder as PEFT saves adapters; empty: none
+  std::string rope_scaling{};  // "linear:4", "ntk:4", "yarn:4", "none"; empty: as the file says
 };
 
 // How read_sequence() reads: eidetic.h says what the modes and zeros mean.
 struct SequenceOptions {
-  std::string mode{};  // full, window, s2, paper, paper-random, paper-no-memory; empty: paper
+  std::string mode{};  // as eid_sequence_options has them; empty: paper
   int chunk = 0, block_tokens = 0, span_blocks = 0;
   bool one_choice = false;
   int groups = 0;
@@ -418,6 +419,7 @@ class Engine {
     o.threads = options.threads;
     o.profile_path = detail::text_or_null(options.profile_path);
     o.adapter_path = detail::text_or_null(options.adapter_path);
+    o.rope_scaling = detail::text_or_null(options.rope_scaling);
     handle_.reset(detail::made_by<eid_engine>(
         [&](eid_engine** out, eid_error* error) { return eid_engine_create(&o, out, error); }));
   }
