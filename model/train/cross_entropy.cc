@@ -10,6 +10,7 @@
 #include <torch/csrc/autograd/custom_function.h>
 
 #include <algorithm>
+#include <functional>
 #include <string>
 
 #include "model/error.h"
@@ -20,10 +21,14 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// hidden [n, D], target int64 [n, 1]: every row has one.
-struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
+// Makes of logits [n, V] of rows first .. first + n - 1 the gradient of their loss by the logits,
+// in place, and gives that loss, summed in double.
+using RowLoss = std::function<at::Tensor(int64_t first, at::Tensor* logits)>;
+
+// hidden [n, D]
+struct LogitLoss : torch::autograd::Function<LogitLoss> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden,
-                            const at::Tensor& weight, const at::Tensor& target, double divisor,
+                            const at::Tensor& weight, const RowLoss& loss, double divisor,
                             int64_t rows, bool of_hidden, bool of_weight) {
     const at::ScalarType type =
         hidden.scalar_type() == at::kBFloat16 ? at::kFloat : hidden.scalar_type();
@@ -35,17 +40,12 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
     for (int64_t first = 0; first < hidden.size(0); first += rows) {
       const int64_t count = std::min(rows, hidden.size(0) - first);
       const at::Tensor input = hidden.narrow(0, first, count);
-      const at::Tensor correct = target.narrow(0, first, count);
       at::Tensor logits = at::mm(input, head.t()).to(type);
       if (divisor != 1) logits.div_(divisor);
-      const at::Tensor total = at::logsumexp(logits, at::IntArrayRef{1}, /*keepdim=*/true);
-      sum.add_(total.sub(logits.gather(1, correct)).sum(at::kDouble));
+      sum.add_(loss(first, &logits));
       if (!of_hidden && !of_weight) continue;
-      // d loss / d logits = softmax - 1 at the target
-      at::Tensor slope = logits.sub_(total).exp_();
-      slope.scatter_add_(1, correct, at::empty({count, 1}, slope.options()).fill_(-1));
-      if (divisor != 1) slope.div_(divisor);
-      slope = slope.to(hidden.scalar_type());
+      if (divisor != 1) logits.div_(divisor);
+      const at::Tensor slope = logits.to(hidden.scalar_type());
       if (of_hidden) hidden_gradient.narrow(0, first, count).copy_(at::mm(slope, head));
       if (!of_weight) continue;
       if (weight.scalar_type() == hidden.scalar_type()) {
@@ -68,6 +68,38 @@ struct CrossEntropy : torch::autograd::Function<CrossEntropy> {
   }
 };
 
+// Logits [n, V] become ln softmax of them.
+void Normalize(at::Tensor* logits) {
+  logits->sub_(at::logsumexp(*logits, at::IntArrayRef{1}, /*keepdim=*/true));
+}
+
+// The loss of one token each: target int64 [all, 1].
+RowLoss LossOfTokens(const at::Tensor& target) {
+  return [target](int64_t first, at::Tensor* logits) {
+    const at::Tensor correct = target.narrow(0, first, logits->size(0));
+    Normalize(logits);
+    const at::Tensor sum = logits->gather(1, correct).sum(at::kDouble).neg_();
+    logits->exp_();  // d loss / d logits = softmax - 1 at the target
+    logits->scatter_add_(1, correct, at::empty(correct.sizes(), logits->options()).fill_(-1));
+    return sum;
+  };
+}
+
+// KL(wanted || given), of logits that `wanted` has for rows of `places`, int64 [all].
+RowLoss LossOfDistributions(const WantedLogits& wanted, const at::Tensor& places) {
+  return [wanted, places](int64_t first, at::Tensor* logits) {
+    at::Tensor aim = wanted(places.narrow(0, first, logits->size(0)))
+                         .detach()
+                         .to(logits->scalar_type(), false, true);
+    Normalize(&aim);
+    Normalize(logits);
+    const at::Tensor share = aim.exp();
+    const at::Tensor sum = share.mul(aim.sub_(*logits)).sum(at::kDouble);
+    logits->exp_().sub_(share);
+    return sum;
+  };
+}
+
 void CheckTargets(const std::vector<int32_t>& targets, int64_t rows, int64_t vocabulary) {
   if (static_cast<int64_t>(targets.size()) != rows) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -86,8 +118,15 @@ void CheckTargets(const std::vector<int32_t>& targets, int64_t rows, int64_t voc
 
 }  // namespace
 
-at::Tensor SumCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
-                           const std::vector<int32_t>& targets, double divisor, int64_t rows) {
+namespace {
+
+// Rows that have a target: where they stand, int64 [n], and which it is, [n].
+struct RowsWithTargets {
+  at::Tensor places, ids;
+};
+
+RowsWithTargets FindTargets(const at::Tensor& hidden, const at::Tensor& weight,
+                            const std::vector<int32_t>& targets, int64_t rows) {
   CheckTargets(targets, hidden.size(0), weight.size(0));
   if (rows < 1) {
     throw Error(ErrorCode::kInvalidArgument,
@@ -104,11 +143,33 @@ at::Tensor SumCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
     std::copy(numbers.begin(), numbers.end(), tensor.mutable_data_ptr<int64_t>());
     return tensor.to(hidden.device());
   };
+  return {tensor_of(places), tensor_of(ids)};
+}
+
+at::Tensor SumLogitLoss(const at::Tensor& hidden, const at::Tensor& weight,
+                        const at::Tensor& places, const RowLoss& loss, double divisor,
+                        int64_t rows) {
   const at::Tensor with_loss =
-      places.size() == targets.size() ? hidden : hidden.index_select(0, tensor_of(places));
+      places.size(0) == hidden.size(0) ? hidden : hidden.index_select(0, places);
   const bool wanted = at::GradMode::is_enabled();
-  return CrossEntropy::apply(with_loss, weight, tensor_of(ids).unsqueeze(1), divisor, rows,
-                             wanted && with_loss.requires_grad(), wanted && weight.requires_grad());
+  return LogitLoss::apply(with_loss, weight, loss, divisor, rows,
+                          wanted && with_loss.requires_grad(), wanted && weight.requires_grad());
+}
+
+}  // namespace
+
+at::Tensor SumCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
+                           const std::vector<int32_t>& targets, double divisor, int64_t rows) {
+  const RowsWithTargets found = FindTargets(hidden, weight, targets, rows);
+  return SumLogitLoss(hidden, weight, found.places, LossOfTokens(found.ids.unsqueeze(1)), divisor,
+                      rows);
+}
+
+at::Tensor SumDivergence(const at::Tensor& hidden, const at::Tensor& weight,
+                         const std::vector<int32_t>& targets, const WantedLogits& wanted,
+                         double divisor, int64_t rows) {
+  const at::Tensor places = FindTargets(hidden, weight, targets, rows).places;
+  return SumLogitLoss(hidden, weight, places, LossOfDistributions(wanted, places), divisor, rows);
 }
 
 }  // namespace eidetic::model

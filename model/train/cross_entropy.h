@@ -5,6 +5,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 namespace eidetic::model {
@@ -24,6 +25,16 @@ inline constexpr int32_t kNoTarget = -1;
 at::Tensor SumCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
                            const std::vector<int32_t>& targets, double divisor = 1,
                            int64_t rows = 256);
+
+// Logits [n, V] for rows of these numbers, int64 [n].
+using WantedLogits = std::function<at::Tensor(const at::Tensor& rows)>;
+
+// The same with distributions in place of tokens: the sum over rows with a target, whichever it is,
+// of KL(softmax(wanted) || softmax(hidden weight^T / divisor)), in nats. No gradient reaches
+// `wanted`, which is asked for a few rows at a time.
+at::Tensor SumDivergence(const at::Tensor& hidden, const at::Tensor& weight,
+                         const std::vector<int32_t>& targets, const WantedLogits& wanted,
+                         double divisor = 1, int64_t rows = 256);
 
 }  // namespace eidetic::model
 

@@ -259,6 +259,7 @@ at::Tensor DifferentiableModel::Layer(size_t layer, const at::Tensor& hidden,
   const at::Tensor mixed = config_.layers[layer] == LayerKind::kAttention
                                ? Attend(layer, normed, angles, options, spans)
                                : Mix(layer, normed, options);
+  if (options.observe) options.observe(layer, hidden, mixed);
   const at::Tensor between = hidden.add(mixed, config_.residual_scale);
   return between.add(FeedForward(layer, Norm(path + "post_attention_layernorm", between), options),
                      config_.residual_scale);
@@ -313,11 +314,27 @@ at::Tensor DifferentiableModel::Logits(const at::Tensor& hidden) const {
   return at::linear(hidden, Head().to(type_)).to(type).div(config_.logit_scale);
 }
 
+at::Tensor DifferentiableModel::Mixed(size_t layer, const at::Tensor& hidden,
+                                      const TrainForwardOptions& options) const {
+  const at::Tensor normed = Norm(PathOfLayer(layer) + "input_layernorm", hidden);
+  if (config_.layers.at(layer) == LayerKind::kMamba2) return Mix(layer, normed, options);
+  return Attend(layer, normed, AnglesOf(hidden.size(0), options), options, nullptr);
+}
+
+// A device wants large products; a few hundred megabytes of logits are nothing to it.
+static int64_t LogitRowsOn(const at::Tensor& hidden) {
+  return hidden.is_cpu() ? 256 : 2048;
+}
+
+at::Tensor DifferentiableModel::SumDivergenceFrom(const WantedLogits& wanted,
+                                                  const at::Tensor& hidden,
+                                                  const std::vector<int32_t>& targets) const {
+  return SumDivergence(hidden, Head(), targets, wanted, config_.logit_scale, LogitRowsOn(hidden));
+}
+
 at::Tensor DifferentiableModel::SumLoss(const at::Tensor& hidden,
                                         const std::vector<int32_t>& targets) const {
-  // A device wants large products; a few hundred megabytes of logits are nothing to it.
-  const int64_t rows = hidden.is_cpu() ? 256 : 2048;
-  return SumCrossEntropy(hidden, Head(), targets, config_.logit_scale, rows);
+  return SumCrossEntropy(hidden, Head(), targets, config_.logit_scale, LogitRowsOn(hidden));
 }
 
 }  // namespace eidetic::model

@@ -13,6 +13,7 @@
 #include <c10/core/ScalarType.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -21,6 +22,7 @@
 #include "model/checkpoint.h"
 #include "model/config.h"
 #include "model/sequence_options.h"
+#include "model/train/cross_entropy.h"
 #include "model/train/parameters.h"
 
 namespace eidetic::model {
@@ -36,6 +38,8 @@ struct TrainForwardOptions {
   SequenceAttentionOptions attention;  // scale 0: what the model's file says
   // Keep what enters each layer alone, and compute the layer again in backward.
   bool recompute = false;
+  // Told of each layer what enters it and what its attention or mixer makes of that, both [L, D].
+  std::function<void(size_t layer, const at::Tensor& hidden, const at::Tensor& mixed)> observe;
   // Whether dropout is on, and its draws: the same seed, the same draws on every device.
   std::optional<uint64_t> dropout_seed;
 };
@@ -73,6 +77,12 @@ class DifferentiableModel {
   at::Tensor Logits(const at::Tensor& hidden) const;
   // The sum of the losses of `hidden`'s rows on their targets (model/train/cross_entropy.h).
   at::Tensor SumLoss(const at::Tensor& hidden, const std::vector<int32_t>& targets) const;
+  // The same against distributions: SumDivergence there.
+  at::Tensor SumDivergenceFrom(const WantedLogits& wanted, const at::Tensor& hidden,
+                               const std::vector<int32_t>& targets) const;
+  // What a layer's attention or mixer makes of what enters the layer: [L, D] -> [L, D].
+  at::Tensor Mixed(size_t layer, const at::Tensor& hidden,
+                   const TrainForwardOptions& options) const;
 
  private:
   // What linear maps and attention compute in.

@@ -1,0 +1,94 @@
+#include "model/train/distill.h"
+
+#include <ATen/core/grad_mode.h>
+
+#include <string>
+
+#include "model/error.h"
+
+namespace eidetic::model {
+namespace {
+
+// The teacher reads everything, by its own weights and without an adapter's dropout.
+TrainForwardOptions TeacherOptions(const TrainForwardOptions& options) {
+  TrainForwardOptions teacher = options;
+  teacher.attention.mode = SequenceMode::kFull;
+  teacher.recompute = false;
+  teacher.dropout_seed.reset();
+  return teacher;
+}
+
+bool LearnsFrom(const ModelConfig& teacher, const ModelConfig& student, size_t layer) {
+  return student.layers[layer] == LayerKind::kMamba2 &&
+         teacher.layers[layer] == LayerKind::kAttention;
+}
+
+}  // namespace
+
+void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel& student) {
+  const ModelConfig& theirs = teacher.config();
+  const ModelConfig& own = student.config();
+  const auto require = [](const char* what, auto of_teacher, auto of_student) {
+    if (of_teacher == of_student) return;
+    throw Error(ErrorCode::kMismatch,
+                "the teacher has " + std::to_string(of_teacher) + " " + what + ", the student " +
+                    std::to_string(of_student),
+                "distil from the model that the student was made of");
+  };
+  require("layers", theirs.layers.size(), own.layers.size());
+  require("numbers in a hidden state", theirs.hidden, own.hidden);
+  require("tokens in its vocabulary", theirs.vocabulary, own.vocabulary);
+  bool learns = false;
+  for (size_t layer = 0; layer < own.layers.size(); ++layer) {
+    if (own.layers[layer] == LayerKind::kAttention && theirs.layers[layer] == LayerKind::kMamba2) {
+      throw Error(ErrorCode::kMismatch,
+                  "layer " + std::to_string(layer) +
+                      " is a mixer in the teacher and attention in the student",
+                  "distil from the model that the student was made of");
+    }
+    learns = learns || LearnsFrom(theirs, own, layer);
+  }
+  if (learns) return;
+  throw Error(ErrorCode::kMismatch, "no layer of the student is a mixer in place of attention",
+              "make the student with eidetic model hybridize");
+}
+
+at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const DifferentiableModel& student,
+                        const std::vector<int32_t>& tokens, const TrainForwardOptions& options) {
+  at::Tensor sum;
+  int64_t layers = 0;
+  TrainForwardOptions observed = TeacherOptions(options);
+  observed.observe = [&](size_t layer, const at::Tensor& hidden, const at::Tensor& mixed) {
+    if (!LearnsFrom(teacher.config(), student.config(), layer)) return;
+    const at::AutoGradMode with_gradient(true);
+    const at::Tensor wanted = mixed.to(hidden.scalar_type());
+    const at::Tensor given = student.Mixed(layer, hidden, options).to(hidden.scalar_type());
+    const at::Tensor loss = given.sub(wanted).square().sum().div(wanted.square().sum());
+    sum = sum.defined() ? sum.add(loss) : loss;
+    ++layers;
+  };
+  {
+    const at::NoGradGuard no_gradient;
+    teacher.Hidden(tokens, observed);
+  }
+  return sum.mul(static_cast<double>(tokens.size()) / static_cast<double>(layers));
+}
+
+at::Tensor SumTeacherDivergence(const DifferentiableModel& teacher,
+                                const DifferentiableModel& student,
+                                const std::vector<int32_t>& tokens,
+                                const std::vector<int32_t>& targets,
+                                const TrainForwardOptions& options) {
+  at::Tensor of_teacher;
+  {
+    const at::NoGradGuard no_gradient;
+    of_teacher = teacher.Hidden(tokens, TeacherOptions(options));
+  }
+  const at::Tensor hidden = student.Hidden(tokens, options);
+  const auto wanted = [&](const at::Tensor& rows) {
+    return teacher.Logits(of_teacher.index_select(0, rows));
+  };
+  return student.SumDivergenceFrom(wanted, hidden, targets);
+}
+
+}  // namespace eidetic::model

@@ -1,0 +1,36 @@
+// What a student learns from a teacher beside the text itself: a hybrid from the model that it was
+// made of (model/hybridize.h), whose layers, sizes and vocabulary are its own.
+#ifndef EIDETIC_MODEL_TRAIN_DISTILL_H_
+#define EIDETIC_MODEL_TRAIN_DISTILL_H_
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "model/train/differentiable_model.h"
+
+namespace eidetic::model {
+
+// Throws Error kMismatch, which names what differs, for a teacher with another number of layers,
+// hidden size, vocabulary, or with a mixer where the student has attention.
+void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel& student);
+
+// The first stage. In each layer where the student has a mixer and the teacher attention, the mixer
+// reads what enters the teacher's layer and is to give what the teacher's attention gives: the
+// squared distance over the square of the latter, a mean over tokens and layers; times the number
+// of tokens. No layer waits for another to learn.
+at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const DifferentiableModel& student,
+                        const std::vector<int32_t>& tokens, const TrainForwardOptions& options);
+
+// The second stage: the sum over rows with a target of KL(teacher's distribution || student's), in
+// nats. Which tokens follow is not looked at. Logits exist of a few rows at a time.
+at::Tensor SumTeacherDivergence(const DifferentiableModel& teacher,
+                                const DifferentiableModel& student,
+                                const std::vector<int32_t>& tokens,
+                                const std::vector<int32_t>& targets,
+                                const TrainForwardOptions& options);
+
+}  // namespace eidetic::model
+
+#endif  // EIDETIC_MODEL_TRAIN_DISTILL_H_
