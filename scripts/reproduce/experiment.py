@@ -1,5 +1,5 @@
-"""What the commands of this folder share: training a variant, measuring it, and the table that holds
-it against the paper's figures.
+"""What the commands of this folder share: training a variant, measuring it, and the table that
+holds it against the paper's figures.
 
 A command is a table of rows. A row is trained with `eidetic tune`, unless it is the model as it was
 given, and measured with `eidetic eval`. Both go on where they were stopped, so a command that was
@@ -96,7 +96,8 @@ def flags_of(description, arguments=None):
     parser = argparse.ArgumentParser(description=description,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     add = parser.add_argument
-    add("--model", help="the checkpoint to tune (default: smol-hybrid, where scripts/test makes it)")
+    add("--model",
+        help="the checkpoint to tune (default: smol-hybrid, where scripts/test makes it)")
     add("--train", nargs="+", metavar="PATH", help="training texts: files, or folders of them")
     add("--text", nargs="+", metavar="PATH",
         help="texts to measure on (default: books/valid of --build)")
@@ -110,6 +111,7 @@ def flags_of(description, arguments=None):
     add("--lengths", help="lengths to measure, N,N,..., in the place of the table's")
     add("--samples", type=int, default=20, help="of each RULER task and length (default: 20)")
     add("--pieces", type=int, help="perplexity of the first N pieces of each text (default: all)")
+    add("--dtype", choices=("fp32", "bf16"), default="fp32", help="of training (default: fp32)")
     add("--recompute", action="store_true", help="train with less memory, a third slower")
     add("--seed", type=int, default=0)
     add("--only", metavar="TEXT", help="rows with TEXT in their name")
@@ -140,7 +142,8 @@ class Experiment:
         # What is measured is not for a user's configuration file to change.
         self.environment = os.environ | {"EIDETIC_CONFIG": os.devnull}
         if not os.access(flags.program, os.X_OK):
-            sys.exit(f"error: there is no program {flags.program}: run scripts/build, or name --bin")
+            sys.exit(f"error: there is no program {flags.program}: run scripts/build, or name "
+                     "--bin")
         asked = subprocess.run([flags.program, "model", "info", "--json", flags.model],
                                stdout=subprocess.PIPE, env=self.environment)
         if asked.returncode != 0:
@@ -183,6 +186,8 @@ class Experiment:
         flags = self.flags
         parts = [tuning.attention, tuning.adapter, f"r{tuning.rank}", f"{flags.length}",
                  f"{flags.steps}x{flags.batch}", f"seed{flags.seed}"]
+        if flags.dtype != "fp32":
+            parts.append(flags.dtype)
         if tuning.reads_chunks:
             parts.insert(3, "m" + "+".join(map(str, self.chunks_of(tuning))))
             if "no-memory" not in tuning.attention:
@@ -201,10 +206,12 @@ class Experiment:
         run, flags = self.run_of(tuning), self.flags
         adapter, done = run / "last", run / "made-of.json"
         texts = self.texts_to_train_on()
-        made_of = {"model": os.path.abspath(flags.model), "texts": list(map(os.path.abspath, texts))}
+        made_of = {"model": os.path.abspath(flags.model),
+                   "texts": list(map(os.path.abspath, texts))}
         if done.exists():
             if json.loads(done.read_text()) != made_of:
-                sys.exit(f"error: {run} was made of another model or other texts: name another --out")
+                sys.exit(f"error: {run} was made of another model or other texts: name another "
+                         "--out")
             return adapter
         run.parent.mkdir(parents=True, exist_ok=True)
         self.call("tune", *tune_arguments(tuning, self.chunks_of(tuning), flags, texts, run))
@@ -283,7 +290,8 @@ class Experiment:
         write_both(self.flags.out / table.name, title,
                    [["", "model", *map(length_name, lengths)], *lines],
                    {"model": self.model, "measure": table.measure, "steps": self.flags.steps,
-                    "batch": self.flags.batch, "length": self.flags.length, "rows": rows})
+                    "batch": self.flags.batch, "dtype": self.flags.dtype,
+                    "length": self.flags.length, "rows": rows})
 
     def make(self, table):
         rows = [row for row in table.rows
@@ -321,7 +329,8 @@ def tune_arguments(tuning, chunks, flags, texts, run):
                  "--attention", tuning.attention, "--kind", tuning.adapter,
                  "--rank", tuning.rank, "--alpha", 2 * tuning.rank,
                  "--length", flags.length, "--steps", flags.steps, "--batch", flags.batch,
-                 "--rate", tuning.rate, "--warm-up", min(20, flags.steps), "--seed", flags.seed]
+                 "--rate", tuning.rate, "--warm-up", min(20, flags.steps), "--seed", flags.seed,
+                 "--dtype", flags.dtype]
     if flags.recompute:
         arguments.append("--recompute")
     if tuning.reads_chunks:

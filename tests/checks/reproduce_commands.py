@@ -1,10 +1,11 @@
-"""Runs the commands of scripts/reproduce with a stand-in for `eidetic`, and holds their flags against it.
+"""Runs the commands of scripts/reproduce: all of them with a stand-in for `eidetic`, two with it.
 
 Usage: reproduce_commands.py REPOSITORY [PROGRAM]
 
-With the stand-in: every command makes its tables; what two rows share is trained once; a command that
-was stopped goes on; another model is not taken for the same. With PROGRAM, every flag that the commands
-pass is one that its help names.
+With the stand-in: every command makes its tables; what two rows share is trained once; a command
+that was stopped goes on; another model is not taken for the same. With PROGRAM, every flag that the
+commands pass is one that its help names, and the short forms of `perplexity` and `speed` train and
+measure a tiny model.
 """
 import json
 import os
@@ -35,9 +36,9 @@ elif call[0] == "tune":
     (run / "last").mkdir(parents=True)
     length = int(value("--length"))
     factor = {"full": 2}.get(value("--attention"), 1)
-    (run / "metrics.jsonl").write_text("".join(json.dumps(
-        {"event": "step", "tokens_per_second": 1e5 / factor, "peak_memory_bytes": 1e5 * length}) + "\\n"
-        for step in range(int(value("--steps")))))
+    step = json.dumps({"event": "step", "tokens_per_second": 1e5 / factor,
+                       "peak_memory_bytes": 1e5 * length})
+    (run / "metrics.jsonl").write_text((step + "\\n") * int(value("--steps")))
 else:
     mode, lengths = value("--modes"), [int(one) for one in value("--lengths").split(",")]
     report = {"means": [{"mode": mode, "length": one, "ruler_11": one / 1000} for one in lengths],
@@ -105,10 +106,9 @@ def try_commands(repository):
             if command == "ruler":
                 check(tuned == 0, "what perplexity trained is trained again")
                 check("--adapter" not in "".join(trial.tables(command)), "a flag in a table")
-        check(cells_of(trial.tables("speed")[0], "se")[0][:3] == ["stand-in", "82 (0.50)", "164 (0.50)"],
-              "the row of se: " + trial.tables("speed")[0])
-        check(cells_of(trial.tables("speed")[0], "se")[1][:3] == ["the paper's", "20 (1.11)", "35 (0.65)"],
-              "the paper's row of se: " + trial.tables("speed")[0])
+        check([row[:3] for row in cells_of(trial.tables("speed")[0], "se")] ==
+              [["stand-in", "82 (0.50)", "164 (0.50)"], ["the paper's", "20 (1.11)", "35 (0.65)"]],
+              "the rows of se: " + trial.tables("speed")[0])
         check(cells_of(trial.tables("memory")[0], "se-random") ==
               [["stand-in", "8.2"], ["the paper's", "32.5"]], "the row of se-random")
         # Another model under the same --out.
@@ -135,15 +135,33 @@ def try_commands(repository):
 
 def hold_against(program, flags):
     for name, used in flags.items():
-        command = [program, "tune", "--help"] if name == "tune" else [program, "eval", name, "--help"]
-        help_text = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True,
-                                   env=os.environ | {"EIDETIC_CONFIG": os.devnull}).stdout
+        command = [name] if name == "tune" else ["eval", name]
+        help_text = subprocess.run([program, *command, "--help"], stdout=subprocess.PIPE, text=True,
+                                   check=True, env=os.environ | {"EIDETIC_CONFIG": os.devnull}).stdout
         unknown = used - set(re.findall(r"--[a-z][a-z-]*", help_text))
         check(not unknown, f"`eidetic {name}` knows no " + ", ".join(sorted(unknown)))
+
+
+def try_program(repository, program):
+    with tempfile.TemporaryDirectory() as folder:
+        text = pathlib.Path(folder) / "text.txt"
+        text.write_text("It was late, and nobody came to the door of the house that night.\n" * 150)
+        for command, figures in [("perplexity", 11), ("speed", 10)]:
+            result = subprocess.run(
+                [sys.executable, "-B", repository / "scripts" / "reproduce" / command, "--quick",
+                 "--device", "cpu", "--bin", pathlib.Path(program).parent, "--text", text,
+                 "--out", pathlib.Path(folder) / "out",
+                 "--model", repository / "tests" / "parity" / "granite_folder"],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"})
+            check(result.returncode == 0, f"{command}: {result.stderr[-2000:]}")
+            rows = [line for line in result.stdout.splitlines() if "| granite_folder |" in line]
+            check(len(rows) == figures and "–" not in "".join(rows), "\n".join(rows))
 
 
 if __name__ == "__main__":
     used_flags = try_commands(pathlib.Path(sys.argv[1]))
     if len(sys.argv) > 2:
         hold_against(sys.argv[2], used_flags)
+        try_program(pathlib.Path(sys.argv[1]), sys.argv[2])
     print("every command makes its tables")
