@@ -5,6 +5,7 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/index.h>
@@ -21,6 +22,7 @@
 #include <optional>
 #include <string>
 #include <tuple>
+#include <utility>
 
 #include "model/error.h"
 #include "model/flash_attention.h"
@@ -34,6 +36,9 @@ namespace {
 // memory and change nothing else.
 constexpr int64_t kAttendTokens = 16384;
 constexpr int64_t kMostScores = int64_t{1} << 27;
+
+// Where rows of scores are longer, the best are looked for in the best groups of so many.
+constexpr int64_t kLongRow = 1024, kGroup = 32;
 
 constexpr double kInfinity = std::numeric_limits<double>::infinity();
 
@@ -84,6 +89,28 @@ at::Tensor Descending(const at::Tensor& numbers, int64_t count) {
       .narrow(1, 0, count);
 }
 
+// The `count` largest of each row [.., n], largest first, and their places. A device selects in
+// many passes over a row; the largest of groups are found in one, and no number is among the
+// `count` largest whose group is not among as many groups.
+std::pair<at::Tensor, at::Tensor> Largest(const at::Tensor& rows, int64_t count) {
+  const int64_t n = rows.size(-1);
+  if (n < kLongRow || n % kGroup != 0) {
+    const auto [best, places] = at::topk(rows, std::min(count, n));
+    return {best, places};
+  }
+  const at::Tensor groups = rows.unflatten(-1, {n / kGroup, kGroup});
+  const at::Tensor chosen =
+      std::get<1>(at::topk(groups.amax(at::IntArrayRef{-1}), std::min(count, n / kGroup)));
+  const at::Tensor wide = chosen.unsqueeze(-1);  // [.., c, 1]
+  std::vector<int64_t> sizes = wide.sizes().vec();
+  sizes.back() = kGroup;
+  const at::Tensor some = groups.gather(-2, wide.expand(sizes)).flatten(-2);  // [.., c group]
+  const auto [best, places] = at::topk(some, std::min(count, some.size(-1)));
+  return {
+      best,
+      chosen.gather(-1, places.floor_divide(kGroup)).mul_(kGroup).add_(places.remainder(kGroup))};
+}
+
 at::Tensor Ascending(const at::Tensor& numbers) {
   return std::get<0>(numbers.sort(1));
 }
@@ -124,6 +151,10 @@ class Stream {
   }
   int64_t MostCandidates() const {
     return std::max(options_.stream.candidates, options_.stream.span_blocks);
+  }
+  // Columns of scores, so that long rows are cut into groups.
+  static int64_t WholeGroups(int64_t columns) {
+    return columns < kLongRow ? columns : (columns + kGroup - 1) / kGroup * kGroup;
   }
   bool Votes(const Segment& segment) const { return segment.candidates > MostCandidates(); }
   int64_t ScoresOf(const Segment& segment) const;
@@ -201,9 +232,11 @@ at::Tensor Stream::Choose() const {
   const at::Tensor keys = key_.narrow(0, FirstBlock() * block_, blocks * block_)
                               .transpose(0, 1)
                               .contiguous();  // [K, blocks S, d]
-  at::Tensor means;                           // [K, blocks S / m, d]
+  at::Tensor means;                           // [K, blocks S / m, d], zeros behind
   if (Votes(segments_.back())) {
     means = keys.unflatten(1, {-1, options_.stream.representative_tokens}).mean(2);
+    const int64_t missing = WholeGroups(means.size(1)) - means.size(1);
+    means = at::constant_pad_nd(means, {0, 0, 0, missing});
   }
   std::vector<int64_t> numbers;
   for (const Segment& segment : segments_) numbers.push_back(segment.candidates);
@@ -243,9 +276,10 @@ Stream::Candidates Stream::CandidatesOf(const Run& run, const at::Tensor& querie
 at::Tensor Stream::VotesOf(const Run& run, const at::Tensor& queries,
                            const at::Tensor& representatives, const at::Tensor& counts) const {
   const Segment& head = segments_[run.first];
-  const int64_t blocks = segments_[run.first + run.count - 1].candidates;
   const int64_t per_block = block_ / options_.stream.representative_tokens;
-  const int64_t means = blocks * per_block, rows = static_cast<int64_t>(run.count);
+  const int64_t means = WholeGroups(segments_[run.first + run.count - 1].candidates * per_block);
+  const int64_t blocks = (means + per_block - 1) / per_block,
+                rows = static_cast<int64_t>(run.count);
   at::Tensor scores = at::bmm(queries.narrow(1, head.first, rows * head.tokens).flatten(1, 2),
                               representatives.narrow(1, 0, means).transpose(1, 2));
   const int64_t shared = head.candidates * per_block;  // candidates of all of the run
@@ -255,8 +289,7 @@ at::Tensor Stream::VotesOf(const Run& run, const at::Tensor& queries,
         .narrow(3, shared, means - shared)
         .masked_fill_(later.ge(counts.mul(per_block)).view({1, rows, 1, -1}), -kInfinity);
   }
-  const auto [best, places] =
-      at::topk(scores, std::min<int64_t>(options_.stream.votes, means), /*dim=*/2);
+  const auto [best, places] = Largest(scores, options_.stream.votes);
   const at::Tensor given = at::softmax(best, 2, at::kDouble)
                                .mul_(0x1p32)
                                .to(at::kLong)

@@ -322,6 +322,8 @@ INSTANTIATE_TEST_SUITE_P(
         Shape{"no_rescoring", 110, 4, 2, 8, 8, 16, 16, 8, 4, 2, 3, 1, 4},
         Shape{"everything", 110, 4, 2, 8, 8, 16, 16, 8, 4, 2, 3, 6, 100},
         Shape{"no_span", 110, 4, 2, 8, 8, 16, 16, 8, 4, 2, 3, 6, 0},
+        // 1,250 means at the end: their best are looked for in groups.
+        Shape{"long_rows", 1400, 2, 1, 4, 4, 100, 50, 4, 4, 1, 3, 6, 3},
         Shape{"one_segment", 30, 4, 2, 8, 8, 64, 16, 8, 4, 2, 3, 6, 3}),
     [](const auto& info) { return std::string(info.param.name); });
 
