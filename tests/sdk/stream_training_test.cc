@@ -19,7 +19,7 @@
 namespace eidetic::sdk {
 namespace {
 
-constexpr int kBlock = 8, kSegment = 40, kTokens = 640;
+constexpr int kSequenceBlock = 8, kSequenceSegment = 40, kSequenceTokens = 640;
 
 // A stream that searches what left its window, as a session does.
 class SearchedStream {
@@ -54,7 +54,7 @@ class SearchedStream {
     model::ForwardOptions forward;
     forward.span = recall_.get();
     forward.sink = sink_.get();
-    return model::Read(model_, state_.get(), tokens, kSegment, forward);
+    return model::Read(model_, state_.get(), tokens, kSequenceSegment, forward);
   }
   uint64_t spans() const { return recall_->record().selections; }
 
@@ -65,7 +65,7 @@ class SearchedStream {
     layout.layers = model.config().AttentionLayers();
     layout.kv_heads = model.config().kv_heads;
     layout.head_dim = model.config().head_dim;
-    layout.block_tokens = kBlock;
+    layout.block_tokens = kSequenceBlock;
     layout.representative_tokens = 2;
     layout.codec = kernels::Codec::kFp16;
     return layout;
@@ -93,11 +93,11 @@ class SearchedStream {
   std::unique_ptr<model::ModelState> state_;
 };
 
-model::SequenceForwardOptions Options() {
+model::SequenceForwardOptions ReadingOptions() {
   model::SequenceForwardOptions options;
   options.attention.mode = model::SequenceMode::kStream;
-  options.attention.block_tokens = kBlock;
-  options.attention.stream.segment = kSegment;
+  options.attention.block_tokens = kSequenceBlock;
+  options.attention.stream.segment = kSequenceSegment;
   options.attention.stream.window = 60;  // no multiple of a block: some wait for a whole one
   options.attention.stream.sinks = 16;
   options.attention.stream.query_offset = 60;
@@ -105,11 +105,11 @@ model::SequenceForwardOptions Options() {
   options.attention.stream.votes = 8;
   options.attention.stream.candidates = 24;
   options.attention.stream.span_blocks = 6;
-  options.logit_rows = kTokens;
+  options.logit_rows = kSequenceTokens;
   return options;
 }
 
-double LargestOf(const std::vector<float>& numbers) {
+double LargestNumber(const std::vector<float>& numbers) {
   double largest = 0;
   for (const float number : numbers) largest = std::max(largest, std::fabs(double{number}));
   return largest;
@@ -117,25 +117,26 @@ double LargestOf(const std::vector<float>& numbers) {
 
 TEST(StreamTraining, GivesTheLogitsOfAStreamThatSearchesItsOwnPast) {
   const model::HybridModel& model = model::TinyModel();
-  const std::vector<int32_t> ids = model::RandomTokens(kTokens, model.config().vocabulary, 61);
-  model::SequenceForwardOptions options = Options();
+  const std::vector<int32_t> ids =
+      model::RandomTokens(kSequenceTokens, model.config().vocabulary, 61);
+  model::SequenceForwardOptions options = ReadingOptions();
   SearchedStream stream(model, options.attention);
   const std::vector<float> expected = stream.Read(ids);
   // 60 blocks at the end, more than are rescored: all of the choice is at work.
-  EXPECT_EQ(stream.spans(), 2u * (kTokens / kSegment));
+  EXPECT_EQ(stream.spans(), 2u * (kSequenceTokens / kSequenceSegment));
   const std::vector<float> logits = model.ForwardSequence(ids, options).logits;
   // The stream's blocks are fp16; a choice of another block would differ by far more.
-  EXPECT_LT(model::LargestDifference(logits, expected), 2e-3 * LargestOf(expected));
+  EXPECT_LT(model::LargestDifference(logits, expected), 2e-3 * LargestNumber(expected));
   for (const auto& change : std::vector<std::function<void(model::StreamReading*)>>{
            [](auto* reading) { reading->span_blocks = 0; },
            [](auto* reading) { reading->span_blocks = 5; },
            [](auto* reading) { reading->query_offset = 0; },
            [](auto* reading) { reading->sinks = 8; },
            [](auto* reading) { reading->span_layers = {1}; }}) {
-    options = Options();
+    options = ReadingOptions();
     change(&options.attention.stream);
     const std::vector<float> others = model.ForwardSequence(ids, options).logits;
-    EXPECT_GT(model::LargestDifference(others, expected), 1e-2 * LargestOf(expected));
+    EXPECT_GT(model::LargestDifference(others, expected), 1e-2 * LargestNumber(expected));
   }
 }
 
