@@ -316,6 +316,10 @@ class AdaptedCheckpoint final : public Checkpoint {
     }
     fit_.Read(tensor, values);
   }
+  std::optional<std::string> SameAsInBase(const std::string& tensor) const override {
+    if (fit_.ChangesValues(tensor)) return std::nullopt;
+    return fit_.Changes(tensor) ? fit_.BaseTensor(tensor) : tensor;
+  }
   std::string Where(const std::string& tensor) const override {
     if (!fit_.Changes(tensor)) return fit_.base().Where(tensor);
     return "tensor " + Quoted(tensor) + " of " + fit_.base().path() + " with the adapter " +

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -50,6 +51,12 @@ class Checkpoint {
   // another shape.
   virtual void Read(const std::string& tensor, const std::vector<uint64_t>& shape,
                     float* values) const = 0;
+  // The tensor of the base whose values these are, to the bit; empty when there is no base, or an
+  // adapter changes them. Of a tensor that Has.
+  virtual std::optional<std::string> SameAsInBase(const std::string& tensor) const {
+    static_cast<void>(tensor);
+    return std::nullopt;
+  }
   // File and name of a tensor that Has, as the file has it, for errors.
   virtual std::string Where(const std::string& tensor) const = 0;
 };

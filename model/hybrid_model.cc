@@ -41,11 +41,20 @@ class TorchHybridModel final : public HybridModel {
         weights_(std::move(weights)),
         device_(device),
         device_name_(std::move(name)),
-        graph_(DescribeGraph()) {}
+        graph_(GraphFingerprint(config_)) {}
+
+  std::shared_ptr<const HybridModel> LoadAdapted(const Checkpoint& checkpoint) const override {
+    const c10::InferenceMode inference;
+    ModelConfig config = checkpoint.Config();
+    ModelWeights weights = LoadWeights(checkpoint, config, device_, &weights_);
+    return std::make_shared<TorchHybridModel>(std::move(config), std::move(weights), device_,
+                                              device_name_);
+  }
 
   const ModelConfig& config() const override { return config_; }
   const std::string& device() const override { return device_name_; }
   uint64_t weight_bytes() const override { return weights_.bytes; }
+  uint64_t shared_weight_bytes() const override { return weights_.shared_bytes; }
   std::string FingerprintBytes() const override { return graph_; }
 
   std::unique_ptr<ModelState> NewState(const AttentionOptions& options) const override {
@@ -249,36 +258,6 @@ class TorchHybridModel final : public HybridModel {
     losses->insert(losses->end(), begin, begin + rows);
   }
 
-  std::string DescribeGraph() const {
-    std::string text = "eidetic-graph " + std::to_string(kGraphVersion) + "; " +
-                       config_.architecture + "; layers ";
-    for (LayerKind kind : config_.layers) text += kind == LayerKind::kAttention ? 'a' : 'm';
-    const auto add = [&](const char* name, const std::string& value) {
-      text += std::string("; ") + name + " " + value;
-    };
-    add("vocabulary", std::to_string(config_.vocabulary));
-    add("hidden", std::to_string(config_.hidden));
-    add("feed_forward", std::to_string(config_.feed_forward));
-    add("heads", std::to_string(config_.heads) + "/" + std::to_string(config_.kv_heads) + "x" +
-                     std::to_string(config_.head_dim));
-    add("rotary",
-        "interleaved " + std::to_string(config_.rotary_dims) + " " + Exact(config_.rotary_base));
-    if (const std::string scaling = DescribeRotaryScaling(config_.rotary_scaling);
-        !scaling.empty()) {
-      add("rotary_scaling", scaling);
-    }
-    add("epsilon", Exact(config_.norm_epsilon));
-    add("scales", Exact(config_.attention_scale) + " " + Exact(config_.embedding_scale) + " " +
-                      Exact(config_.residual_scale) + " " + Exact(config_.logit_scale));
-    const MambaConfig& mamba = config_.mamba;
-    if (mamba.heads > 0) {
-      add("mamba2", std::to_string(mamba.heads) + "x" + std::to_string(mamba.head_dim) + " state " +
-                        std::to_string(mamba.state) + " groups " + std::to_string(mamba.groups) +
-                        " conv " + std::to_string(mamba.conv_width));
-    }
-    return text;
-  }
-
   ModelConfig config_;
   ModelWeights weights_;
   c10::Device device_;
@@ -287,6 +266,35 @@ class TorchHybridModel final : public HybridModel {
 };
 
 }  // namespace
+
+std::string GraphFingerprint(const ModelConfig& config) {
+  std::string text =
+      "eidetic-graph " + std::to_string(kGraphVersion) + "; " + config.architecture + "; layers ";
+  for (LayerKind kind : config.layers) text += kind == LayerKind::kAttention ? 'a' : 'm';
+  const auto add = [&](const char* name, const std::string& value) {
+    text += std::string("; ") + name + " " + value;
+  };
+  add("vocabulary", std::to_string(config.vocabulary));
+  add("hidden", std::to_string(config.hidden));
+  add("feed_forward", std::to_string(config.feed_forward));
+  add("heads", std::to_string(config.heads) + "/" + std::to_string(config.kv_heads) + "x" +
+                   std::to_string(config.head_dim));
+  add("rotary",
+      "interleaved " + std::to_string(config.rotary_dims) + " " + Exact(config.rotary_base));
+  if (const std::string scaling = DescribeRotaryScaling(config.rotary_scaling); !scaling.empty()) {
+    add("rotary_scaling", scaling);
+  }
+  add("epsilon", Exact(config.norm_epsilon));
+  add("scales", Exact(config.attention_scale) + " " + Exact(config.embedding_scale) + " " +
+                    Exact(config.residual_scale) + " " + Exact(config.logit_scale));
+  const MambaConfig& mamba = config.mamba;
+  if (mamba.heads > 0) {
+    add("mamba2", std::to_string(mamba.heads) + "x" + std::to_string(mamba.head_dim) + " state " +
+                      std::to_string(mamba.state) + " groups " + std::to_string(mamba.groups) +
+                      " conv " + std::to_string(mamba.conv_width));
+  }
+  return text;
+}
 
 std::shared_ptr<const HybridModel> HybridModel::Load(std::shared_ptr<const GgufFile> file,
                                                      const LoadOptions& options) {

@@ -101,11 +101,16 @@ class HybridModel {
                                                  const LoadOptions& options);
   static std::shared_ptr<const HybridModel> Load(std::shared_ptr<const GgufFile> file,
                                                  const LoadOptions& options);
+  // `checkpoint` is the one this model was loaded from, with an adapter. What the adapter leaves
+  // alone is this model's own memory, shared; device and threads are this model's. Computes, to the
+  // bit, what the same checkpoint loaded on its own computes. Throws as Load does.
+  virtual std::shared_ptr<const HybridModel> LoadAdapted(const Checkpoint& checkpoint) const = 0;
   virtual ~HybridModel() = default;
 
   virtual const ModelConfig& config() const = 0;
   virtual const std::string& device() const = 0;
-  virtual uint64_t weight_bytes() const = 0;
+  virtual uint64_t weight_bytes() const = 0;         // of its own
+  virtual uint64_t shared_weight_bytes() const = 0;  // of those that it shares with its base
   // Throws kInvalidArgument for options out of range.
   virtual std::unique_ptr<ModelState> NewState(const AttentionOptions& options) const = 0;
   // Throws kMismatch (another model's state) or kCorruption.
@@ -141,6 +146,9 @@ class HybridModel {
   // Rotary settings, layer order and the version of the compute graph, for the fingerprint.
   virtual std::string FingerprintBytes() const = 0;
 };
+
+// The same of a model that is not loaded.
+std::string GraphFingerprint(const ModelConfig& config);
 
 }  // namespace eidetic::model
 

@@ -4,7 +4,9 @@
 #include <ATen/ops/zeros.h>
 
 #include <cmath>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "model/error.h"
 
@@ -16,52 +18,94 @@ using Shape = std::vector<uint64_t>;
 // Products with 2,313 outputs (smol-hybrid's in_proj) take half as long again as with 2,320.
 constexpr uint64_t kRowMultiple = 16;
 
-// Reads tensors of one checkpoint and counts what they take.
+// Reads tensors of one checkpoint and counts what they take. What the base has already is the
+// base's.
 class Reader {
  public:
-  Reader(const Checkpoint& checkpoint, c10::Device device)
-      : checkpoint_(checkpoint), device_(device) {}
+  Reader(const Checkpoint& checkpoint, c10::Device device, const ModelWeights* base)
+      : checkpoint_(checkpoint), device_(device), base_(base) {}
 
   at::Tensor Read(const std::string& name, const Shape& shape) {
-    at::Tensor host = at::empty(Sizes(shape), at::kFloat);
-    ReadInto(name, shape, host);
-    return Place(host);
+    return SharedOr({name}, [&] { return ReadOnHost(name, shape); });
   }
 
   // Several matrices with the same number of inputs, one under the other, then rows of zeros up to
   // a multiple of `multiple`.
   at::Tensor ReadRows(const std::vector<std::pair<std::string, uint64_t>>& names_and_rows,
                       uint64_t inputs, uint64_t multiple = 1) {
+    std::vector<std::string> names;
     uint64_t rows = 0;
-    for (const auto& part : names_and_rows) rows += part.second;
-    const uint64_t padded = (rows + multiple - 1) / multiple * multiple;
-    at::Tensor host = at::zeros(Sizes({padded, inputs}), at::kFloat);
-    int64_t row = 0;
     for (const auto& [name, count] : names_and_rows) {
-      ReadInto(name, {count, inputs}, host.narrow(0, row, static_cast<int64_t>(count)));
-      row += static_cast<int64_t>(count);
+      names.push_back(name);
+      rows += count;
     }
-    return Place(host);
+    return SharedOr(names, [&] {
+      const uint64_t padded = (rows + multiple - 1) / multiple * multiple;
+      at::Tensor host = at::zeros(Sizes({padded, inputs}), at::kFloat);
+      int64_t row = 0;
+      for (const auto& [name, count] : names_and_rows) {
+        ReadInto(name, {count, inputs}, host.narrow(0, row, static_cast<int64_t>(count)));
+        row += static_cast<int64_t>(count);
+      }
+      return host;
+    });
   }
 
-  at::Tensor Place(const at::Tensor& host) {
-    bytes_ += static_cast<uint64_t>(host.numel()) * sizeof(float);
-    return host.to(device_);
+  // [columns, rows] out of a matrix [rows, columns].
+  at::Tensor ReadTurned(const std::string& name, uint64_t rows, uint64_t columns) {
+    return SharedOr({name}, [&] { return ReadOnHost(name, {rows, columns}).t().contiguous(); });
   }
 
-  // As Read, left on the CPU and not counted: for tensors that are still rearranged.
-  at::Tensor ReadOnHost(const std::string& name, const Shape& shape) {
-    at::Tensor host = at::empty(Sizes(shape), at::kFloat);
-    ReadInto(name, shape, host);
-    return host;
+  // The tensor, or zeros when there is none.
+  at::Tensor ReadOrZeros(const std::string& name, uint64_t size) {
+    if (checkpoint_.Has(name)) return Read(name, {size});
+    return Place(name, at::zeros({static_cast<int64_t>(size)}, at::kFloat));
   }
 
-  bool Has(const std::string& name) const { return checkpoint_.Has(name); }
-  uint64_t bytes() const { return bytes_; }
+  // What was read, for ModelWeights.
+  void Tell(ModelWeights* weights) {
+    weights->placed = std::move(placed_);
+    weights->bytes = bytes_;
+    weights->shared_bytes = shared_bytes_;
+  }
 
  private:
   static std::vector<int64_t> Sizes(const Shape& shape) {
     return std::vector<int64_t>(shape.begin(), shape.end());
+  }
+
+  // The base's tensor when it is made of the same values, else what `read` gives, placed.
+  template <typename ReadFunction>
+  at::Tensor SharedOr(const std::vector<std::string>& names, ReadFunction&& read) {
+    const at::Tensor* shared = InBase(names);
+    if (shared == nullptr) return Place(names.front(), read());
+    shared_bytes_ += static_cast<uint64_t>(shared->numel()) * sizeof(float);
+    return placed_[names.front()] = *shared;
+  }
+
+  const at::Tensor* InBase(const std::vector<std::string>& names) const {
+    if (base_ == nullptr) return nullptr;
+    std::optional<std::string> first;
+    for (const std::string& name : names) {
+      // One that is missing is read, which says so.
+      const auto same =
+          checkpoint_.Has(name) ? checkpoint_.SameAsInBase(name) : std::optional<std::string>();
+      if (!same) return nullptr;
+      if (!first) first = same;
+    }
+    const auto found = base_->placed.find(*first);
+    return found == base_->placed.end() ? nullptr : &found->second;
+  }
+
+  at::Tensor Place(const std::string& name, const at::Tensor& host) {
+    bytes_ += static_cast<uint64_t>(host.numel()) * sizeof(float);
+    return placed_[name] = host.to(device_);
+  }
+
+  at::Tensor ReadOnHost(const std::string& name, const Shape& shape) const {
+    at::Tensor host = at::empty(Sizes(shape), at::kFloat);
+    ReadInto(name, shape, host);
+    return host;
   }
 
   void ReadInto(const std::string& name, const Shape& shape, const at::Tensor& host) const {
@@ -80,7 +124,9 @@ class Reader {
 
   const Checkpoint& checkpoint_;
   c10::Device device_;
-  uint64_t bytes_ = 0;
+  const ModelWeights* base_;
+  std::map<std::string, at::Tensor> placed_;
+  uint64_t bytes_ = 0, shared_bytes_ = 0;
 };
 
 AttentionWeights LoadAttention(Reader& reader, const std::string& block, const ModelConfig& c) {
@@ -108,11 +154,8 @@ Mamba2Weights LoadMamba(Reader& reader, const std::string& block, const ModelCon
   weights.norm = reader.Read(block + "attn_norm.weight", {hidden});
   weights.in_proj =
       reader.ReadRows({{block + "ssm_in.weight", inner + channels + heads}}, hidden, kRowMultiple);
-  const at::Tensor conv = reader.ReadOnHost(block + "ssm_conv1d.weight", {channels, width});
-  weights.conv = reader.Place(conv.t().contiguous());
-  weights.conv_bias = reader.Has(block + "ssm_conv1d.bias")
-                          ? reader.Read(block + "ssm_conv1d.bias", {channels})
-                          : reader.Place(at::zeros({static_cast<int64_t>(channels)}, at::kFloat));
+  weights.conv = reader.ReadTurned(block + "ssm_conv1d.weight", channels, width);
+  weights.conv_bias = reader.ReadOrZeros(block + "ssm_conv1d.bias", channels);
   weights.dt_bias = reader.Read(block + "ssm_dt.bias", {heads});
   weights.decay = reader.Read(block + "ssm_a", {heads, 1}).flatten();
   weights.skip = reader.Read(block + "ssm_d", {heads, 1});
@@ -158,9 +201,9 @@ void RefuseUnknownTensors(const Checkpoint& checkpoint, const ModelConfig& confi
 }
 
 ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
-                         c10::Device device) {
+                         c10::Device device, const ModelWeights* base) {
   RefuseUnknownTensors(checkpoint, config);
-  Reader reader(checkpoint, device);
+  Reader reader(checkpoint, device, base);
   const uint64_t hidden = config.hidden, vocabulary = config.vocabulary;
   ModelWeights weights;
   weights.embedding = reader.Read("token_embd.weight", {vocabulary, hidden});
@@ -182,7 +225,7 @@ ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config
   weights.norm = reader.Read("output_norm.weight", {hidden});
   weights.output = config.tied_embeddings ? weights.embedding
                                           : reader.Read("output.weight", {vocabulary, hidden});
-  weights.bytes = reader.bytes();
+  reader.Tell(&weights);
   return weights;
 }
 

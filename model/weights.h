@@ -6,6 +6,8 @@
 #include <c10/core/Device.h>
 
 #include <cstdint>
+#include <map>
+#include <string>
 #include <vector>
 
 #include "model/checkpoint.h"
@@ -52,14 +54,19 @@ struct ModelWeights {
   std::vector<LayerWeights> layers;
   at::Tensor norm;    // [D]
   at::Tensor output;  // [vocabulary, D]; the embedding itself when tied
-  uint64_t bytes = 0;
+  // All of these, by the name of the first tensor of the checkpoint that each is made of.
+  std::map<std::string, at::Tensor> placed;
+  uint64_t bytes = 0;         // that were taken for them
+  uint64_t shared_bytes = 0;  // of tensors that are another model's too
 };
 
 // Dequantises every tensor the configuration calls for. Throws Error: kCorruption when one is
 // missing, has another shape or holds a number that is not finite; kUnsupported for tensors that
-// would change the computation in a way this build does not know (biases, experts).
+// would change the computation in a way this build does not know (biases, experts). With `base`,
+// which was loaded to the same device from the base of `checkpoint`, what no adapter changes is not
+// loaded: it is the base's.
 ModelWeights LoadWeights(const Checkpoint& checkpoint, const ModelConfig& config,
-                         c10::Device device);
+                         c10::Device device, const ModelWeights* base = nullptr);
 
 // Throws Error kUnsupported for the tensors that LoadWeights refuses.
 void RefuseUnknownTensors(const Checkpoint& checkpoint, const ModelConfig& config);

@@ -6,12 +6,13 @@
 #include "model/checkpoint.h"
 #include "model/compute_threads.h"
 #include "sdk/error_wall.h"
-#include "sdk/file_hash.h"
 #include "sdk/fingerprint.h"
 
 namespace eidetic::sdk {
 
+using memory::Code;
 using memory::Result;
+using memory::Status;
 
 namespace {
 
@@ -24,37 +25,53 @@ Result<RetrievalProfile> ProfileFor(const EngineOptions& options, const std::str
       options.adapter_path.empty() ? options.model_path : options.adapter_path;
   const std::string path = named ? options.profile_path : ProfilePathOf(whose);
   Result<RetrievalProfile> profile = ReadProfile(path, fingerprint, config);
-  if (!named && !profile.ok() && profile.status().code() == memory::Code::kNotFound) {
+  if (!named && !profile.ok() && profile.status().code() == Code::kNotFound) {
     return AssumedProfile(config);
   }
   return profile;
+}
+
+Result<ReadFiles> BeginToRead(std::vector<std::string> paths) {
+  ReadFiles files;
+  EID_ASSIGN_OR_RETURN(files.identities, IdentitiesOf(paths));
+  files.paths = std::move(paths);
+  return files;
+}
+
+Result<std::shared_ptr<const model::Checkpoint>> OpenBase(const std::string& path,
+                                                          ReadFiles* files) {
+  EID_ASSIGN_OR_RETURN(*files, BeginToRead(model::Checkpoint::FilesOf(path)));
+  auto checkpoint = model::Checkpoint::Open(path);
+  if (checkpoint->files() == files->paths) return checkpoint;
+  return Status(Code::kIoError, path + ": files came or went while it was being read",
+                "wait until the folder is complete, and load it again");
+}
+
+// The base itself for an empty path.
+Result<std::shared_ptr<const model::Checkpoint>> Adapted(
+    std::shared_ptr<const model::Checkpoint> base, const std::string& adapter_path,
+    ReadFiles* files) {
+  if (adapter_path.empty()) return base;
+  EID_ASSIGN_OR_RETURN(*files, BeginToRead(model::AdapterFile::FilesOf(adapter_path)));
+  return model::WithAdapter(std::move(base), model::AdapterFile::Open(adapter_path));
+}
+
+Result<std::string> HashOf(const ReadFiles& files, const std::string& cache_dir) {
+  if (files.paths.empty()) return std::string();  // no adapter
+  return CachedModelHash(files.identities, files.paths, cache_dir);
 }
 
 }  // namespace
 
 Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& options) {
   return BehindWall([&]() -> Result<std::shared_ptr<const Engine>> {
-    // Before the first byte is read: what is hashed in the end is then what was loaded.
-    const std::vector<std::string> paths = model::Checkpoint::FilesOf(options.model_path);
-    EID_ASSIGN_OR_RETURN(const std::vector<FileIdentity> identities, IdentitiesOf(paths));
-    std::vector<std::string> adapter_paths;
-    if (!options.adapter_path.empty()) {
-      adapter_paths = model::AdapterFile::FilesOf(options.adapter_path);
-    }
-    EID_ASSIGN_OR_RETURN(const std::vector<FileIdentity> adapter_identities,
-                         IdentitiesOf(adapter_paths));
-    auto checkpoint = model::Checkpoint::Open(options.model_path);
-    if (checkpoint->files() != paths) {
-      return memory::Status(memory::Code::kIoError,
-                            options.model_path + ": files came or went while it was being read",
-                            "wait until the folder is complete, and load it again");
-    }
-    if (!adapter_paths.empty()) {
-      checkpoint =
-          model::WithAdapter(std::move(checkpoint), model::AdapterFile::Open(options.adapter_path));
-    }
     auto engine = std::make_shared<Engine>();
-    engine->adapter_path_ = options.adapter_path;
+    ReadFiles adapter_files;
+    EID_ASSIGN_OR_RETURN(std::shared_ptr<const model::Checkpoint> base,
+                         OpenBase(options.model_path, &engine->base_files_));
+    EID_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Checkpoint> checkpoint,
+                         Adapted(std::move(base), options.adapter_path, &adapter_files));
+    engine->options_ = options;
     engine->tokenizer_ = checkpoint->ReadTokenizer();
     model::LoadOptions load;
     load.device = options.device;
@@ -64,17 +81,64 @@ Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& option
     }
     engine->model_ = model::HybridModel::Load(*checkpoint, load);
     engine->threads_ = model::ComputeThreads(options.threads);
-    EID_ASSIGN_OR_RETURN(std::string weights,
-                         CachedModelHash(identities, paths, options.cache_dir));
-    std::string adapter;
-    if (!adapter_paths.empty()) {
-      EID_ASSIGN_OR_RETURN(adapter,
-                           CachedModelHash(adapter_identities, adapter_paths, options.cache_dir));
-    }
-    engine->fingerprint_ = Fingerprint(weights, adapter, *engine->tokenizer_, *engine->model_);
+    EID_ASSIGN_OR_RETURN(engine->base_hash_, HashOf(engine->base_files_, options.cache_dir));
+    EID_ASSIGN_OR_RETURN(const std::string adapter, HashOf(adapter_files, options.cache_dir));
+    engine->fingerprint_ = Fingerprint(engine->base_hash_, adapter, *engine->tokenizer_,
+                                       engine->model_->FingerprintBytes());
     EID_ASSIGN_OR_RETURN(engine->profile_,
                          ProfileFor(options, engine->fingerprint_, engine->model_->config()));
     return std::shared_ptr<const Engine>(std::move(engine));
+  });
+}
+
+Result<std::shared_ptr<const Engine>> Engine::WithAdapter(const Engine& base,
+                                                          const std::string& adapter_path,
+                                                          const std::string& profile_path) {
+  return BehindWall([&]() -> Result<std::shared_ptr<const Engine>> {
+    if (!base.options_.adapter_path.empty()) {
+      return Status(
+          Code::kInvalidArgument,
+          "the engine has the adapter " + base.options_.adapter_path + ": no other goes beside it",
+          "load the model without an adapter, and put both beside that");
+    }
+    if (adapter_path.empty()) {
+      return Status(Code::kInvalidArgument, "no adapter was named", "name its folder");
+    }
+    auto engine = std::make_shared<Engine>(base);
+    engine->options_.adapter_path = adapter_path;
+    engine->options_.profile_path = profile_path;
+    ReadFiles base_files, files;
+    EID_ASSIGN_OR_RETURN(std::shared_ptr<const model::Checkpoint> unchanged,
+                         OpenBase(base.options_.model_path, &base_files));
+    if (base_files.identities != base.base_files_.identities) {
+      return Status(Code::kIoError,
+                    base.options_.model_path + " is not what it was when it was loaded",
+                    "load the model again, and then its adapters");
+    }
+    EID_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Checkpoint> checkpoint,
+                         Adapted(std::move(unchanged), adapter_path, &files));
+    engine->model_ = base.model_->LoadAdapted(*checkpoint);
+    EID_ASSIGN_OR_RETURN(const std::string adapter, HashOf(files, base.options_.cache_dir));
+    engine->fingerprint_ = Fingerprint(engine->base_hash_, adapter, *engine->tokenizer_,
+                                       engine->model_->FingerprintBytes());
+    EID_ASSIGN_OR_RETURN(engine->profile_, ProfileFor(engine->options_, engine->fingerprint_,
+                                                      engine->model_->config()));
+    return std::shared_ptr<const Engine>(std::move(engine));
+  });
+}
+
+Result<std::string> Engine::FingerprintOf(const EngineOptions& options) {
+  return BehindWall([&]() -> Result<std::string> {
+    ReadFiles base_files, adapter_files;
+    EID_ASSIGN_OR_RETURN(std::shared_ptr<const model::Checkpoint> base,
+                         OpenBase(options.model_path, &base_files));
+    EID_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Checkpoint> checkpoint,
+                         Adapted(std::move(base), options.adapter_path, &adapter_files));
+    const auto tokenizer = checkpoint->ReadTokenizer();
+    const std::string graph = model::GraphFingerprint(checkpoint->Config());
+    EID_ASSIGN_OR_RETURN(const std::string weights, HashOf(base_files, options.cache_dir));
+    EID_ASSIGN_OR_RETURN(const std::string adapter, HashOf(adapter_files, options.cache_dir));
+    return Fingerprint(weights, adapter, *tokenizer, graph);
   });
 }
 

@@ -5,7 +5,7 @@
 namespace eidetic::sdk {
 
 std::string Fingerprint(const std::string& weights_hash, const std::string& adapter_hash,
-                        const model::Tokenizer& tokenizer, const model::HybridModel& model) {
+                        const model::Tokenizer& tokenizer, const std::string& graph) {
   memory::Sha256 hash;
   auto field = [&hash](const char* name, const std::string& bytes) {
     hash.Update(std::string(name) + ":" + std::to_string(bytes.size()) + ":");
@@ -15,7 +15,7 @@ std::string Fingerprint(const std::string& weights_hash, const std::string& adap
   field("weights", weights_hash);
   if (!adapter_hash.empty()) field("adapter", adapter_hash);
   field("tokenizer", tokenizer.FingerprintBytes());
-  field("graph", model.FingerprintBytes());
+  field("graph", graph);
   return hash.Finish();
 }
 

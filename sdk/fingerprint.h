@@ -4,16 +4,16 @@
 
 #include <string>
 
-#include "model/hybrid_model.h"
 #include "model/tokenizer.h"
 
 namespace eidetic::sdk {
 
 // Hex SHA-256 over the hash of the model's files (file_hash.h), that of its adapter's, the
-// tokenizer, and the model's rotary settings and graph version. Neither device nor the dtype of
-// compute is in it. `adapter_hash`: empty without an adapter.
+// tokenizer, and the model's rotary settings and graph version, which are `graph`
+// (model::GraphFingerprint). Neither device nor the dtype of compute is in it. `adapter_hash`:
+// empty without an adapter.
 std::string Fingerprint(const std::string& weights_hash, const std::string& adapter_hash,
-                        const model::Tokenizer& tokenizer, const model::HybridModel& model);
+                        const model::Tokenizer& tokenizer, const std::string& graph);
 
 }  // namespace eidetic::sdk
 

@@ -84,6 +84,7 @@ std::string EngineJson(const Engine& engine) {
   json out = ConfigJson(engine.model().config());
   out["fingerprint"] = engine.fingerprint();
   out["weight_bytes"] = engine.model().weight_bytes();
+  out["shared_weight_bytes"] = engine.model().shared_weight_bytes();
   out["device"] = engine.model().device();
   if (!engine.adapter_path().empty()) out["adapter"] = engine.adapter_path();
   out["retrieval_profile"] = ProfileJson(engine.profile());

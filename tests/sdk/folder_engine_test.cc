@@ -147,6 +147,82 @@ TEST_F(FolderEngine, TheProfileOfAnAdaptedModelLiesBesideTheAdapter) {
   EXPECT_FALSE(Engine::Create(options).ok());
 }
 
+// Reads a few tokens; the logits after the last.
+std::vector<float> LogitsOf(const Engine& engine) {
+  const auto state = engine.model().NewState({});
+  std::vector<float> logits;
+  engine.model().Forward({1, 2, 3, 4, 5, 1, 2}, state.get(), {}, &logits);
+  return logits;
+}
+
+TEST_F(FolderEngine, AdaptersBesideOneModelComputeWhatEachLoadedAloneComputes) {
+  for (const TinyFolder& tiny : {TinyFolder::Granite(), TinyFolder::Llama()}) {
+    std::filesystem::remove_all(path_);
+    tiny.Write(path_);
+    model::TinyAdapter::Lora(tiny).Write(folder_ / "lora");
+    model::TinyAdapter::HyLora(tiny).Write(folder_ / "hylora");
+    const auto base = *Create(path_);
+    const std::vector<float> plain = LogitsOf(*base);
+    std::vector<std::shared_ptr<const Engine>> resident;
+    for (const char* name : {"lora", "hylora"}) {
+      EngineOptions options;
+      options.model_path = path_;
+      options.adapter_path = folder_ / name;
+      options.threads = 1;
+      const auto alone = *Engine::Create(options);
+      const auto beside = Engine::WithAdapter(*base, options.adapter_path, "");
+      ASSERT_TRUE(beside.ok()) << beside.status().message();
+      EXPECT_EQ((*beside)->fingerprint(), alone->fingerprint());
+      EXPECT_EQ((*beside)->adapter_path(), options.adapter_path);
+      EXPECT_EQ(LogitsOf(**beside),
+                LogitsOf(*alone));  // to the bit: memory of one serves the other
+      EXPECT_NE(LogitsOf(**beside), plain);
+      // What the adapter changes is its own, and nothing else is.
+      const model::HybridModel& own = (*beside)->model();
+      EXPECT_EQ(own.weight_bytes() + own.shared_weight_bytes(), alone->model().weight_bytes());
+      EXPECT_GT(own.shared_weight_bytes(), 0u);
+      EXPECT_EQ(alone->model().shared_weight_bytes(), 0u);
+      resident.push_back(*beside);
+    }
+    EXPECT_EQ(LogitsOf(*base), plain);
+    EXPECT_NE(LogitsOf(*resident[0]), LogitsOf(*resident[1]));
+    EXPECT_NE(resident[0]->fingerprint(), resident[1]->fingerprint());
+  }
+}
+
+TEST_F(FolderEngine, AnAdapterGoesBesideTheModelThatWasLoadedAndNoOther) {
+  const TinyFolder tiny = TinyFolder::Granite();
+  tiny.Write(path_);
+  model::TinyAdapter::Lora(tiny).Write(folder_ / "lora");
+  const auto base = *Create(path_);
+  const auto code = [&](const Engine& engine, const std::string& adapter) {
+    return Engine::WithAdapter(engine, adapter, "").status().code();
+  };
+  const auto adapted = Engine::WithAdapter(*base, folder_ / "lora", "");
+  ASSERT_TRUE(adapted.ok()) << adapted.status().message();
+  EXPECT_EQ(code(**adapted, folder_ / "lora"), Code::kInvalidArgument);
+  EXPECT_EQ(code(*base, ""), Code::kInvalidArgument);
+  EXPECT_EQ(code(*base, folder_ / "none"), Code::kNotFound);
+  model::TinyAdapter::Lora(TinyFolder::Llama()).Write(folder_ / "unfit");
+  EXPECT_EQ(code(*base, folder_ / "unfit"), Code::kFingerprintMismatch);
+  model::WriteFile(In("config.json"), model::ReadFile(In("config.json")) + " ");
+  EXPECT_EQ(code(*base, folder_ / "lora"), Code::kIoError);
+}
+
+TEST_F(FolderEngine, TheFingerprintIsKnownWithoutLoadingWeights) {
+  const TinyFolder tiny = TinyFolder::Granite();
+  tiny.Write(path_);
+  model::TinyAdapter::HyLora(tiny).Write(folder_ / "adapter");
+  EngineOptions options;
+  options.model_path = path_;
+  options.threads = 1;
+  EXPECT_EQ(*Engine::FingerprintOf(options), (*Engine::Create(options))->fingerprint());
+  options.adapter_path = folder_ / "adapter";
+  EXPECT_EQ(*Engine::FingerprintOf(options), (*Engine::Create(options))->fingerprint());
+  options.adapter_path = folder_ / "none";
+  EXPECT_EQ(Engine::FingerprintOf(options).status().code(), Code::kNotFound);
+}
+
 TEST_F(FolderEngine, TheProfileLiesBesideTheFolder) {
   EXPECT_EQ(ProfilePathOf("models/llama"), "models/llama.profile.json");
   EXPECT_EQ(ProfilePathOf("models/llama/"), "models/llama.profile.json");
