@@ -62,10 +62,12 @@ std::string LayerList(const std::vector<int>& layers) {
 Status CompareCollections(const CollectionRecord& there, const CollectionRecord& wanted) {
   const std::string& name = there.name;
   if (there.layout.fingerprint != wanted.layout.fingerprint) {
-    return Status(Code::kFingerprintMismatch,
-                  "collection " + name + " was made by the model with fingerprint " +
-                      there.layout.fingerprint + ", this one has " + wanted.layout.fingerprint,
-                  "use the model that made it, or another collection");
+    return Status(
+        Code::kFingerprintMismatch,
+        "collection " + name + " was made by the model with fingerprint " +
+            there.layout.fingerprint + ", this one has " + wanted.layout.fingerprint,
+        "use the model that made it or another collection, or have this one read it again: "
+        "`eidetic archive migrate`");
   }
   if (there.layout.layers != wanted.layout.layers) {
     return Status(Code::kInvalidArgument,
@@ -279,6 +281,10 @@ Status CollectionRecord::Validate() const {
 
 Result<CollectionRecord> ArchiveImpl::EnsureCollection(const CollectionRecord& wanted) {
   EID_RETURN_IF_ERROR(CheckName("collection", wanted.name, format::kMaxNameBytes));
+  if (IsGeneration(wanted.name)) {
+    return Status(Code::kInvalidArgument, "the name of a collection begins with the byte 0xff",
+                  "choose a name in UTF-8");
+  }
   EID_RETURN_IF_ERROR(wanted.Validate());
   EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
   Result<CollectionRecord> there = Collection(wanted.name);
@@ -296,12 +302,22 @@ Result<CollectionRecord> ArchiveImpl::EnsureCollection(const CollectionRecord& w
 }
 
 Result<CollectionRecord> ArchiveImpl::Collection(const std::string& name) const {
+  // A generation that is being built is nobody's to search.
+  if (!IsGeneration(name)) return CollectionOrGeneration(name);
+  return NoCollection(name);
+}
+
+Status ArchiveImpl::NoCollection(const std::string& name) const {
+  return Status(Code::kNotFound, "there is no collection " + name + " in the archive " + path(),
+                "`eidetic memory list` shows the collections there are");
+}
+
+Result<CollectionRecord> ArchiveImpl::CollectionOrGeneration(const std::string& name) const {
   const std::string key = format::CollectionKey(name);
   Result<std::string> value = records_->Get(Family::kMeta, key);
   if (!value.ok()) {
     if (value.status().code() != Code::kNotFound) return value.status();
-    return Status(Code::kNotFound, "there is no collection " + name + " in the archive " + path(),
-                  "`eidetic memory list` shows the collections there are");
+    return NoCollection(name);
   }
   Result<CollectionRecord> record = format::DecodeCollection(key, *value);
   if (!record.ok()) return Of("collection", name, record.status());
@@ -318,7 +334,9 @@ Result<std::vector<CollectionRecord>> ArchiveImpl::Collections() const {
                                        if (!record.ok()) {
                                          return Of("collection", key.substr(1), record.status());
                                        }
-                                       collections.push_back(std::move(record).value());
+                                       if (!IsGeneration(record->name)) {
+                                         collections.push_back(std::move(record).value());
+                                       }
                                        return {};
                                      }));
   return collections;
@@ -344,7 +362,7 @@ bool ArchiveImpl::AnyIsGone(const std::vector<DocumentRecord>& documents) const 
 
 Result<std::shared_ptr<const RepresentativeIndex>> ArchiveImpl::Index(const std::string& collection,
                                                                       IndexKind kind, int threads) {
-  EID_ASSIGN_OR_RETURN(const CollectionRecord record, Collection(collection));
+  EID_RETURN_IF_ERROR(Collection(collection).status());
   std::lock_guard lock(index_mutex_);
   CachedIndex& cached = indexes_[IndexName(collection, kind, threads)];
   // A document that is removed while we read makes its lineage disappear: begin again.
@@ -357,6 +375,8 @@ Result<std::shared_ptr<const RepresentativeIndex>> ArchiveImpl::Index(const std:
     if (cached.epoch == epoch) {
       if (auto index = cached.index.lock()) return index;
     }
+    // Under the lock, which a generation's swap takes, too: the layout is that of the documents.
+    EID_ASSIGN_OR_RETURN(const CollectionRecord record, Collection(collection));
     EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> documents, Documents(collection));
     auto index = std::make_shared<RepresentativeIndex>(record.layout, kind, threads);
     Status status;

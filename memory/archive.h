@@ -55,6 +55,9 @@ struct DocumentOrigin {
   TextMap map;
 };
 
+// Whether two documents were extracted from the same original in the same way.
+bool SameOrigin(const DocumentRecord& a, const DocumentRecord& b);
+
 // A passage's text and where it stands.
 struct PassageText {
   DocumentRecord document;
@@ -141,7 +144,30 @@ class Archive {
   // kInvalidArgument when it is there with another layout (says what differs).
   virtual Result<CollectionRecord> EnsureCollection(const CollectionRecord& wanted) = 0;
   virtual Result<CollectionRecord> Collection(const std::string& name) const = 0;
+  // Without generations that are being built.
   virtual Result<std::vector<CollectionRecord>> Collections() const = 0;
+
+  // A collection's next generation: its documents once more, as another model reads them. It is
+  // built beside the collection, which stays as it is until all of it is swapped at once; what is
+  // forgotten meanwhile is forgotten there, too (docs/decisions/087).
+  //
+  // Begins one with the layout and settings of `wanted`, whose name is the collection's, or goes on
+  // with the one that was begun so; one that was begun with others is removed first. The record's
+  // name is the one under which BeginDocument, Documents and FindDocument know the generation; no
+  // other call does. kNotFound when there is no such collection, kLocked while a document of the
+  // generation to remove is being written.
+  virtual Result<CollectionRecord> BeginGeneration(const CollectionRecord& wanted) = 0;
+  // The one that was begun; empty when there is none.
+  virtual Result<std::optional<CollectionRecord>> NextGeneration(
+      const std::string& collection) const = 0;
+  // Puts the generation in the collection's place, in one durable batch; the old one is then gone,
+  // unfinished documents among it. Documents are as old as they were. False, and nothing is done,
+  // while the generation does not hold exactly the collection's complete documents, with the same
+  // texts and origins. kNotFound when none was begun, kLocked while a document of either is being
+  // written.
+  virtual Result<bool> SwapGeneration(const std::string& collection) = 0;
+  // Removes it, when there is one. kLocked as above.
+  virtual Status DropGeneration(const std::string& collection) = 0;
 
   // All documents of a collection, also incomplete ones, by source.
   virtual Result<std::vector<DocumentRecord>> Documents(const std::string& collection) const = 0;

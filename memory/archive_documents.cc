@@ -32,13 +32,13 @@ Result<std::vector<DocumentRecord>> ArchiveImpl::DocumentsAt(const std::string& 
 }
 
 Result<std::vector<DocumentRecord>> ArchiveImpl::Documents(const std::string& collection) const {
-  EID_RETURN_IF_ERROR(Collection(collection).status());
+  EID_RETURN_IF_ERROR(CollectionOrGeneration(collection).status());
   return DocumentsAt(format::DocumentPrefix(collection));
 }
 
 Result<std::optional<DocumentRecord>> ArchiveImpl::FindDocument(const std::string& collection,
                                                                 const std::string& source) const {
-  EID_RETURN_IF_ERROR(Collection(collection).status());
+  EID_RETURN_IF_ERROR(CollectionOrGeneration(collection).status());
   EID_ASSIGN_OR_RETURN(std::vector<DocumentRecord> documents,
                        DocumentsAt(format::DocumentPrefix(collection, source)));
   for (DocumentRecord& document : documents) {
@@ -106,6 +106,20 @@ Status ArchiveImpl::RemoveChanges(const DocumentRecord& document, RecordBatch* b
   return {};
 }
 
+Status ArchiveImpl::PutTimeOf(DocumentId older, DocumentId document, RecordBatch* batch) const {
+  const std::string was = format::IngestedKey(older);
+  const std::string is = format::IngestedKey(document);
+  const Result<std::string> time = records_->Get(Family::kMeta, was);
+  if (!time.ok()) {
+    if (time.status().code() != Code::kNotFound) return time.status();
+    batch->Delete(Family::kMeta, is);
+    return {};
+  }
+  EID_ASSIGN_OR_RETURN(const uint64_t milliseconds, format::DecodeNumber(was, *time));
+  batch->Put(Family::kMeta, is, format::EncodeNumber(is, milliseconds));
+  return {};
+}
+
 void ArchiveImpl::AfterRemoval(const DocumentRecord& document) {
   store_->ForgetPooled(document.lineage);
   CollectionChanged(document.collection);
@@ -151,6 +165,7 @@ Status ArchiveImpl::RemoveUnfinished(const std::string& collection, const std::s
 Status ArchiveImpl::RemoveDocument(DocumentId document) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_ASSIGN_OR_RETURN(const DocumentRecord record, Document(document));
+  std::vector<DocumentRecord> removed;
   {
     EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
     if (IsBeingWritten(document)) {
@@ -159,11 +174,15 @@ Status ArchiveImpl::RemoveDocument(DocumentId document) {
                         ") is being written by this process",
                     "stop that ingest first");
     }
+    EID_ASSIGN_OR_RETURN(removed, InNextGeneration(record));
+    // One that is just being written stays until the swap sees that it has gone here.
+    std::erase_if(removed, [&](const DocumentRecord& copy) { return IsBeingWritten(copy.id); });
+    removed.push_back(record);
     RecordBatch batch;
-    EID_RETURN_IF_ERROR(RemoveChanges(record, &batch));
+    for (const DocumentRecord& one : removed) EID_RETURN_IF_ERROR(RemoveChanges(one, &batch));
     EID_RETURN_IF_ERROR(records_->Write(batch, true));
   }
-  AfterRemoval(record);
+  for (const DocumentRecord& one : removed) AfterRemoval(one);
   KeepWords(record.collection, 0, nullptr);
   return {};
 }

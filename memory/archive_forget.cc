@@ -46,6 +46,13 @@ Status ForgetRequest::Validate() const {
     return DoNotGoTogether("document " + source + " was named to forget, but no collection",
                            "name the collection that it is in");
   }
+  if (!sources.empty() && (collection.empty() || !source.empty())) {
+    return DoNotGoTogether(collection.empty()
+                               ? "documents were named to forget, but no collection"
+                               : "one document and a list of them were both named to forget",
+                           collection.empty() ? "name the collection that they are in"
+                                              : "name all of them in the list");
+  }
   if (has_range && source.empty()) {
     return DoNotGoTogether("a range of bytes was named to forget, but no document",
                            "name the document that they are of");
@@ -68,7 +75,7 @@ Status ForgetRequest::Validate() const {
         "the time to forget before is " + std::to_string(before) + " ms, before 1970",
         "give a later one");
   }
-  if (before != 0 && (turn != 0 || !source.empty())) {
+  if (before != 0 && (turn != 0 || !source.empty() || !sources.empty())) {
     return DoNotGoTogether("an age and a single document or turn were both named to forget",
                            "an age goes alone, with a collection or with a session");
   }
@@ -93,23 +100,37 @@ struct ArchiveImpl::Forgetting {
   std::vector<KeyRange> ranges;  // of records that go
 };
 
+Result<std::vector<DocumentRecord>> ArchiveImpl::NamedDocuments(
+    const ForgetRequest& request) const {
+  std::set<std::string> sources(request.sources.begin(), request.sources.end());
+  if (!request.source.empty()) sources.insert(request.source);
+  if (sources.empty()) return DocumentsAt(format::DocumentPrefix(request.collection));
+  std::vector<DocumentRecord> documents;
+  for (const std::string& source : sources) {
+    EID_ASSIGN_OR_RETURN(std::vector<DocumentRecord> versions,
+                         DocumentsAt(format::DocumentPrefix(request.collection, source)));
+    if (versions.empty()) {
+      return Status(Code::kNotFound,
+                    "there is no document " + source + " in collection " + request.collection,
+                    "`eidetic memory list` shows the documents there are");
+    }
+    std::move(versions.begin(), versions.end(), std::back_inserter(documents));
+  }
+  return documents;
+}
+
 Status ArchiveImpl::SelectDocuments(const ForgetRequest& request, Forgetting* plan) const {
   if (!request.session.empty()) return {};
   std::vector<DocumentRecord> documents;
   if (request.collection.empty()) {
     EID_ASSIGN_OR_RETURN(documents, DocumentsAt(format::TagPrefix(format::MetaTag::kDocument)));
+    std::erase_if(documents,
+                  [](const DocumentRecord& document) { return IsGeneration(document.collection); });
   } else {
     EID_ASSIGN_OR_RETURN(CollectionRecord collection, Collection(request.collection));
-    EID_ASSIGN_OR_RETURN(
-        documents, DocumentsAt(request.source.empty()
-                                   ? format::DocumentPrefix(request.collection)
-                                   : format::DocumentPrefix(request.collection, request.source)));
-    if (request.source.empty() && request.before == 0) plan->collection = std::move(collection);
-  }
-  if (!request.source.empty() && documents.empty()) {
-    return Status(Code::kNotFound,
-                  "there is no document " + request.source + " in collection " + request.collection,
-                  "`eidetic memory list` shows the documents there are");
+    EID_ASSIGN_OR_RETURN(documents, NamedDocuments(request));
+    const bool whole = request.source.empty() && request.sources.empty() && request.before == 0;
+    if (whole) plan->collection = std::move(collection);
   }
   for (DocumentRecord& document : documents) {
     if (request.before != 0) {
@@ -135,6 +156,27 @@ Status ArchiveImpl::SelectDocuments(const ForgetRequest& request, Forgetting* pl
                       " is not finished: no range of it can be forgotten",
                   "forget all of it, or finish its ingest first");
   }
+  return SelectInGenerations(plan);
+}
+
+Status ArchiveImpl::SelectInGenerations(Forgetting* plan) const {
+  std::vector<DocumentRecord> copies;
+  if (plan->collection) {
+    EID_ASSIGN_OR_RETURN(
+        copies, DocumentsAt(format::DocumentPrefix(GenerationName(plan->collection->name))));
+  } else {
+    std::set<std::string> prefixes;  // a document may have several versions
+    const auto add = [&](const DocumentRecord& document) {
+      prefixes.insert(format::DocumentPrefix(GenerationName(document.collection), document.source));
+    };
+    for (const DocumentRecord& document : plan->whole) add(document);
+    if (plan->part) add(*plan->part);
+    for (const std::string& prefix : prefixes) {
+      EID_ASSIGN_OR_RETURN(std::vector<DocumentRecord> of_source, DocumentsAt(prefix));
+      std::move(of_source.begin(), of_source.end(), std::back_inserter(copies));
+    }
+  }
+  std::move(copies.begin(), copies.end(), std::back_inserter(plan->whole));
   return {};
 }
 
@@ -142,9 +184,10 @@ Status ArchiveImpl::CheckNotWritten(const Forgetting& plan) {
   const auto check = [&](const DocumentRecord& document) -> Status {
     if (!IsBeingWritten(document.id)) return {};
     return Status(Code::kLocked,
-                  "document " + document.source + " of collection " + document.collection +
+                  "document " + document.source + " of collection " +
+                      std::string(VisibleName(document.collection)) +
                       " is being written by this process",
-                  "stop that ingest first");
+                  "stop that ingest or migration first");
   };
   for (const DocumentRecord& document : plan.whole) EID_RETURN_IF_ERROR(check(document));
   if (plan.part) EID_RETURN_IF_ERROR(check(*plan.part));
@@ -154,8 +197,13 @@ Status ArchiveImpl::CheckNotWritten(const Forgetting& plan) {
 // Counts a document that goes as a whole. Damaged ones go, too, as far as they can be counted.
 Status ArchiveImpl::TellDocument(const DocumentRecord& document, Forgetting* plan) const {
   ForgetReceipt& receipt = plan->receipt;
-  ForgottenDocument told{
-      document.id, document.collection, document.source, true, 0, document.bytes, 0};
+  ForgottenDocument told{document.id,
+                         std::string(VisibleName(document.collection)),
+                         document.source,
+                         true,
+                         0,
+                         document.bytes,
+                         0};
   const Result<LineageRecord> lineage = store_->Lineage(document.lineage);
   const auto head_dim = static_cast<size_t>(lineage.ok() ? lineage->layout.head_dim : 1);
   const Status scanned = store_->ScanBlocks(
@@ -345,14 +393,7 @@ Status ArchiveImpl::WriteWithoutRange(const Forgetting& plan, RecordBatch batch)
   batch.Put(Family::kMeta, key, format::EncodeDocument(key, document));
   const std::string pointer = format::DocumentPointerKey(document.id);
   batch.Put(Family::kMeta, pointer, format::EncodeBytes(pointer, key));
-  // It is as old as it was.
-  const std::string was = format::IngestedKey(plan.part->id);
-  const Result<std::string> time = records_->Get(Family::kMeta, was);
-  if (time.ok()) {
-    EID_ASSIGN_OR_RETURN(const uint64_t milliseconds, format::DecodeNumber(was, *time));
-    const std::string is = format::IngestedKey(document.id);
-    batch.Put(Family::kMeta, is, format::EncodeNumber(is, milliseconds));
-  }
+  EID_RETURN_IF_ERROR(PutTimeOf(plan.part->id, document.id, &batch));
   return lineage->Commit(std::move(batch));
 }
 
@@ -362,7 +403,7 @@ void ArchiveImpl::AfterForgetting(const Forgetting& plan) {
   std::set<std::string> changed;
   for (const DocumentRecord& document : gone) {
     store_->ForgetPooled(document.lineage);
-    changed.insert(document.collection);
+    if (!IsGeneration(document.collection)) changed.insert(document.collection);
   }
   if (plan.collection) changed.insert(plan.collection->name);
   std::lock_guard lock(words_mutex_);
@@ -444,6 +485,7 @@ Result<ForgetReceipt> ArchiveImpl::Forget(const ForgetRequest& request) {
     if (plan.part) EID_RETURN_IF_ERROR(RemoveChanges(*plan.part, &batch));
     if (plan.collection) {
       batch.Delete(Family::kMeta, format::CollectionKey(plan.collection->name));
+      batch.Delete(Family::kMeta, format::CollectionKey(GenerationName(plan.collection->name)));
       plan.receipt.collections.push_back(plan.collection->name);
     }
     const std::string mark = format::PurgeKey();

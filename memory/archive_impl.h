@@ -1,7 +1,8 @@
 // The archive's implementation, shared by its source files: archive.cc (opening, collections,
 // sessions, index), archive_documents.cc (documents and text), archive_origins.cc (what texts were
-// extracted from), archive_forget.cc (forgetting), archive_words.cc (search by words),
-// document_writer.cc, verify.cc.
+// extracted from), archive_generations.cc (what another model reads of a collection),
+// archive_forget.cc (forgetting), archive_words.cc (search by words), document_writer.cc,
+// verify.cc.
 #ifndef EIDETIC_MEMORY_ARCHIVE_IMPL_H_
 #define EIDETIC_MEMORY_ARCHIVE_IMPL_H_
 
@@ -52,6 +53,12 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   Result<CollectionRecord> EnsureCollection(const CollectionRecord& wanted) override;
   Result<CollectionRecord> Collection(const std::string& name) const override;
   Result<std::vector<CollectionRecord>> Collections() const override;
+
+  Result<CollectionRecord> BeginGeneration(const CollectionRecord& wanted) override;
+  Result<std::optional<CollectionRecord>> NextGeneration(
+      const std::string& collection) const override;
+  Result<bool> SwapGeneration(const std::string& collection) override;
+  Status DropGeneration(const std::string& collection) override;
 
   Result<std::vector<DocumentRecord>> Documents(const std::string& collection) const override;
   Result<std::optional<DocumentRecord>> FindDocument(const std::string& collection,
@@ -130,16 +137,40 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   // Adds what makes `origin` the document's, in the record and beside it.
   Status PutOrigin(const DocumentOrigin& origin, DocumentRecord* document,
                    RecordBatch* batch) const;
+  // Adds what makes `document` as old as `older`.
+  Status PutTimeOf(DocumentId older, DocumentId document, RecordBatch* batch) const;
   Result<std::unique_ptr<LineageWriter>> StoreNewDocument(const CollectionRecord& collection,
                                                           std::string_view text,
                                                           const DocumentOrigin& origin,
                                                           DocumentRecord* document);
   void CollectionChanged(const std::string& collection);
+
+  // Also the generation of a collection, by the name that it has.
+  Result<CollectionRecord> CollectionOrGeneration(const std::string& name) const;
+  Status NoCollection(const std::string& name) const;
+
+  // archive_generations.cc
+  // Adds the removal of a collection's next generation, when there is one. kLocked while a document
+  // of it is being written. Needs catalog_mutex_ exclusively.
+  Status RemoveGeneration(const std::string& collection, RecordBatch* batch,
+                          std::vector<DocumentRecord>* removed);
+  // What the next generation of a document's collection has of its source.
+  Result<std::vector<DocumentRecord>> InNextGeneration(const DocumentRecord& document) const;
+  // Whether the generation's `next` are the complete documents of `now`, with what they say.
+  static bool SameContents(const std::vector<DocumentRecord>& now,
+                           const std::vector<DocumentRecord>& next);
+  // Adds what makes `next` a document of its visible collection, as old as `now`.
+  Status TakePlace(const DocumentRecord& now, const DocumentRecord& next, RecordBatch* batch) const;
   int64_t Now() const;
 
   // archive_forget.cc
   struct Forgetting;
+  // Of a request's collection: all, or those that it names. kNotFound names the one that is not
+  // there.
+  Result<std::vector<DocumentRecord>> NamedDocuments(const ForgetRequest& request) const;
   Status SelectDocuments(const ForgetRequest& request, Forgetting* plan) const;
+  // The same documents in the next generations of their collections.
+  Status SelectInGenerations(Forgetting* plan) const;
   Status CheckNotWritten(const Forgetting& plan);
   Status TellDocument(const DocumentRecord& document, Forgetting* plan) const;
   Status TellRange(const DocumentRecord& document, Forgetting* plan) const;
@@ -208,6 +239,11 @@ std::string DocumentOwner(DocumentId document);
 // record says.
 Result<TextMap> ReadTextMap(const RecordStore& records, const DocumentRecord& document);
 std::string SessionOwner(std::string_view name);
+// The name under which a collection's next generation is kept; whether a name is such a one; and
+// the collection's name again, of any name.
+std::string GenerationName(std::string_view collection);
+bool IsGeneration(std::string_view name);
+std::string_view VisibleName(std::string_view name);
 
 }  // namespace eidetic::memory
 

@@ -8,13 +8,10 @@
 #include "memory/hash.h"
 
 namespace eidetic::memory {
-namespace {
 
 bool SameOrigin(const DocumentRecord& a, const DocumentRecord& b) {
   return a.format == b.format && a.original_bytes == b.original_bytes && a.map_hash == b.map_hash;
 }
-
-}  // namespace
 
 Result<TextMap> ReadTextMap(const RecordStore& records, const DocumentRecord& document) {
   if (document.map_hash.empty()) return TextMap();

@@ -69,6 +69,7 @@ Result<const WordIndex*> ArchiveImpl::UpdatedWords(const std::string& collection
 void ArchiveImpl::KeepWords(const std::string& collection, LineageId known_lineage,
                             const TextRanges* known) {
   if (words_folder_.empty()) return;  // in RAM: made when it is asked for
+  if (IsGeneration(collection)) return;
   std::lock_guard lock(words_mutex_);
   std::map<LineageId, DocumentRecord> documents;
   static_cast<void>(UpdatedWords(collection, known_lineage, known, &documents).ok());
@@ -76,6 +77,7 @@ void ArchiveImpl::KeepWords(const std::string& collection, LineageId known_linea
 
 Status ArchiveImpl::UpdateWords(const std::string& collection) {
   EID_RETURN_IF_ERROR(CheckWritable());
+  EID_RETURN_IF_ERROR(Collection(collection).status());
   std::lock_guard lock(words_mutex_);
   std::map<LineageId, DocumentRecord> documents;
   return UpdatedWords(collection, 0, nullptr, &documents).status();
@@ -106,6 +108,7 @@ Result<std::optional<WordPlace>> ArchiveImpl::PlaceOf(const WordHit& hit,
 
 Result<std::vector<WordPlace>> ArchiveImpl::SearchWords(const std::string& collection,
                                                         std::string_view text, size_t limit) {
+  EID_RETURN_IF_ERROR(Collection(collection).status());
   std::lock_guard lock(words_mutex_);
   std::map<LineageId, DocumentRecord> documents;
   const auto admits = [&](LineageId lineage) { return documents.contains(lineage); };

@@ -85,6 +85,16 @@ class DocumentWriterImpl final : public DocumentWriter {
       EID_ASSIGN_OR_RETURN(
           const std::vector<DocumentRecord> others,
           archive_->DocumentsAt(format::DocumentPrefix(document_.collection, document_.source)));
+      // What the next generation made of the old text must not outlive it.
+      EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> next,
+                           archive_->InNextGeneration(document_));
+      for (const DocumentRecord& copy : next) {
+        if (copy.content_hash == document_.content_hash || archive_->IsBeingWritten(copy.id)) {
+          continue;
+        }
+        EID_RETURN_IF_ERROR(archive_->RemoveChanges(copy, &batch));
+        replaced.push_back(copy);
+      }
       for (const DocumentRecord& other : others) {
         if (other.id == document_.id) continue;
         EID_RETURN_IF_ERROR(archive_->RemoveChanges(other, &batch));
@@ -196,7 +206,7 @@ Result<std::unique_ptr<DocumentWriter>> ArchiveImpl::BeginDocument(
 
   EID_ASSIGN_OR_RETURN(const auto lock, LockCatalog());
   // Under the lock: it may just have been forgotten.
-  EID_ASSIGN_OR_RETURN(const CollectionRecord record, Collection(collection));
+  EID_ASSIGN_OR_RETURN(const CollectionRecord record, CollectionOrGeneration(collection));
   EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> versions,
                        DocumentsAt(format::DocumentPrefix(collection, source)));
   DocumentRecord document;

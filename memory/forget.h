@@ -16,6 +16,7 @@ namespace eidetic::memory {
 // One of these:
 //   collection                       all of it, and its name
 //   collection, source               a document with all its versions
+//   collection, sources              several of them, all or none
 //   collection, source, bytes        every block of it that overlaps the range
 //   session                          all that the session says, in every fork
 //   session, turn                    one turn, in every fork that sees it
@@ -24,6 +25,7 @@ namespace eidetic::memory {
 struct ForgetRequest {
   std::string collection;
   std::string source;
+  std::vector<std::string> sources;
   bool has_range = false;
   uint64_t byte_begin = 0, byte_end = 0;  // of the document's text; the end is not part of it
   std::string session;

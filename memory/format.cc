@@ -49,6 +49,12 @@ bool ReadFlag(ByteReader* reader, bool* flag) {
   return true;
 }
 
+// Of a collection, or of its next generation.
+bool ReadCollectionName(ByteReader* reader, std::string* name) {
+  if (!reader->ShortString(kMaxNameBytes + 1, name)) return false;
+  return name->size() <= kMaxNameBytes || name->front() == kGenerationMark;
+}
+
 }  // namespace
 
 std::string EncodeFormat(std::string_view key, const FormatRecord& record) {
@@ -123,7 +129,7 @@ Result<CollectionRecord> DecodeCollection(std::string_view key, std::string_view
   ByteReader reader(body);
   CollectionRecord record;
   int32_t window = 0, sinks = 0, segment = 0;
-  if (!reader.ShortString(kMaxNameBytes, &record.name) || !ReadLayout(&reader, &record.layout) ||
+  if (!ReadCollectionName(&reader, &record.name) || !ReadLayout(&reader, &record.layout) ||
       !ReadFlag(&reader, &record.read_with_span) || !reader.Little(&window) ||
       !reader.Little(&sinks) || !reader.Little(&segment) || !reader.done() ||
       CollectionKey(record.name) != key) {
@@ -167,7 +173,7 @@ Result<DocumentRecord> DecodeDocument(std::string_view key, std::string_view val
   EID_ASSIGN_OR_RETURN(std::string_view body, Body(key, value, kOriginVersion, &version));
   ByteReader reader(body);
   DocumentRecord record;
-  if (!reader.Little(&record.id) || !reader.ShortString(kMaxNameBytes, &record.collection) ||
+  if (!reader.Little(&record.id) || !ReadCollectionName(&reader, &record.collection) ||
       !reader.ShortString(kMaxSourceBytes, &record.source) ||
       !reader.ShortString(kMaxFingerprintBytes, &record.content_hash) ||
       !reader.Little(&record.bytes) || !reader.Little(&record.tokens) ||

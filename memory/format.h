@@ -35,7 +35,10 @@ inline constexpr int64_t kMaxBlockTokens = 1024;
 inline constexpr int kMaxReadTokens = 1 << 20;  // window and segment of a document's reader
 inline constexpr int kMaxSinks = 65536;
 inline constexpr int64_t kMaxFingerprintBytes = 128;
-inline constexpr size_t kMaxNameBytes = 255;         // collections and sessions
+inline constexpr size_t kMaxNameBytes = 255;  // collections and sessions
+// Before a collection's name: its next generation, which is being built beside it. No name in UTF-8
+// begins so.
+inline constexpr char kGenerationMark = '\xff';
 inline constexpr size_t kMaxOwnerBytes = 512;        // "session/<name>"
 inline constexpr size_t kMaxSourceBytes = 4096;      // a document's name
 inline constexpr size_t kMaxOriginFormatBytes = 32;  // "html"

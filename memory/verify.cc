@@ -165,8 +165,9 @@ class Verifier {
   }
 
   static std::string Name(const DocumentRecord& document) {
-    return "collection " + document.collection + ", document " + std::to_string(document.id) +
-           " (" + document.source + ")";
+    return "collection " + std::string(VisibleName(document.collection)) +
+           (IsGeneration(document.collection) ? ", next generation" : "") + ", document " +
+           std::to_string(document.id) + " (" + document.source + ")";
   }
 
   const DocumentRecord* DocumentOf(const LineageRecord& lineage) const {
@@ -220,6 +221,12 @@ class Verifier {
       if (collection != contents_.collections.end() &&
           !(lineage->second.layout == collection->second.layout)) {
         Damaged(Name(document) + ": its layout is not that of its collection", id);
+      }
+    }
+    for (const auto& [name, collection] : contents_.collections) {
+      const std::string visible(VisibleName(name));
+      if (IsGeneration(name) && !contents_.collections.contains(visible)) {
+        Damaged("collection " + visible + " has a next generation, and is not there itself");
       }
     }
     for (const DocumentId id : contents_.dated) {
@@ -417,6 +424,7 @@ class Verifier {
           Damaged(Name(document) + ": its source has two complete versions", id);
         }
       }
+      if (IsGeneration(name)) continue;  // no collection yet
       CollectionDigest digest;
       digest.collection = name;
       Sha256 hash;
