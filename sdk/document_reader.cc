@@ -48,8 +48,9 @@ Status CheckOptions(const IngestOptions& options) {
                 "correct it, or leave it 0 for the default");
 }
 
-// The collection to read into, made when it is not there.
-Result<memory::CollectionRecord> CollectionFor(const Engine& engine, const IngestOptions& options,
+// The collection to read into, made when it is not there. `engine` may be null: of a collection
+// that is there.
+Result<memory::CollectionRecord> CollectionFor(const Engine* engine, const IngestOptions& options,
                                                memory::Archive* archive) {
   memory::CollectionRecord wanted;
   wanted.name = options.collection;
@@ -61,14 +62,36 @@ Result<memory::CollectionRecord> CollectionFor(const Engine& engine, const Inges
   if (there.ok()) {
     wanted = *there;
     codec = there->layout.codec;
-  } else if (there.status().code() != Code::kNotFound) {
+  } else if (there.status().code() != Code::kNotFound || engine == nullptr) {
     return there.status();
   }
-  wanted.layout = engine.LayoutOf({}, options.codec.value_or(codec));
+  codec = options.codec.value_or(codec);
+  if (engine != nullptr) {
+    wanted.layout = engine->LayoutOf({}, codec);
+  } else {
+    wanted.layout.codec = codec;
+  }
   wanted.window = options.window.value_or(wanted.window);
   wanted.sinks = options.sinks.value_or(wanted.sinks);
   wanted.segment = options.segment.value_or(wanted.segment);
   return archive->EnsureCollection(wanted);
+}
+
+// What is done about a document whose text is there as it is.
+Result<IngestResult> TakeUnchanged(const memory::DocumentRecord& present,
+                                   const IngestOptions& options, memory::Archive* archive) {
+  // What an interrupted change left behind will not be gone on with.
+  EID_RETURN_IF_ERROR(
+      archive->RemoveUnfinished(options.collection, options.source, present.content_hash));
+  EID_RETURN_IF_ERROR(archive->UpdateOrigin(present.id, options.origin));
+  IngestResult result;
+  result.outcome = IngestOutcome::kUnchanged;
+  result.document = present.id;
+  result.tokens = present.tokens;
+  result.blocks = present.committed_blocks;
+  // A word index that was lost or damaged is made again; it is a cache: its trouble is no error.
+  static_cast<void>(archive->UpdateWords(options.collection).ok());
+  return result;
 }
 
 // One document on its way through the model.
@@ -202,31 +225,12 @@ Status CheckText(std::string_view text, const std::string& source) {
   return Status();
 }
 
-Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archive,
-                                    std::string_view text, const IngestOptions& options) {
+Result<IngestResult> ReadDocument(const Engine& engine, memory::Archive* archive,
+                                  const memory::CollectionRecord& collection, std::string_view text,
+                                  const std::string& hash, const IngestOptions& options) {
   return BehindWall([&]() -> Result<IngestResult> {
     const Clock::time_point start = Clock::now();
-    EID_RETURN_IF_ERROR(CheckOptions(options));
-    EID_RETURN_IF_ERROR(CheckText(text, options.source));
-    EID_ASSIGN_OR_RETURN(memory::CollectionRecord collection,
-                         CollectionFor(engine, options, archive));
-    const std::string hash = memory::Sha256Hex(text);
-    EID_ASSIGN_OR_RETURN(std::optional<memory::DocumentRecord> present,
-                         archive->FindDocument(options.collection, options.source));
     IngestResult result;
-    if (present && present->content_hash == hash && !options.again) {
-      // What an interrupted change left behind will not be gone on with.
-      EID_RETURN_IF_ERROR(archive->RemoveUnfinished(options.collection, options.source, hash));
-      EID_RETURN_IF_ERROR(archive->UpdateOrigin(present->id, options.origin));
-      result.outcome = IngestOutcome::kUnchanged;
-      result.document = present->id;
-      result.tokens = present->tokens;
-      result.blocks = present->committed_blocks;
-      // A word index that was lost or damaged is made again; it is a cache: its trouble is no
-      // error.
-      static_cast<void>(archive->UpdateWords(options.collection).ok());
-      return result;
-    }
     std::vector<uint64_t> offsets;
     const std::vector<int32_t> words = engine.tokenizer().EncodeWithOffsets(text, &offsets);
     if (words.empty()) {
@@ -241,13 +245,10 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
     tokens.insert(tokens.end(), words.begin(), words.end());
     result.tokens = tokens.size();
     EID_ASSIGN_OR_RETURN(std::unique_ptr<memory::DocumentWriter> writer,
-                         archive->BeginDocument(options.collection, options.source, hash, text,
+                         archive->BeginDocument(collection.name, options.source, hash, text,
                                                 tokens.size(), options.origin));
     EID_ASSIGN_OR_RETURN(const std::string reader_state, writer->ResumeState());
-    const bool resumed = !reader_state.empty();
-    result.outcome = resumed   ? IngestOutcome::kResumed
-                     : present ? IngestOutcome::kReplaced
-                               : IngestOutcome::kAdded;
+    result.outcome = reader_state.empty() ? IngestOutcome::kAdded : IngestOutcome::kResumed;
     DocumentRun run(engine, options, collection, std::move(tokens), std::move(offsets),
                     writer.get());
     EID_RETURN_IF_ERROR(run.Read());
@@ -257,6 +258,46 @@ Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archi
     result.bytes = writer->bytes_written();
     result.seconds = SecondsSince(start);
     return result;
+  });
+}
+
+Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archive,
+                                    std::string_view text, const IngestOptions& options) {
+  return BehindWall([&]() -> Result<IngestResult> {
+    EID_RETURN_IF_ERROR(CheckOptions(options));
+    EID_RETURN_IF_ERROR(CheckText(text, options.source));
+    EID_ASSIGN_OR_RETURN(const memory::CollectionRecord collection,
+                         CollectionFor(&engine, options, archive));
+    const std::string hash = memory::Sha256Hex(text);
+    EID_ASSIGN_OR_RETURN(const std::optional<memory::DocumentRecord> present,
+                         archive->FindDocument(options.collection, options.source));
+    if (present && present->content_hash == hash && !options.again) {
+      return TakeUnchanged(*present, options, archive);
+    }
+    EID_ASSIGN_OR_RETURN(IngestResult result,
+                         ReadDocument(engine, archive, collection, text, hash, options));
+    if (result.outcome == IngestOutcome::kAdded && present) {
+      result.outcome = IngestOutcome::kReplaced;
+    }
+    return result;
+  });
+}
+
+Result<IngestResult> IngestUnchanged(memory::Archive* archive, std::string_view text,
+                                     const IngestOptions& options) {
+  return BehindWall([&]() -> Result<IngestResult> {
+    EID_RETURN_IF_ERROR(CheckOptions(options));
+    EID_RETURN_IF_ERROR(CheckText(text, options.source));
+    EID_RETURN_IF_ERROR(CollectionFor(nullptr, options, archive).status());
+    EID_ASSIGN_OR_RETURN(const std::optional<memory::DocumentRecord> present,
+                         archive->FindDocument(options.collection, options.source));
+    if (present && present->content_hash == memory::Sha256Hex(text) && !options.again) {
+      return TakeUnchanged(*present, options, archive);
+    }
+    return Status(Code::kNotFound,
+                  "'" + options.source + "' is not in collection '" + options.collection +
+                      "' as it is: it must be read",
+                  "ingest it with an engine");
   });
 }
 

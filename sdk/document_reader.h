@@ -58,6 +58,19 @@ struct IngestResult {
 memory::Result<IngestResult> IngestDocument(const Engine& engine, memory::Archive* archive,
                                             std::string_view text, const IngestOptions& options);
 
+// Without a model: kUnchanged when the text is there as it is, with what else IngestDocument does
+// then; kNotFound when it would have to be read. Whose the collection is, is not looked at.
+memory::Result<IngestResult> IngestUnchanged(memory::Archive* archive, std::string_view text,
+                                             const IngestOptions& options);
+
+// As IngestDocument for a text that was checked and whose hex SHA-256 is `hash`, into a collection,
+// or its next generation, that is there; whatever is there of that source. Outcome: kAdded or
+// kResumed. Of the options the collection and how it is read have no part in it.
+memory::Result<IngestResult> ReadDocument(const Engine& engine, memory::Archive* archive,
+                                          const memory::CollectionRecord& collection,
+                                          std::string_view text, const std::string& hash,
+                                          const IngestOptions& options);
+
 // OK when `text` is not empty and plain UTF-8 text; otherwise says at which byte it is not.
 memory::Status CheckText(std::string_view text, const std::string& source);
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <tuple>
+#include <utility>
 
 #include "sdk/error_wall.h"
 
@@ -52,6 +54,8 @@ namespace {
 // Documents replaced while one layer chooses: more is not bad luck but a fault.
 constexpr int kMostRefreshes = 16;
 
+constexpr int kGone = -1;  // the source of a block whose source is no more
+
 }  // namespace
 
 Recall::Recall(memory::RetrievalOptions options, RecallChoice choice, uint64_t seed)
@@ -62,6 +66,25 @@ void Recall::SetSources(std::vector<memory::RetrievalSource> sources) {
   payloads_.clear();
   pages_.clear();
   BeginEpoch();
+}
+
+void Recall::DropSource(int source) {
+  const auto moved = [source](int one) { return one > source ? one - 1 : one; };
+  std::erase_if(pinned_, [source](const auto& pin) { return pin.source == source; });
+  for (memory::PinnedBlock& pin : pinned_) pin.source = moved(pin.source);
+  decltype(record_.uses) uses;
+  for (auto& [key, use] : record_.uses) {
+    if (use.source == source) continue;
+    use.source = moved(use.source);
+    uses.emplace(std::tuple(use.source, std::get<1>(key), std::get<2>(key)), std::move(use));
+  }
+  record_.uses = std::move(uses);
+  // Attention to these may still be reported, by their place among the others.
+  for (auto& [layer, chosen] : chosen_) {
+    for (memory::ChosenBlock& one : chosen) {
+      one.source = one.source == source ? kGone : moved(one.source);
+    }
+  }
 }
 
 kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
@@ -103,7 +126,9 @@ void Recall::Attended(int layer, const double* mass, int page_count, int tokens)
   LayerTotals& totals = record_.layers[layer];
   (answering_ ? totals.answer_tokens : totals.read_tokens) += tokens;
   for (int page = 0; page < page_count; ++page) {
-    LayerUse& use = UseOf(chosen[static_cast<size_t>(page)]).layers[layer];
+    const memory::ChosenBlock& block = chosen[static_cast<size_t>(page)];
+    if (block.source == kGone) continue;
+    LayerUse& use = UseOf(block).layers[layer];
     (answering_ ? use.answer_attention : use.read_attention) += mass[page];
   }
 }

@@ -95,6 +95,10 @@ class Recall : public model::SpanSource {
   void SetPinned(std::vector<memory::PinnedBlock> pinned) { pinned_ = std::move(pinned); }
   const std::vector<memory::PinnedBlock>& pinned() const { return pinned_; }
 
+  // Source number `source` is gone for good: with its pins and what the record says of it. The
+  // numbers of those after it become one less, as they will be in the next SetSources.
+  void DropSource(int source);
+
   kernels::SpanView Select(const model::ScoringQueries& queries) override;
   void Attended(int layer, const double* mass, int page_count, int tokens) override;
 

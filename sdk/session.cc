@@ -156,13 +156,14 @@ Result<std::unique_ptr<Session>> Session::Create(std::shared_ptr<const Engine> e
   });
 }
 
-Result<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Engine> engine,
-                                               std::shared_ptr<memory::Archive> archive,
-                                               const std::string& name) {
+Result<std::unique_ptr<Session>> Session::Open(
+    std::shared_ptr<const Engine> engine, std::shared_ptr<memory::Archive> archive,
+    const std::string& name, std::function<bool(const AppendProgress&)> progress) {
   return BehindWall([&]() -> Result<std::unique_ptr<Session>> {
     SessionOptions options;
     options.name = name;
     std::unique_ptr<Session> session(new Session(std::move(engine), options, archive));
+    if (progress) session->TellOpeningTo(std::move(progress));
     const Result<memory::SessionHead> head = archive->sessions().Find(name);
     if (head.status().code() == Code::kNotFound) {
       EID_ASSIGN_OR_RETURN(const std::string record, archive->SessionRecord(name));
@@ -171,6 +172,7 @@ Result<std::unique_ptr<Session>> Session::Open(std::shared_ptr<const Engine> eng
       EID_RETURN_IF_ERROR(head.status());
       EID_RETURN_IF_ERROR(session->RestoreTurns(head.value()));
     }
+    session->TellOpeningTo({});
     return session;
   });
 }
@@ -297,7 +299,8 @@ Status Session::Attach(std::shared_ptr<memory::Archive> archive, const std::stri
                     "collection '" + collection + "' was made by a model with fingerprint " +
                         record.layout.fingerprint.substr(0, 12) + "..., this model has " +
                         engine_->fingerprint().substr(0, 12) + "...",
-                    "use the model that made it, or ingest the documents again with this one");
+                    "use the model that made it, or have this one read it again: `eidetic archive "
+                    "migrate`");
     }
     for (int layer : options_.span_layers) {
       if (record.layout.LayerIndex(layer) < 0) {
@@ -347,27 +350,29 @@ Status Session::RefreshSources() {
   return Status();
 }
 
-// Collections that were forgotten as a whole (rule 4). Their pins go with them.
+// Collections that were forgotten as a whole, or that another model has read since (rule 4). Their
+// pins, and what the record says of them, go with them.
 Status Session::DropForgottenCollections() {
   for (size_t i = 0; i < attachments_.size();) {
-    const Status there = attachments_[i].archive->Collection(attachments_[i].collection).status();
-    if (there.code() != Code::kNotFound) {
-      EID_RETURN_IF_ERROR(there);
+    EID_ASSIGN_OR_RETURN(const bool there,
+                         IsOfThisModel(*attachments_[i].archive, attachments_[i].collection));
+    if (there) {
       ++i;
       continue;
     }
-    const int source = FirstAttachment() + static_cast<int>(i);
-    std::vector<memory::PinnedBlock> pinned;
-    for (memory::PinnedBlock pin : recall_->pinned()) {
-      if (pin.source == source) continue;
-      if (pin.source > source) --pin.source;
-      pinned.push_back(pin);
-    }
-    recall_->SetPinned(std::move(pinned));
+    recall_->DropSource(FirstAttachment() + static_cast<int>(i));
     attachments_.erase(attachments_.begin() + static_cast<std::ptrdiff_t>(i));
     dirty_ = true;
   }
   return Status();
+}
+
+Result<bool> Session::IsOfThisModel(const memory::Archive& archive,
+                                    const std::string& collection) const {
+  const Result<memory::CollectionRecord> there = archive.Collection(collection);
+  if (there.ok()) return there->layout.fingerprint == engine_->fingerprint();
+  if (there.status().code() != Code::kNotFound) return there.status();
+  return false;
 }
 
 Status Session::DropRemovedPins() {
@@ -701,9 +706,7 @@ Status Session::Restore(const std::string& bytes) {
   saved.writes = record.lineage;
   EID_RETURN_IF_ERROR(OpenOwnMemory(saved));
   recall_->SetRandomState(record.recall_random);
-  for (const std::string& collection : record.collections) {
-    EID_RETURN_IF_ERROR(Attach(archive_, collection));
-  }
+  EID_RETURN_IF_ERROR(AttachThere(record.collections));
   // All of it goes into the next turn; in which passes it was read is not known.
   if (!tokens_.empty()) {
     log_.AddPass(tokens_.size(), /*use_span=*/false);

@@ -16,6 +16,7 @@
 
 #include "memory/archive.h"
 #include "model/sampler.h"
+#include "sdk/clock.h"
 #include "sdk/engine.h"
 #include "sdk/memory_bridge.h"
 #include "sdk/own_words.h"
@@ -72,6 +73,13 @@ struct AppendProgress {
   double seconds = 0;
 };
 
+// Of a session that is being opened: who is told how much is read again.
+struct OpeningProgress {
+  std::function<bool(const AppendProgress&)> tell;
+  AppendProgress progress{};
+  Clock::time_point start = Clock::now();
+};
+
 struct GenerateOptions {
   int max_tokens = 256;
   model::SamplingOptions sampling;
@@ -103,10 +111,12 @@ class Session {
                                                          const SessionOptions& options,
                                                          std::shared_ptr<memory::Archive> archive);
   // A saved one, with its collections attached again. kFingerprintMismatch for another model's. Of
-  // an archive that was opened read-only it goes on in RAM, and cannot be saved.
-  static memory::Result<std::unique_ptr<Session>> Open(std::shared_ptr<const Engine> engine,
-                                                       std::shared_ptr<memory::Archive> archive,
-                                                       const std::string& name);
+  // an archive that was opened read-only it goes on in RAM, and cannot be saved. `progress` (may be
+  // empty) is told of the tokens that are read again for it, after each pass, and stops that by
+  // returning false: kCancelled.
+  static memory::Result<std::unique_ptr<Session>> Open(
+      std::shared_ptr<const Engine> engine, std::shared_ptr<memory::Archive> archive,
+      const std::string& name, std::function<bool(const AppendProgress&)> progress = {});
   ~Session();
 
   memory::Status Attach(std::shared_ptr<memory::Archive> archive, const std::string& collection);
@@ -173,6 +183,9 @@ class Session {
   void MakeSink();
   memory::Status RefreshSources();
   memory::Status DropForgottenCollections();
+  // False when there is no such collection, or another model's: it was migrated since.
+  memory::Result<bool> IsOfThisModel(const memory::Archive& archive,
+                                     const std::string& collection) const;
   // Lets go of pinned blocks whose documents were removed or replaced (rule 4).
   memory::Status DropRemovedPins();
   memory::Status PinPlacesOf(std::string_view words);
@@ -224,6 +237,12 @@ class Session {
       const memory::CollectionView& view) const;
   memory::Status ReplayBlock(const memory::Block& block);
   memory::Status ReadDifferently(uint64_t turn) const;
+  // Progress of what is read again while the session is opened.
+  void TellOpeningTo(std::function<bool(const AppendProgress&)> progress);
+  memory::Status TellOpening(uint64_t tokens);
+  memory::Status OpeningStopped() const;
+  memory::Status CountOpening(const std::vector<memory::TurnContent>& to_read);
+  std::function<bool(const AppendProgress&)> OpeningCallback();
   memory::Result<CommittedTurn> CommitLogged(const std::string& name, bool waiting);
 
   // session_again.cc: turns that wait to be read again, since something before them was forgotten
@@ -270,6 +289,8 @@ class Session {
   uint64_t replayed_turn_ = 0;
   std::vector<std::pair<memory::CollectionView, std::shared_ptr<const memory::RepresentativeIndex>>>
       replay_indexes_;
+
+  std::optional<OpeningProgress> opening_;  // empty: nobody wants to know
 
   double forward_seconds_ = 0;
 };

@@ -2,6 +2,7 @@
 #include <utility>
 #include <vector>
 
+#include "sdk/clock.h"
 #include "sdk/error_wall.h"
 #include "sdk/session.h"
 #include "sdk/turn_record.h"
@@ -25,16 +26,63 @@ std::vector<bool> SpanOfTokens(const memory::TurnContent& content) {
 
 }  // namespace
 
-// Those that were forgotten since are left out.
+// Those that were forgotten, or migrated to another model, since are left out.
 Status Session::AttachThere(const std::vector<std::string>& collections) {
   for (const std::string& collection : collections) {
-    const Status there = archive_->Collection(collection).status();
-    if (there.code() == Code::kNotFound) continue;
-    EID_RETURN_IF_ERROR(there);
-    EID_RETURN_IF_ERROR(Attach(archive_, collection));
+    EID_ASSIGN_OR_RETURN(const bool there, IsOfThisModel(*archive_, collection));
+    if (there) EID_RETURN_IF_ERROR(Attach(archive_, collection));
   }
   return Status();
 }
+
+// --- progress -----------------------------------------------------------------------------------
+
+void Session::TellOpeningTo(std::function<bool(const AppendProgress&)> progress) {
+  opening_.reset();
+  if (progress) opening_ = OpeningProgress{std::move(progress)};
+}
+
+// All that will be read, so that the total stays what it is.
+Status Session::CountOpening(const std::vector<memory::TurnContent>& to_read) {
+  if (!opening_) return Status();
+  for (const memory::TurnContent& content : to_read) {
+    opening_->progress.total += content.tokens.size();
+  }
+  EID_ASSIGN_OR_RETURN(const std::vector<memory::WaitingTurn> waiting,
+                       archive_->sessions().Waiting(options_.name));
+  for (const memory::WaitingTurn& turn : waiting) {
+    opening_->progress.total += turn.content.tokens.size();
+  }
+  return Status();
+}
+
+Status Session::TellOpening(uint64_t tokens) {
+  if (!opening_) return Status();
+  AppendProgress& progress = opening_->progress;
+  progress.tokens += tokens;
+  progress.seconds = SecondsSince(opening_->start);
+  return opening_->tell(progress) ? Status() : OpeningStopped();
+}
+
+Status Session::OpeningStopped() const {
+  return Status(Code::kCancelled,
+                "opening session '" + options_.name + "' was stopped after " +
+                    std::to_string(opening_->progress.tokens) + " of " +
+                    std::to_string(opening_->progress.total) + " tokens that it reads again",
+                "open it again: nothing of it is lost");
+}
+
+// For a call that reads several segments.
+std::function<bool(const AppendProgress&)> Session::OpeningCallback() {
+  if (!opening_) return {};
+  return [this, before = uint64_t{0}](const AppendProgress& read) mutable {
+    const bool go_on = TellOpening(read.tokens - before).ok();
+    before = read.tokens;
+    return go_on;
+  };
+}
+
+// --- turns that wait ----------------------------------------------------------------------------
 
 // Every turn is one of its own again once it is read. An archive that was opened read-only keeps
 // them waiting.
@@ -43,7 +91,11 @@ Status Session::ReadWaitingTurns() {
                        archive_->sessions().Waiting(options_.name));
   for (const memory::WaitingTurn& turn : waiting) {
     EID_RETURN_IF_ERROR(CheckSaved(options_, turn.content.tokens));
-    if (!turn.forgotten) EID_RETURN_IF_ERROR(ReadAgain(turn.content));
+    if (!turn.forgotten) {
+      const Status read = ReadAgain(turn.content);
+      if (read.code() == Code::kCancelled && opening_) return OpeningStopped();
+      EID_RETURN_IF_ERROR(read);
+    }
     if (archive_->read_only()) continue;
     EID_RETURN_IF_ERROR(CommitLogged("", /*waiting=*/true).status());
   }
@@ -74,8 +126,10 @@ Status Session::ReadAgain(const memory::TurnContent& content) {
       while (run < end && with_span[run] == with_span[at]) ++run;
       const std::vector<int32_t> tokens(content.tokens.begin() + static_cast<std::ptrdiff_t>(at),
                                         content.tokens.begin() + static_cast<std::ptrdiff_t>(run));
-      EID_RETURN_IF_ERROR(part.generated ? AppendTokens(tokens, with_span[at], {})
-                                         : Read(tokens, with_span[at], {}, part.text, nullptr));
+      const auto progress = OpeningCallback();
+      EID_RETURN_IF_ERROR(part.generated
+                              ? AppendTokens(tokens, with_span[at], progress)
+                              : Read(tokens, with_span[at], progress, part.text, nullptr));
       at = run;
     }
     log_.AddPart(part.role, part.generated, part.text);

@@ -169,6 +169,7 @@ Status Session::RestoreTurns(const memory::SessionHead& head) {
     }
     if (i >= from) to_read.push_back(std::move(content));
   }
+  EID_RETURN_IF_ERROR(CountOpening(to_read));
   if (from == 0) {
     state_ = NewState();
   } else {
@@ -251,6 +252,7 @@ Status Session::Replay(const memory::TurnHeader& turn, const memory::TurnContent
     for (uint32_t i = 0; i < run.times; ++i) {
       const auto end = at + static_cast<std::ptrdiff_t>(run.tokens);
       Forward({at, end}, run.use_span, /*answering=*/false);
+      EID_RETURN_IF_ERROR(TellOpening(run.tokens));
       at = end;
     }
   }
