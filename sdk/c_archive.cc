@@ -5,6 +5,7 @@
 
 #include "sdk/c_handles.h"
 #include "sdk/document_reader.h"
+#include "sdk/migrate.h"
 #include "sdk/reports.h"
 
 namespace sdk = eidetic::sdk;
@@ -28,6 +29,24 @@ std::function<bool(const sdk::IngestProgress&)> IngestCallback(const eid_ingest_
     told.struct_size = sizeof(told);
     told.stage = "reading";
     told.item = options.source;
+    told.done = progress.tokens;
+    told.total = progress.total;
+    told.blocks = progress.blocks;
+    told.bytes = progress.bytes;
+    told.committed = progress.committed;
+    told.seconds = progress.seconds;
+    return options.progress(&told, options.user) == 0;
+  };
+}
+
+std::function<bool(const sdk::MigrateProgress&)> MigrateCallback(
+    const eid_migrate_options& options) {
+  if (options.progress == nullptr) return {};
+  return [options](const sdk::MigrateProgress& progress) {
+    eid_progress told = {};
+    told.struct_size = sizeof(told);
+    told.stage = "migrating";
+    told.item = progress.source.c_str();
     told.done = progress.tokens;
     told.total = progress.total;
     told.blocks = progress.blocks;
@@ -99,7 +118,6 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::CheckResult(result, "eid_ingest_result"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_ingest_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_ingest_options", &given));
     EID_RETURN_IF_ERROR(sdk::RequireName(given.collection, "collection"));
@@ -120,11 +138,13 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
     wanted.progress = IngestCallback(given);
     EID_ASSIGN_OR_RETURN(wanted.origin, OriginOption(given));
     // Held: the callback may free the handles.
-    const auto reader = engine->engine;
+    const auto reader = engine == nullptr ? nullptr : engine->engine;
     const auto kept = archive->archive;
-    EID_ASSIGN_OR_RETURN(
-        sdk::IngestResult read,
-        sdk::IngestDocument(*reader, kept.get(), sdk::View(given.text, given.text_length), wanted));
+    const std::string_view text = sdk::View(given.text, given.text_length);
+    EID_ASSIGN_OR_RETURN(const sdk::IngestResult read,
+                         reader == nullptr
+                             ? sdk::IngestUnchanged(kept.get(), text, wanted)
+                             : sdk::IngestDocument(*reader, kept.get(), text, wanted));
     eid_ingest_result told = {};
     told.outcome = static_cast<eid_ingest_outcome>(read.outcome);
     told.document = read.document;
@@ -134,6 +154,33 @@ eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
     told.bytes = read.bytes;
     told.seconds = read.seconds;
     sdk::WriteResult(told, result);
+    return Status();
+  });
+}
+
+eid_status eid_archive_migrate(eid_archive* archive, eid_engine* engine,
+                               const eid_migrate_options* options, eid_string** json,
+                               eid_error* error) {
+  sdk::Clear(json);
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
+    eid_migrate_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_migrate_options", &given));
+    EID_RETURN_IF_ERROR(sdk::RequireName(given.collection, "collection"));
+    sdk::MigrateOptions wanted;
+    wanted.collection = given.collection;
+    if (given.commit_seconds != 0) wanted.commit_seconds = given.commit_seconds;
+    wanted.dry_run = given.dry_run != 0;
+    wanted.leave_sessions = given.leave_sessions != 0;
+    wanted.progress = MigrateCallback(given);
+    // Held: the callback may free the handles.
+    const auto reader = engine->engine;
+    const auto kept = archive->archive;
+    EID_ASSIGN_OR_RETURN(const sdk::MigrateReport report,
+                         sdk::MigrateCollection(*reader, kept.get(), wanted));
+    *json = sdk::NewString(sdk::MigrateJson(report));
     return Status();
   });
 }

@@ -40,6 +40,21 @@ std::function<bool(uint64_t, uint64_t)> MergeProgress(const char* output_path,
   };
 }
 
+memory::Result<sdk::EngineOptions> EngineOptionsOf(const eid_engine_options* options) {
+  eid_engine_options given;
+  EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_engine_options", &given));
+  EID_RETURN_IF_ERROR(sdk::RequireText(given.model_path, "model_path"));
+  sdk::EngineOptions wanted;
+  wanted.model_path = given.model_path;
+  if (given.device != nullptr) wanted.device = given.device;
+  wanted.cache_dir = given.cache_dir != nullptr ? given.cache_dir : sdk::DefaultCacheDir();
+  wanted.threads = given.threads;
+  if (given.profile_path != nullptr) wanted.profile_path = given.profile_path;
+  if (given.adapter_path != nullptr) wanted.adapter_path = given.adapter_path;
+  if (given.rope_scaling != nullptr) wanted.rope_scaling = given.rope_scaling;
+  return wanted;
+}
+
 }  // namespace
 
 eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out,
@@ -47,19 +62,38 @@ eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out
   sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
-    eid_engine_options given;
-    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_engine_options", &given));
-    EID_RETURN_IF_ERROR(sdk::RequireText(given.model_path, "model_path"));
-    sdk::EngineOptions wanted;
-    wanted.model_path = given.model_path;
-    if (given.device != nullptr) wanted.device = given.device;
-    wanted.cache_dir = given.cache_dir != nullptr ? given.cache_dir : sdk::DefaultCacheDir();
-    wanted.threads = given.threads;
-    if (given.profile_path != nullptr) wanted.profile_path = given.profile_path;
-    if (given.adapter_path != nullptr) wanted.adapter_path = given.adapter_path;
-    if (given.rope_scaling != nullptr) wanted.rope_scaling = given.rope_scaling;
+    EID_ASSIGN_OR_RETURN(const sdk::EngineOptions wanted, EngineOptionsOf(options));
     EID_ASSIGN_OR_RETURN(auto engine, sdk::Engine::Create(wanted));
     *out = new eid_engine{std::move(engine)};
+    return Status();
+  });
+}
+
+eid_status eid_engine_add_adapter(const eid_engine* base, const eid_adapter_options* options,
+                                  eid_engine** out, eid_error* error) {
+  sdk::Clear(out);
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(base, "base"));
+    eid_adapter_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_adapter_options", &given));
+    EID_RETURN_IF_ERROR(sdk::RequireText(given.adapter_path, "adapter_path"));
+    EID_ASSIGN_OR_RETURN(auto engine, sdk::Engine::WithAdapter(
+                                          *base->engine, given.adapter_path,
+                                          given.profile_path == nullptr ? "" : given.profile_path));
+    *out = new eid_engine{std::move(engine)};
+    return Status();
+  });
+}
+
+eid_status eid_engine_fingerprint(const eid_engine_options* options, eid_string** fingerprint,
+                                  eid_error* error) {
+  sdk::Clear(fingerprint);
+  return sdk::Call(error, [&]() -> Status {
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(fingerprint, "fingerprint"));
+    EID_ASSIGN_OR_RETURN(const sdk::EngineOptions wanted, EngineOptionsOf(options));
+    EID_ASSIGN_OR_RETURN(std::string text, sdk::Engine::FingerprintOf(wanted));
+    *fingerprint = sdk::NewString(std::move(text));
     return Status();
   });
 }

@@ -47,6 +47,11 @@ memory::Result<memory::ForgetRequest> RequestOf(const eid_forget_options& given)
     EID_RETURN_IF_ERROR(sdk::RequireName(text, name));
     *field = text;
   }
+  if (given.source_count > 0) EID_RETURN_IF_ERROR(sdk::RequireHandle(given.sources, "sources"));
+  for (size_t i = 0; i < given.source_count; ++i) {
+    EID_RETURN_IF_ERROR(sdk::RequireName(given.sources[i], "sources"));
+    request.sources.emplace_back(given.sources[i]);
+  }
   request.has_range = given.byte_begin != 0 || given.byte_end != 0;
   request.byte_begin = given.byte_begin;
   request.byte_end = given.byte_end;

@@ -63,6 +63,10 @@ inline constexpr std::array<size_t, 3> kKnownSizes<eid_append_options> = {
     offsetof(eid_append_options, words), offsetof(eid_append_options, losses),
     sizeof(eid_append_options)};
 
+template <>
+inline constexpr std::array<size_t, 2> kKnownSizes<eid_forget_options> = {
+    offsetof(eid_forget_options, sources), sizeof(eid_forget_options)};
+
 memory::Status UnknownSize(const char* name, size_t size, size_t newest);
 
 // Refuses a struct whose struct_size was not set, or is of no version.

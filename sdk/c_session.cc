@@ -91,6 +91,20 @@ std::function<bool(const sdk::AppendProgress&)> AppendCallback(const eid_append_
   };
 }
 
+std::function<bool(const sdk::AppendProgress&)> OpenCallback(const eid_open_options& options) {
+  if (options.progress == nullptr) return {};
+  return [options](const sdk::AppendProgress& progress) {
+    eid_progress told = {};
+    told.struct_size = sizeof(told);
+    told.stage = "reading again";
+    told.item = options.name;
+    told.done = progress.tokens;
+    told.total = progress.total;
+    told.seconds = progress.seconds;
+    return options.progress(&told, options.user) == 0;
+  };
+}
+
 }  // namespace
 
 eid_status eid_session_create(eid_engine* engine, const eid_session_options* options,
@@ -112,14 +126,29 @@ eid_status eid_session_create(eid_engine* engine, const eid_session_options* opt
 
 eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
                             eid_session** out, eid_error* error) {
+  eid_open_options options = {};
+  options.struct_size = sizeof(options);
+  options.name = name;
+  return eid_session_open_with(engine, archive, &options, out, error);
+}
+
+eid_status eid_session_open_with(eid_engine* engine, eid_archive* archive,
+                                 const eid_open_options* options, eid_session** out,
+                                 eid_error* error) {
   sdk::Clear(out);
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(out, "out"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
-    EID_RETURN_IF_ERROR(sdk::RequireText(name, "name"));
-    return NewSession(archive, name, out,
-                      [&] { return sdk::Session::Open(engine->engine, archive->archive, name); });
+    eid_open_options given;
+    EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_open_options", &given));
+    EID_RETURN_IF_ERROR(sdk::RequireText(given.name, "name"));
+    // Held: the callback may free the handles.
+    const auto reader = engine->engine;
+    const auto kept = archive->archive;
+    return NewSession(archive, given.name, out, [&] {
+      return sdk::Session::Open(reader, kept, given.name, OpenCallback(given));
+    });
   });
 }
 

@@ -54,6 +54,7 @@ void build_app(CLI::App& app, Action& action) {
   add_generate_command(app, action);
   add_sessions_commands(app, action);
   add_memory_commands(app, action);
+  add_archive_commands(app, action);
   add_eval_commands(app, action);
   add_bench_command(app, action);
   add_configuration(app);

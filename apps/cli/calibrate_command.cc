@@ -14,7 +14,6 @@
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
-#include "apps/eval/calibrate.h"
 
 namespace eidetic::cli {
 namespace {
@@ -24,9 +23,7 @@ constexpr std::size_t kGpuJobs = 4;
 
 struct CalibrateFlags {
   ModelFlags model;
-  std::vector<std::string> texts;
-  eval::CalibrateOptions options;
-  std::string output;
+  CalibrateRequest request;
   bool json = false;
 };
 
@@ -131,47 +128,57 @@ void print_report(const eval::Calibration& c) {
 }
 
 int run_calibrate(const CalibrateFlags& flags) {
-  std::vector<std::string> texts;
-  for (const std::string& path : flags.texts) texts.push_back(read_text_file(path));
   ModelFlags model = flags.model;
-  eval::CalibrateOptions options = flags.options;
-  if (options.probe.jobs == 0) options.probe.jobs = model.device == "cpu" ? 1 : kGpuJobs;
   model.profile = "none";  // what is there already must not bias what is found
-  const Engine engine = model.load();
-  const eval::Corpus corpus(engine, texts);
-  StageMeter meter;
-  const eval::Calibration found =
-      eval::calibrate(engine, corpus, options,
-                      [&](const std::string& stage, std::uint64_t done, std::uint64_t total) {
-                        return meter.update(stage, done, total);
-                      });
-  const nlohmann::json info = parse_json(engine.info());
-  const nlohmann::json profile = eval::profile_of(found, info.at("fingerprint"));
-  const std::string path = flags.output.empty() ? profile_beside(flags.model) : flags.output;
-  write_profile(path, profile);
+  const CalibrationDone done = calibrate_model(model.load(), model, flags.request);
   if (flags.json) {
-    nlohmann::json report = eval::calibration_report(found);
-    report["output"] = path;
-    report["profile"] = profile;
+    nlohmann::json report = eval::calibration_report(done.found);
+    report["output"] = done.path;
+    report["profile"] = done.profile;
     print_json(report);
     return kExitOk;
   }
-  print_report(found);
-  std::cout << "wrote " << printable(path) << "\n";
+  print_calibration(done);
   return kExitOk;
 }
 
 }  // namespace
 
+CalibrationDone calibrate_model(const Engine& engine, const ModelFlags& flags,
+                                const CalibrateRequest& request) {
+  std::vector<std::string> texts;
+  for (const std::string& path : request.texts) texts.push_back(read_text_file(path));
+  eval::CalibrateOptions options = request.options;
+  if (options.probe.jobs == 0) options.probe.jobs = flags.device == "cpu" ? 1 : kGpuJobs;
+  const eval::Corpus corpus(engine, texts);
+  StageMeter meter;
+  CalibrationDone done;
+  done.found =
+      eval::calibrate(engine, corpus, options,
+                      [&](const std::string& stage, std::uint64_t count, std::uint64_t total) {
+                        return meter.update(stage, count, total);
+                      });
+  const nlohmann::json info = parse_json(engine.info());
+  done.profile = eval::profile_of(done.found, info.at("fingerprint"));
+  done.path = request.output.empty() ? profile_beside(flags) : request.output;
+  write_profile(done.path, done.profile);
+  return done;
+}
+
+void print_calibration(const CalibrationDone& done) {
+  print_report(done.found);
+  std::cout << "wrote " << printable(done.path) << "\n";
+}
+
 void add_calibrate_command(CLI::App& model, Action& action) {
   auto flags = std::make_shared<CalibrateFlags>();
-  eval::CalibrateOptions& o = flags->options;
+  eval::CalibrateOptions& o = flags->request.options;
   CLI::App* c = model.add_subcommand(
       "calibrate", "Find which layers recall, and how; write the model's retrieval profile");
-  c->add_option("--text", flags->texts, "Running text to hide needles in")
+  c->add_option("--text", flags->request.texts, "Running text to hide needles in")
       ->required()
       ->type_name("FILE...");
-  c->add_option("-o,--output", flags->output,
+  c->add_option("-o,--output", flags->request.output,
                 "The profile; default: MODEL.profile.json, or ADAPTER.profile.json")
       ->type_name("FILE");
   c->add_option("--samples", o.probe.samples, "Documents with a needle, each asked for")

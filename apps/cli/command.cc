@@ -46,17 +46,21 @@ void ModelFlags::add(CLI::App& command) {
       ->group("Model");
 }
 
-Engine ModelFlags::load() const {
+EngineOptions ModelFlags::options() const {
   if (model.empty()) {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
                 "pass --model FILE.gguf, or a folder, or set EIDETIC_MODEL");
   }
-  return Engine({.model_path = model,
-                 .device = device,
-                 .threads = threads,
-                 .profile_path = profile,
-                 .adapter_path = adapter,
-                 .rope_scaling = rope_scaling});
+  return {.model_path = model,
+          .device = device,
+          .threads = threads,
+          .profile_path = profile,
+          .adapter_path = adapter,
+          .rope_scaling = rope_scaling};
+}
+
+Engine ModelFlags::load() const {
+  return Engine(options());
 }
 
 void ArchiveFlag::add(CLI::App& command) {

@@ -29,6 +29,7 @@ void add_ask_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);
 void add_chat_command(CLI::App& app, Action& action);
 void add_sessions_commands(CLI::App& app, Action& action);
+void add_archive_commands(CLI::App& app, Action& action);
 void add_memory_commands(CLI::App& app, Action& action);
 // `memory forget`, below `memory`.
 void add_forget_command(CLI::App& memory, Action& action);
@@ -41,6 +42,7 @@ struct ModelFlags {
   int threads = 0;
 
   void add(CLI::App& command);
+  EngineOptions options() const;
   Engine load() const;
 };
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <utility>
 
+#include "apps/cli/command.h"
+#include "apps/cli/terminal.h"
+
 namespace eidetic::cli {
 
 using nlohmann::json;
@@ -16,7 +19,8 @@ void Conversation::open() {
   live_.reset();
   try {
     tell_of_waiting();
-    live_ = Session::open(engine_, archive_, options_.session);
+    ProgressMeter meter("opening " + options_.session, "tokens");
+    live_ = Session::open(engine_, archive_, options_.session, progress_of(meter));
   } catch (const Error& error) {
     if (error.status() != EID_NOT_FOUND) throw;
     live_.emplace(engine_, options_.attention, archive_, options_.session);

@@ -37,7 +37,8 @@ Session open_or_create(const GenerateFlags& flags, const Engine& engine,
   const SessionOptions options = flags.span.session_options(apps::parse_mode(flags.mode));
   if (flags.session.empty()) return Session(engine, options);
   try {
-    return Session::open(engine, *archive, flags.session);
+    ProgressMeter meter("opening " + flags.session, "tokens");
+    return Session::open(engine, *archive, flags.session, progress_of(meter));
   } catch (const Error& error) {
     if (error.status() != EID_NOT_FOUND) throw;
   }

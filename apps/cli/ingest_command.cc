@@ -1,6 +1,7 @@
 // eidetic ingest FILE|DIRECTORY|-... --into COLLECTION
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <map>
 #include <optional>
 #include <thread>
 
@@ -29,13 +30,58 @@ struct IngestFlags {
   bool again = false, prune = false, dry_run = false, json = false;
 };
 
+// Loads the model when something must be read: what is there already, read by this model, is told
+// from its hash.
+class Reader {
+ public:
+  Reader(const IngestFlags& flags, Archive& archive) : flags_(flags), archive_(archive) {}
+
+  // Before a document is read. What it throws is wrong with the model or the archive, and so with
+  // every further document.
+  void prepare(const IngestOptions& options) {
+    if (!engine_ && !is_there(options)) engine_ = flags_.model.load();
+  }
+  eid_ingest_result ingest(const IngestOptions& options, const Progress& progress) {
+    if (engine_) return archive_.ingest(*engine_, options, progress);
+    return archive_.ingest_unchanged(options);
+  }
+
+ private:
+  bool is_there(const IngestOptions& options) {
+    if (flags_.again) return false;
+    if (!looked_) look();
+    const auto hash = hashes_.find(options.source);
+    return hash != hashes_.end() && hash->second == text_hash(std::string(options.text));
+  }
+
+  // Which documents are there, when this model read them.
+  void look() {
+    looked_ = true;
+    const nlohmann::json list = parse_json(archive_.list());
+    for (const nlohmann::json& collection : list.at("collections")) {
+      if (collection.at("name") != flags_.collection) continue;
+      if (collection.at("fingerprint") != Engine::fingerprint_of(flags_.model.options())) return;
+      for (const nlohmann::json& document : collection.at("documents")) {
+        if (!document.at("complete")) continue;
+        hashes_[document.at("source")] = document.at("content_hash");
+      }
+    }
+  }
+
+  const IngestFlags& flags_;
+  Archive& archive_;
+  std::optional<Engine> engine_;
+  bool looked_ = false;
+  std::map<std::string, std::string> hashes_;  // of texts, by source
+};
+
 int jobs_of(const IngestFlags& flags) {
   if (flags.jobs > 0) return flags.jobs;
   return static_cast<int>(std::clamp(std::thread::hardware_concurrency(), 1u, 4u));
 }
 
 void ingest_text(const std::string& source, const ingest::ExtractedText& extracted,
-                 const IngestFlags& flags, const Engine& engine, Archive& archive, Tally& tally) {
+                 const IngestFlags& flags, Reader& reader, Tally& tally) {
   ProgressMeter meter(source, "tokens");
   CommitReporter reporter(source, meter, flags.json);
   if (flags.json) {
@@ -57,8 +103,9 @@ void ingest_text(const std::string& source, const ingest::ExtractedText& extract
     options.pieces = &extracted.pieces;
     options.original_bytes = extracted.original_bytes;
   }
+  reader.prepare(options);
   try {
-    const eid_ingest_result result = archive.ingest(engine, options, std::ref(reporter));
+    const eid_ingest_result result = reader.ingest(options, std::ref(reporter));
     meter.clear();
     report_done(source, result, flags.json);
     tally.add(result);
@@ -138,7 +185,7 @@ int run_ingest(const IngestFlags& flags) {
   Tally tally;
   // The archive first: a lock or a wrong path shows before the model is loaded.
   Archive archive = flags.archive.open_to_write(/*create=*/true);
-  std::optional<Engine> engine;
+  Reader reader(flags, archive);
   std::set<std::string> gone;
   if (flags.prune) gone = take_named_gone(list, sources_in(archive, flags.collection));
   count_skipped(list, flags, tally);
@@ -160,9 +207,7 @@ int run_ingest(const IngestFlags& flags) {
     if (document.error) {
       count_unread(input, document, flags, tally);
     } else {
-      // Loaded for the first file that can be read: a wrong path shows at once.
-      if (!engine) engine = flags.model.load();
-      ingest_text(input.source, document.text, flags, *engine, archive, tally);
+      ingest_text(input.source, document.text, flags, reader, tally);
     }
     if (is_final(tally.code)) break;
   }

@@ -20,19 +20,6 @@ using nlohmann::json;
 
 constexpr double kUsualBytesPerToken = 4;  // of English prose, with the tokenizers of today
 
-std::string sha256(const std::string& text) {
-  unsigned char digest[EVP_MAX_MD_SIZE];
-  unsigned length = 0;
-  EVP_Digest(text.data(), text.size(), digest, &length, EVP_sha256(), nullptr);
-  std::string hex;
-  for (unsigned i = 0; i < length; ++i) {
-    char byte[3];
-    std::snprintf(byte, sizeof byte, "%02x", digest[i]);
-    hex += byte;
-  }
-  return hex;
-}
-
 // What is in the collection, and what reading into it has cost so far.
 struct Present {
   std::map<std::string, std::string> complete, interrupted;  // source -> hash of the text
@@ -93,7 +80,7 @@ class Plan {
     ++tally_.files;
     const ingest::ExtractedText& text = document.text;
     const std::string action =
-        action_for(input.source, sha256(text.text), options_.again, present_);
+        action_for(input.source, text_hash(text.text), options_.again, present_);
     ++tally_.outcomes[action];
     const auto tokens = static_cast<std::uint64_t>(static_cast<double>(text.text.size()) /
                                                    present_.bytes_per_token);
@@ -178,6 +165,19 @@ class Plan {
 };
 
 }  // namespace
+
+std::string text_hash(const std::string& text) {
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned length = 0;
+  EVP_Digest(text.data(), text.size(), digest, &length, EVP_sha256(), nullptr);
+  std::string hex;
+  for (unsigned i = 0; i < length; ++i) {
+    char byte[3];
+    std::snprintf(byte, sizeof byte, "%02x", digest[i]);
+    hex += byte;
+  }
+  return hex;
+}
 
 int print_plan(IngestInputs inputs, const PlanOptions& options, std::optional<Archive>& archive) {
   Plan plan(options, present_in(archive, options.collection));

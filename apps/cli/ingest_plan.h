@@ -15,6 +15,9 @@ struct PlanOptions {
   int jobs = 1;
 };
 
+// Hex SHA-256, as archives have it of their texts.
+std::string text_hash(const std::string& text);
+
 // Prints a line per document and a summary; returns the exit code that reading would have so far as
 // the files decide on it. `archive`: the one to read into, opened to read; nothing when it is to be
 // made.

@@ -5,11 +5,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <iostream>
+#include <map>
 
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/forget_report.h"
-#include "apps/cli/interrupt.h"
 
 namespace eidetic::cli {
 namespace {
@@ -48,19 +48,28 @@ void keep_of_empty_folders(const IngestInputs& inputs, const PruneOptions& optio
   }
 }
 
-void report_pruned(const std::string& source, const json& receipt, const PruneOptions& options) {
+void report_pruned(const std::set<std::string>& sources, const json& receipt,
+                   const PruneOptions& options) {
+  std::map<std::string, std::uint64_t> blocks;
+  for (const json& document : receipt.at("documents")) {
+    blocks[document.at("source")] += document.at("blocks").get<std::uint64_t>();
+  }
+  for (const std::string& source : sources) {
+    const std::string count = counted(blocks[source], "block");
+    if (options.json) {
+      print_json({{"event", "pruned"}, {"source", source}, {"blocks", blocks[source]}});
+    } else if (options.dry_run) {
+      std::cout << "forget     " << printable(source) << ": its file is gone, " << count << "\n";
+    } else {
+      std::cout << styled(printable(source), Style::kBold) << ": forgotten, its file is gone, "
+                << count << "\n";
+    }
+  }
   if (options.json) {
-    print_json({{"event", "pruned"}, {"source", source}, {"receipt", receipt}});
-    return;
-  }
-  const std::string blocks = counted(receipt.at("blocks").get<std::uint64_t>(), "block");
-  if (options.dry_run) {
-    std::cout << "forget     " << printable(source) << ": its file is gone, " << blocks << "\n";
+    print_json({{"event", "forgotten"}, {"receipt", receipt}});
   } else {
-    std::cout << styled(printable(source), Style::kBold) << ": forgotten, its file is gone, "
-              << blocks << "\n";
+    print_seen(receipt);
   }
-  print_seen(receipt);
   std::cout << std::flush;
 }
 
@@ -104,25 +113,23 @@ void prune(const IngestInputs& inputs, const std::set<std::string>& gone,
            const PruneOptions& options, Archive& archive, Tally& tally) {
   std::set<std::string> going = gone;
   keep_of_empty_folders(inputs, options, going, tally);
-  for (const std::string& source : going) {
-    if (interrupted()) {
-      report_error(source, Error(EID_CANCELLED, "stopped before '" + source + "' was forgotten"),
-                   options.json);
-      tally.code = kExitInterrupted;
-      return;
+  if (going.empty()) return;
+  ForgetOptions forget;
+  forget.collection = options.collection;
+  forget.sources.assign(going.begin(), going.end());
+  forget.dry_run = options.dry_run;
+  try {
+    stop_if_interrupted();
+    report_pruned(going, parse_json(archive.forget(forget).receipt), options);
+    tally.pruned += going.size();
+  } catch (const Error& error) {
+    if (options.json) {
+      json event = error_json(error);
+      event["collection"] = options.collection;
+      print_json(event);
     }
-    ForgetOptions forget;
-    forget.collection = options.collection;
-    forget.source = source;
-    forget.dry_run = options.dry_run;
-    try {
-      report_pruned(source, parse_json(archive.forget(forget).receipt), options);
-      ++tally.pruned;
-    } catch (const Error& error) {
-      report_error(source, error, options.json);
-      fail_with(exit_code(error.status()), tally);
-      if (is_final(tally.code)) return;
-    }
+    print_error(error.what(), error.remedy());
+    fail_with(exit_code(error.status()), tally);
   }
 }
 

@@ -170,6 +170,7 @@ TEST_F(IngestDirectory, PruneForgetsTheDocumentsWhoseFilesAreGone) {
   EXPECT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(pruned(outcome), (std::set<std::string>{gone, named}));
   EXPECT_EQ(Events(outcome, "summary").at(0).at("pruned"), 2);
+  EXPECT_EQ(Events(outcome, "forgotten").size(), 1u);  // in one step
   EXPECT_EQ(documents(), (std::set<std::string>{kept, mounted}));
 
   // A file that was never read is no document: it is missing, as ever.

@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-LIMIT = 40  # an interface this small can be read in one sitting
+LIMIT = 48  # an interface this small can be read in one sitting
 
 
 def declared(header):

@@ -140,6 +140,48 @@ TEST_F(Misuse, CallsInTheWrongOrderSayWhatComesFirst) {
   eid_archive_free(archive);
 }
 
+TEST_F(Misuse, WhatIsLeftOutOfACallIsNamed) {
+  eid_archive* archive = OpenArchive(Path("archive"));
+  eid_string* json = nullptr;
+  auto migrate = Sized<eid_migrate_options>();
+  Refused(eid_archive_migrate(archive, Engine(), &migrate, &json, &error_), EID_INVALID_ARGUMENT,
+          "collection");
+  migrate.collection = "notes";
+  Refused(eid_archive_migrate(archive, nullptr, &migrate, &json, &error_), EID_INVALID_ARGUMENT,
+          "engine");
+  Refused(eid_archive_migrate(nullptr, Engine(), &migrate, &json, &error_), EID_INVALID_ARGUMENT,
+          "archive");
+  Refused(eid_archive_migrate(archive, Engine(), &migrate, nullptr, &error_), EID_INVALID_ARGUMENT,
+          "json");
+  Refused(eid_archive_migrate(archive, Engine(), &migrate, &json, &error_), EID_NOT_FOUND, "notes");
+
+  eid_engine* engine = nullptr;
+  const auto adapter = Sized<eid_adapter_options>();
+  Refused(eid_engine_add_adapter(Engine(), &adapter, &engine, &error_), EID_INVALID_ARGUMENT,
+          "adapter_path");
+  Refused(eid_engine_add_adapter(nullptr, &adapter, &engine, &error_), EID_INVALID_ARGUMENT,
+          "base");
+  Refused(eid_engine_fingerprint(nullptr, &json, &error_), EID_INVALID_ARGUMENT, "model_path");
+
+  eid_session* session = nullptr;
+  const auto open = Sized<eid_open_options>();
+  Refused(eid_session_open_with(Engine(), archive, &open, &session, &error_), EID_INVALID_ARGUMENT,
+          "name");
+
+  auto forget = Sized<eid_forget_options>();
+  const char* const sources[] = {"a", nullptr};
+  forget.source_count = 2;
+  Refused(eid_archive_forget(archive, &forget, &json, &error_), EID_INVALID_ARGUMENT, "sources");
+  forget.sources = sources;
+  Refused(eid_archive_forget(archive, &forget, &json, &error_), EID_INVALID_ARGUMENT, "sources");
+  forget.source_count = 1;
+  Refused(eid_archive_forget(archive, &forget, &json, &error_), EID_INVALID_ARGUMENT, "collection");
+
+  const auto ingest = Ingest("a");
+  Refused(eid_archive_ingest(archive, nullptr, &ingest, nullptr, &error_), EID_NOT_FOUND, "notes");
+  eid_archive_free(archive);
+}
+
 TEST_F(Misuse, TextsAreRefusedThatHaveNoLengthOrNoTokens) {
   eid_session* session = NewSession(Sized<eid_session_options>());
   Refused(Append(session, ""), EID_INVALID_ARGUMENT, "no tokens");

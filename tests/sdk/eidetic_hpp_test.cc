@@ -309,6 +309,61 @@ TEST_F(Interface, ForgottenBytesThatStayInAFileAreToldInsteadOfThrown) {
   EXPECT_EQ(archive.list().find("secret"), std::string::npos);
 }
 
+// Two small models: the folder that `transformers` made, and an adapter that PEFT made for it.
+TEST_F(Interface, AnAdapterBesideAModelReadsWhatTheModelHadRead) {
+  const EngineOptions base = {.model_path = EIDETIC_PARITY_DIR "/llama_folder"};
+  EngineOptions tuned = base;
+  tuned.adapter_path = EIDETIC_GOLDEN_DIR "/peft_llama";
+  const Engine engine(base);
+  const Engine beside = engine.with_adapter(tuned.adapter_path);
+  const Engine alone(tuned);
+  const auto has = [](const std::string& json, const std::string& part) {
+    return json.find(part) != std::string::npos;
+  };
+  EXPECT_TRUE(has(beside.info(), Engine::fingerprint_of(tuned)));
+  EXPECT_TRUE(has(alone.info(), Engine::fingerprint_of(tuned)));
+  EXPECT_TRUE(has(engine.info(), Engine::fingerprint_of(base)));
+  const auto logits = [](const Engine& one) {
+    Session session(one);
+    session.append("A short text.");
+    return session.logits();
+  };
+  EXPECT_EQ(logits(beside), logits(alone));
+  EXPECT_NE(logits(beside), logits(engine));
+
+  Archive archive = NewArchive();
+  const std::string text = Prose(1500);
+  archive.ingest(engine, {.collection = "notes", .source = "story", .text = text});
+  EXPECT_EQ(
+      archive.ingest_unchanged({.collection = "notes", .source = "story", .text = text}).outcome,
+      EID_INGEST_UNCHANGED);
+  {
+    Session session(beside);
+    EXPECT_THROW(session.attach(archive, "notes"), Error);
+  }
+  EXPECT_THROW(
+      archive.migrate(beside, {.collection = "notes"}, [](const eid_progress&) { return false; }),
+      Error);
+  std::uint64_t told = 0;
+  const std::string report =
+      archive.migrate(beside, {.collection = "notes"}, [&](const eid_progress& p) {
+        EXPECT_STREQ(p.item, "story");
+        told = p.done;
+        return true;
+      });
+  EXPECT_TRUE(has(report, "\"outcome\":\"migrated\"")) << report;
+  EXPECT_GT(told, 100u);
+  Session session(alone);
+  session.attach(archive, "notes");
+
+  archive.ingest(alone, {.collection = "notes", .source = "more", .text = "More of it."});
+  archive.ingest(alone, {.collection = "notes", .source = "most", .text = "Most of it."});
+  EXPECT_THROW(archive.forget({.collection = "notes", .sources = {"more", "none"}}), Error);
+  archive.forget({.collection = "notes", .sources = {"more", "most", "more"}});
+  EXPECT_FALSE(has(archive.list(), "most"));
+  EXPECT_TRUE(has(archive.list(), "story"));
+}
+
 TEST_F(Interface, VerifyReportsInsteadOfThrowing) {
   Archive archive = NewArchive();
   const Verification empty = archive.verify();

@@ -206,7 +206,8 @@ EID_API void eid_passages_free(eid_passages* passages);
  */
 typedef struct eid_progress {
   size_t struct_size; /* of this struct, in bytes */
-  const char* stage;  /* "reading", "verifying", "merging"; static storage */
+  const char* stage;  /* "reading", "reading again", "migrating", "verifying", "merging";
+                       * static storage */
   const char* item;   /* the document or file at hand; valid during the callback */
   uint64_t done;      /* units (tokens, records or bytes) done in this stage */
   uint64_t total;     /* 0: not known */
@@ -270,6 +271,42 @@ typedef struct eid_engine_options {
  */
 EID_API eid_status eid_engine_create(const eid_engine_options* options, eid_engine** out,
                                      eid_error* error);
+
+/* An adapter beside a model that is loaded.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
+typedef struct eid_adapter_options {
+  size_t struct_size;       /* of this struct, in bytes */
+  const char* adapter_path; /* a folder as PEFT saves adapters; required */
+  const char* profile_path; /* as in eid_engine_options */
+} eid_adapter_options;
+
+/* A loaded model with an adapter, as an engine of its own: the same, to the bit, and of the same
+ * fingerprint, as one that is made with `adapter_path`. Any number of adapters may be beside one
+ * model; what an adapter leaves alone of the weights is in memory once. Which adapter a session, a
+ * collection or a search goes with is said by the engine that it is given.
+ *
+ * Takes    `base`, made without an adapter; `options`, required.
+ * Errors   as of eid_engine_create, for the adapter; EID_INVALID_ARGUMENT also for a base that has
+ *          an adapter; EID_IO_ERROR when the model's files changed since they were loaded.
+ * Owner    `out` is the caller's: eid_engine_free, in any order with the base.
+ * Threads  any, at once.
+ */
+EID_API eid_status eid_engine_add_adapter(const eid_engine* base,
+                                          const eid_adapter_options* options, eid_engine** out,
+                                          eid_error* error);
+
+/* The fingerprint that eid_engine_create would give the engine, as hexadecimal digits. No weights
+ * are loaded; where the hash of a file is remembered, it takes milliseconds.
+ *
+ * Takes    `options`, required: `model_path`, `adapter_path` and `cache_dir` of them.
+ * Errors   as of eid_engine_create, for the files.
+ * Owner    `fingerprint` is the caller's: eid_string_free.
+ * Threads  any, at once.
+ */
+EID_API eid_status eid_engine_fingerprint(const eid_engine_options* options,
+                                          eid_string** fingerprint, eid_error* error);
 
 /* Gives an engine back. Its weights stay while a session or a call uses them.
  *
@@ -677,7 +714,9 @@ typedef struct eid_ingest_result {
  * and ends with the same bytes. Until the last commit an older version stays as it was; that one
  * puts the new version in its place.
  *
- * Takes    `archive`, opened to write; `engine`; `options`, required; `result`, or NULL.
+ * Takes    `archive`, opened to write; `engine`, or NULL: then nothing is read, and a document that
+ *          is not there with the same text is EID_NOT_FOUND; whether the collection is of the
+ *          caller's model, eid_engine_fingerprint tells; `options`, required; `result`, or NULL.
  * Errors   EID_INVALID_ARGUMENT also for text that is empty or no UTF-8 and for settings other
  *          than the collection's; EID_FINGERPRINT_MISMATCH when the collection is of another
  *          model; EID_LOCKED while the same document is being ingested; EID_CANCELLED;
@@ -689,6 +728,44 @@ typedef struct eid_ingest_result {
 EID_API eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
                                       const eid_ingest_options* options, eid_ingest_result* result,
                                       eid_error* error);
+
+/* What another model is to read again.
+ *
+ * Owner    the caller's, with what it points to: read during the call only.
+ */
+typedef struct eid_migrate_options {
+  size_t struct_size;     /* of this struct, in bytes */
+  const char* collection; /* required */
+  double commit_seconds;  /* longest time between commits; 0: 2 s */
+  int dry_run;            /* not 0: tells what would be read; the archive may be read-only */
+  int leave_sessions;     /* not 0: also when sessions of another model recall from it */
+  eid_progress_callback progress; /* tokens of the collection, at every segment; or NULL */
+  void* user;                     /* handed to `progress` */
+} eid_migrate_options;
+
+/* Has the engine's model read a collection that another model made: from the texts that the archive
+ * keeps, with the collection's own settings. What is read stands beside the old memory, which
+ * serves as before until all of it is swapped in one atomic step; a migration that was stopped or
+ * killed goes on where it was when it is called again for the same model, and is given up when it
+ * is called for the one that made the collection. Documents keep their source, text, byte ranges,
+ * original and age, and get new ids; what is forgotten meanwhile is forgotten in both.
+ *
+ * Sessions belong to the model that made them, and are not migrated. Those that recall from the
+ * collection lose it: they are named in the error, or with `leave_sessions` in the report. `json`
+ * is the report (docs/reports.md).
+ *
+ * Takes    `archive`, opened to write or, for a dry run, read-only; `engine`, of the model that is
+ *          to read; `options`, required.
+ * Errors   EID_NOT_FOUND when there is no such collection; EID_LOCKED when sessions recall from it,
+ *          or while a document of it is being ingested; EID_CORRUPTION names the document whose
+ *          text is damaged; EID_CANCELLED. After any of them the collection is as it was, and what
+ *          was committed is kept for the next call.
+ * Owner    `json` is the caller's: eid_string_free.
+ * Threads  any, at once; one at a time for a collection.
+ */
+EID_API eid_status eid_archive_migrate(eid_archive* archive, eid_engine* engine,
+                                       const eid_migrate_options* options, eid_string** json,
+                                       eid_error* error);
 
 /* Collections, documents and sessions as JSON; `collection` NULL means all.
  *
@@ -833,6 +910,31 @@ EID_API eid_status eid_session_create(eid_engine* engine, const eid_session_opti
  */
 EID_API eid_status eid_session_open(eid_engine* engine, eid_archive* archive, const char* name,
                                     eid_session** out, eid_error* error);
+
+/* Which session is opened, and who is told of it.
+ *
+ * Owner    the caller's, with what it points to: used during the call only.
+ */
+typedef struct eid_open_options {
+  size_t struct_size;             /* of this struct, in bytes */
+  const char* name;               /* of the session; required */
+  eid_progress_callback progress; /* tokens of turns that are read again, at every forward pass; or
+                                   * NULL. Not called when the last turn has a state */
+  void* user;                     /* handed to `progress` */
+} eid_open_options;
+
+/* Opens a saved session as eid_session_open does, and tells how far it is with the turns that are
+ * read again.
+ *
+ * Takes    `engine`; `archive`; `options`, required.
+ * Errors   as of eid_session_open; EID_CANCELLED: the session is as it was, but for turns after
+ *          something forgotten, of which those that were read again stay read.
+ * Owner    `out` is the caller's: eid_session_free. It keeps engine and archive alive.
+ * Threads  any; the session belongs to one thread at a time.
+ */
+EID_API eid_status eid_session_open_with(eid_engine* engine, eid_archive* archive,
+                                         const eid_open_options* options, eid_session** out,
+                                         eid_error* error);
 
 /* Gives a session back. What was not committed is gone.
  *
@@ -1114,6 +1216,8 @@ typedef struct eid_forget_options {
                              in the collection or session named, or everywhere; 0: of any age */
   int dry_run;            /* not 0: tells what would go; the archive may be read-only */
   int verify_files;       /* not 0: rewrites all tables, then looks through all files for it */
+  const char* const* sources; /* instead of `source`: several documents, all of them or none */
+  size_t source_count;        /* how many `sources` there are */
 } eid_forget_options;
 
 /* Forgets, without a model. One atomic, durable step; then the files are rid of the bytes, which

@@ -391,6 +391,23 @@ struct EngineOptions {
   std::string rope_scaling{};  // "linear:4", "ntk:4", "yarn:4", "none"; empty: as the file says
 };
 
+namespace detail {
+
+// Points into `options`.
+inline eid_engine_options in_c(const EngineOptions& options) {
+  auto o = sized<eid_engine_options>();
+  o.model_path = text_or_null(options.model_path);
+  o.device = text_or_null(options.device);
+  o.cache_dir = text_or_null(options.cache_dir);
+  o.threads = options.threads;
+  o.profile_path = text_or_null(options.profile_path);
+  o.adapter_path = text_or_null(options.adapter_path);
+  o.rope_scaling = text_or_null(options.rope_scaling);
+  return o;
+}
+
+}  // namespace detail
+
 // How read_sequence() reads: eidetic.h says what the modes and zeros mean.
 struct SequenceOptions {
   std::string mode{};  // as eid_sequence_options has them; empty: paper
@@ -412,16 +429,27 @@ struct SequenceResult {
 class Engine {
  public:
   explicit Engine(const EngineOptions& options) {
-    auto o = detail::sized<eid_engine_options>();
-    o.model_path = detail::text_or_null(options.model_path);
-    o.device = detail::text_or_null(options.device);
-    o.cache_dir = detail::text_or_null(options.cache_dir);
-    o.threads = options.threads;
-    o.profile_path = detail::text_or_null(options.profile_path);
-    o.adapter_path = detail::text_or_null(options.adapter_path);
-    o.rope_scaling = detail::text_or_null(options.rope_scaling);
+    const eid_engine_options o = detail::in_c(options);
     handle_.reset(detail::made_by<eid_engine>(
         [&](eid_engine** out, eid_error* error) { return eid_engine_create(&o, out, error); }));
+  }
+
+  // The fingerprint that an engine would have: no weights are loaded.
+  static std::string fingerprint_of(const EngineOptions& options) {
+    const eid_engine_options o = detail::in_c(options);
+    return detail::text_from(
+        [&](eid_string** out, eid_error* error) { return eid_engine_fingerprint(&o, out, error); });
+  }
+
+  // This model, which has no adapter, with one: an engine that shares the weights which the adapter
+  // leaves alone. `profile_path` as in EngineOptions.
+  Engine with_adapter(const std::string& adapter_path, const std::string& profile_path = {}) const {
+    auto o = detail::sized<eid_adapter_options>();
+    o.adapter_path = detail::text_or_null(adapter_path);
+    o.profile_path = detail::text_or_null(profile_path);
+    return Engine(detail::made_by<eid_engine>([&](eid_engine** out, eid_error* error) {
+      return eid_engine_add_adapter(handle_.get(), &o, out, error);
+    }));
   }
 
   // The loaded model as JSON.
@@ -490,6 +518,8 @@ class Engine {
   eid_engine* get() const noexcept { return handle_.get(); }
 
  private:
+  explicit Engine(eid_engine* engine) : handle_(engine) {}
+
   detail::Handle<eid_engine, eid_engine_free> handle_;
 };
 
@@ -524,6 +554,14 @@ struct Verification {
   std::string report{};
 };
 
+// What another model is to read again: eid_migrate_options.
+struct MigrateOptions {
+  std::string collection{};     // required
+  double commit_seconds = 0;    // longest time between commits; 0: 2 s
+  bool dry_run = false;         // tells what would be read
+  bool leave_sessions = false;  // also when sessions of another model recall from it
+};
+
 // What to forget: eid_forget_options.
 struct ForgetOptions {
   std::string collection{}, source{};
@@ -532,6 +570,7 @@ struct ForgetOptions {
   std::uint64_t turn = 0;
   std::int64_t before = 0;
   bool dry_run = false, verify_files = false;
+  std::vector<std::string> sources{};
 };
 
 // What went, as JSON, and whether the files hold nothing of it any more as far as was looked.
@@ -558,32 +597,34 @@ class Archive {
   // stops it, what was committed is kept, Error has EID_CANCELLED, and the same call resumes it.
   eid_ingest_result ingest(const Engine& engine, const IngestOptions& options,
                            const Progress& progress = {}) {
+    return ingest(engine.get(), options, progress);
+  }
+  // Without a model: EID_INGEST_UNCHANGED for a document that is there with the same text, whose
+  // original is brought up to date. Error has EID_NOT_FOUND for one that would have to be read.
+  eid_ingest_result ingest_unchanged(const IngestOptions& options) {
+    return ingest(nullptr, options, {});
+  }
+
+  // Has the engine's model read a collection that another one made, and swaps it in when all of it
+  // is read; the report as JSON. When `progress` stops it, what was committed is kept, Error has
+  // EID_CANCELLED, and the same call goes on.
+  std::string migrate(const Engine& engine, const MigrateOptions& options,
+                      const Progress& progress = {}) {
     detail::Callback<Progress> callback(progress);
-    auto o = detail::sized<eid_ingest_options>();
+    auto o = detail::sized<eid_migrate_options>();
     o.collection = detail::text_or_null(options.collection);
-    o.source = detail::text_or_null(options.source);
-    o.text = options.text.data() ? options.text.data() : "";
-    o.text_length = options.text.size();
-    o.codec = detail::text_or_null(options.codec);
-    o.window = options.window;
-    o.sinks = options.sinks;
-    o.segment = options.segment;
     o.commit_seconds = options.commit_seconds;
-    o.again = options.again;
-    o.format = detail::text_or_null(options.format);
-    if (options.pieces != nullptr) {
-      o.pieces = options.pieces->data();
-      o.piece_count = options.pieces->size();
-    }
-    o.original_bytes = options.original_bytes;
+    o.dry_run = options.dry_run;
+    o.leave_sessions = options.leave_sessions;
     o.progress = detail::trampoline(progress);
     o.user = callback.user();
-    auto result = detail::sized<eid_ingest_result>();
     auto error = detail::sized<eid_error>();
-    const eid_status status = eid_archive_ingest(handle_.get(), engine.get(), &o, &result, &error);
+    eid_string* report = nullptr;
+    const eid_status status = eid_archive_migrate(handle_.get(), engine.get(), &o, &report, &error);
+    std::string json = detail::take(report);
     callback.rethrow();
     detail::check(status, error);
-    return result;
+    return json;
   }
 
   // Collections, documents and sessions as JSON; an empty `collection` means all.
@@ -668,6 +709,12 @@ class Archive {
     o.before = options.before;
     o.dry_run = options.dry_run;
     o.verify_files = options.verify_files;
+    std::vector<const char*> sources;
+    for (const std::string& source : options.sources) {
+      sources.push_back(detail::text_or_null(source));
+    }
+    o.sources = sources.data();
+    o.source_count = sources.size();
     auto error = detail::sized<eid_error>();
     eid_string* json = nullptr;
     const eid_status status = eid_archive_forget(handle_.get(), &o, &json, &error);
@@ -689,6 +736,36 @@ class Archive {
   eid_archive* get() const noexcept { return handle_.get(); }
 
  private:
+  eid_ingest_result ingest(eid_engine* engine, const IngestOptions& options,
+                           const Progress& progress) {
+    detail::Callback<Progress> callback(progress);
+    auto o = detail::sized<eid_ingest_options>();
+    o.collection = detail::text_or_null(options.collection);
+    o.source = detail::text_or_null(options.source);
+    o.text = options.text.data() ? options.text.data() : "";
+    o.text_length = options.text.size();
+    o.codec = detail::text_or_null(options.codec);
+    o.window = options.window;
+    o.sinks = options.sinks;
+    o.segment = options.segment;
+    o.commit_seconds = options.commit_seconds;
+    o.again = options.again;
+    o.format = detail::text_or_null(options.format);
+    if (options.pieces != nullptr) {
+      o.pieces = options.pieces->data();
+      o.piece_count = options.pieces->size();
+    }
+    o.original_bytes = options.original_bytes;
+    o.progress = detail::trampoline(progress);
+    o.user = callback.user();
+    auto result = detail::sized<eid_ingest_result>();
+    auto error = detail::sized<eid_error>();
+    const eid_status status = eid_archive_ingest(handle_.get(), engine, &o, &result, &error);
+    callback.rethrow();
+    detail::check(status, error);
+    return result;
+  }
+
   std::vector<Passage> search(eid_engine* engine, const std::string& collection,
                               std::string_view query, int limit, eid_recall_policy policy) {
     auto o = detail::sized<eid_search_options>();
@@ -773,6 +850,23 @@ class Session {
     return Session(detail::made_by<eid_session>([&](eid_session** out, eid_error* error) {
       return eid_session_open(engine.get(), archive.get(), detail::text_or_null(name), out, error);
     }));
+  }
+  // The same with the progress of reading turns again; when it stops that, Error has EID_CANCELLED.
+  static Session open(const Engine& engine, const Archive& archive, const std::string& name,
+                      const Progress& progress) {
+    detail::Callback<Progress> callback(progress);
+    auto o = detail::sized<eid_open_options>();
+    o.name = detail::text_or_null(name);
+    o.progress = detail::trampoline(progress);
+    o.user = callback.user();
+    auto error = detail::sized<eid_error>();
+    eid_session* session = nullptr;
+    const eid_status status =
+        eid_session_open_with(engine.get(), archive.get(), &o, &session, &error);
+    Session opened(session);
+    callback.rethrow();
+    detail::check(status, error);
+    return opened;
   }
 
   // Makes a collection searchable for this session.
