@@ -84,13 +84,6 @@ void ingest_text(const std::string& source, const ingest::ExtractedText& extract
                  const IngestFlags& flags, Reader& reader, Tally& tally) {
   ProgressMeter meter(source, "tokens");
   CommitReporter reporter(source, meter, flags.json);
-  if (flags.json) {
-    print_json({{"event", "started"},
-                {"source", source},
-                {"format", extracted.format},
-                {"bytes", extracted.original_bytes},
-                {"text_bytes", extracted.text.size()}});
-  }
   IngestOptions options{.collection = flags.collection, .source = source, .text = extracted.text};
   options.codec = flags.codec;
   options.window = flags.window;
@@ -104,6 +97,13 @@ void ingest_text(const std::string& source, const ingest::ExtractedText& extract
     options.original_bytes = extracted.original_bytes;
   }
   reader.prepare(options);
+  if (flags.json) {
+    print_json({{"event", "started"},
+                {"source", source},
+                {"format", extracted.format},
+                {"bytes", extracted.original_bytes},
+                {"text_bytes", extracted.text.size()}});
+  }
   try {
     const eid_ingest_result result = reader.ingest(options, std::ref(reporter));
     meter.clear();
