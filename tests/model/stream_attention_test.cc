@@ -19,6 +19,9 @@
 namespace eidetic::model {
 namespace {
 
+// Tensors this small are faster on one thread, and by far on a busy machine.
+const bool kOnOneThread = (SetComputeThreads(1), true);
+
 struct Shape {
   const char* name;
   int tokens, heads, kv_heads, width;
