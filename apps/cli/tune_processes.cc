@@ -7,6 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <iostream>
@@ -27,6 +28,8 @@ using namespace std::chrono_literals;
 // After one has failed the others have as long to fail too, and to write what they can.
 constexpr auto kGrace = 5s;
 constexpr int kKilled = -1;  // in place of an exit code
+// In the environment of the processes that are begun, which must begin no others.
+constexpr char kOneOfSeveral[] = "EIDETIC_TUNE_ONE_OF_SEVERAL";
 
 // Those that share a run out, and the folder in which they meet.
 class TuneProcesses {
@@ -80,12 +83,14 @@ std::vector<std::string> own_arguments() {
 
 void TuneProcesses::begin(int number) {
   std::vector<std::string> arguments = own_arguments();
-  arguments.insert(arguments.end(),
+  // Behind a bare "--" they would be names of files.
+  arguments.insert(std::find(arguments.begin(), arguments.end(), "--"),
                    {"--process", std::to_string(number), "--meeting", folder_ + "/meeting"});
   std::vector<char*> pointers;
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
   const std::string errors = errors_of(static_cast<std::size_t>(number));
+  ::setenv(kOneOfSeveral, "1", 1);
   const pid_t id = ::fork();
   if (id < 0) {
     throw Error(EID_IO_ERROR, "no process can be begun", "close other programs");
@@ -111,7 +116,11 @@ void TuneProcesses::begin(int number) {
 void TuneProcesses::ended(std::size_t number, int code) {
   running_[number] = 0;
   if (code == kExitOk) return;
-  if (number == 0 && code != kKilled) first_told_ = true;
+  if (number == 0 && code != kKilled) {
+    first_told_ = true;
+    // Others that lost it may have ended before it did; what it says is why.
+    if (failed_ && code != kExitRuntime) code_ = code;
+  }
   if (failed_) return;
   failed_ = true;
   code_ = code == kKilled ? kExitRuntime : code;
@@ -156,6 +165,10 @@ int TuneProcesses::wait() {
 }  // namespace
 
 int run_tune_processes(int count) {
+  if (::getenv(kOneOfSeveral) != nullptr) {
+    throw Error(EID_INVALID_ARGUMENT, "one of several processes of a run would begin others",
+                "write the files behind the options, without a word that stands between them");
+  }
   return TuneProcesses(count).wait();
 }
 

@@ -17,6 +17,12 @@ namespace {
 using nlohmann::json;
 
 // Whether the line is of what had happened after `step` steps and the evaluation of `evaluated`.
+// Whether a run wrote it.
+bool IsLine(const std::string& text) {
+  const json line = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  return line.is_object() && line.contains("event") && line.contains("step");
+}
+
 bool IsKept(const std::string& text, int64_t step, int64_t evaluated) {
   const json line = json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!line.is_object()) return false;
@@ -62,6 +68,11 @@ void MetricsFile::CutBack(int64_t step, int64_t evaluated) {
     if (count == 0) break;
     text.append(block, 0, static_cast<size_t>(count));
     at += count;
+  }
+  const size_t first = text.find('\n');
+  if (first != std::string::npos && !IsLine(text.substr(0, first))) {
+    throw Error(ErrorCode::kInvalidArgument, path_ + " is there, and holds no metrics of a run",
+                "name another folder for the run, or move the file away");
   }
   size_t kept = 0;
   for (size_t end; (end = text.find('\n', kept)) != std::string::npos; kept = end + 1) {

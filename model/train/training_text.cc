@@ -104,6 +104,8 @@ json ParsedLine(std::string_view line) {
     return object;
   } catch (const json::parse_error& error) {
     throw BadLine{"is no JSON: it cannot be read on from byte " + std::to_string(error.byte)};
+  } catch (const json::exception&) {  // a number that no double holds, for one
+    throw BadLine{"holds a number that is out of range"};
   }
 }
 

@@ -41,6 +41,7 @@ class TuneRun {
 
   void Begin();
   void Resume(const TrainCheckpoint& checkpoint);
+  void PutAsideBest() const;
   void GoOn();
   void Step();
   void Evaluate();
@@ -150,7 +151,7 @@ void TuneRun::Begin() {
   if (last) {
     Resume(*last);
   } else if (IsFirst()) {
-    fs::remove_all(Folder("best"));  // of a run that was killed before its first checkpoint
+    PutAsideBest();
   }
   if (IsFirst()) metrics_->CutBack(state_.step, state_.evaluated);
   memory_ = MemoryMeter(subject_->device());
@@ -159,6 +160,14 @@ void TuneRun::Begin() {
           options_.processes;
   flops_ = static_cast<double>(options_.batch) *
            TrainFlops(subject_->model(), options_.attention, options_.length);
+}
+
+// A run that was killed before its first checkpoint left it, or `last` was removed by hand: then it
+// may be all there is.
+void TuneRun::PutAsideBest() const {
+  if (!fs::exists(Folder("best"))) return;
+  fs::remove_all(Folder("best.before"));
+  fs::rename(Folder("best"), Folder("best.before"));
 }
 
 void TuneRun::Resume(const TrainCheckpoint& checkpoint) {

@@ -183,8 +183,11 @@ TEST_F(TuneCommand, ADiskThatFillsDuringACheckpointLeavesTheLastGoodOne) {
               Contains(full.err, "there is no checkpoint yet"))
       << full.err;
   EXPECT_FALSE(std::filesystem::exists(Path("run") + "/last.partial"));
+  const bool is_there = std::filesystem::exists(Path("run") + "/last/training.json");
+  EXPECT_EQ(is_there, Contains(full.err, "the last good checkpoint is"));
   const json report = RunJson(Arguments("run"));
   EXPECT_EQ(report.at("step"), 40);
+  EXPECT_EQ(report.at("resumed_from") > 0, is_there);
   ExpectEqualRuns("whole", "run");
 }
 
@@ -198,6 +201,12 @@ TEST_F(TuneCommand, TwoProcessesTrainOneRunTogether) {
                 std::find(all.begin(), all.end(), option) + 2);
     }
     all.insert(all.end(), {"--gpus", gpus});
+    // Behind "--" nothing is an option, nor what the processes are told besides.
+    const auto file = std::find_if(all.begin(), all.end(),
+                                   [](const std::string& word) { return word.ends_with(".txt"); });
+    const std::string text = *file;
+    all.erase(file);
+    all.insert(all.end(), {"--", text});
     return all;
   };
   RunJson(arguments("one", "1"));
@@ -223,6 +232,17 @@ TEST_F(TuneCommand, TwoProcessesTrainOneRunTogether) {
   const Outcome odd = RunProgram(arguments("odd", "3"));
   EXPECT_EQ(odd.code, 2) << odd.err;
   EXPECT_TRUE(Contains(odd.err, "batch is 4")) << odd.err;
+}
+
+TEST_F(TuneCommand, WhatIsInAFolderOfSomethingElseIsKept) {
+  std::filesystem::create_directories(Path("run") + "/best");
+  model::WriteFile(Path("run") + "/best/adapter_config.json", "theirs");
+  model::WriteFile(Path("run") + "/metrics.jsonl", "{\"epoch\": 1}\n");
+  const Outcome refused = RunProgram(Arguments("run"));
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  EXPECT_TRUE(Contains(refused.err, "holds no metrics of a run")) << refused.err;
+  EXPECT_EQ(model::ReadFile(Path("run") + "/metrics.jsonl"), "{\"epoch\": 1}\n");
+  EXPECT_EQ(model::ReadFile(Path("run") + "/best.before/adapter_config.json"), "theirs");
 }
 
 TEST_F(TuneCommand, ADryRunTellsWhatItWouldTakeAndLeavesNothing) {

@@ -436,7 +436,7 @@ typedef struct eid_hybridize_options {
 
 /* Writes a patch folder, config.json and mixers.safetensors, with which eid_model_merge makes a
  * hybrid of the base. The mixers begin as the q, k, v and o of the layers they replace; the model
- * is of use when it was trained (`eidetic tune --distill-from`).
+ * has yet to be trained.
  *
  * Takes    `base_path`, a GGUF file of architecture `llama`; `options`, required; `patch_dir`, a
  *          folder, which is made where there is none.

@@ -264,6 +264,7 @@ TEST_F(TokenCacheTest, ALineThatCannotBeUsedIsNamedOrCounted) {
   const std::pair<const char*, const char*> lines[] = {
       {R"({"text": "cut)", "no JSON"},
       {"{\"text\": \"\xff\"}", "no JSON"},
+      {R"({"text": "a", "x": 1e999})", "out of range"},
       {R"(["text"])", "no JSON object"},
       {R"({"txt": "a"})", "neither"},
       {R"({"text": "a", "messages": []})", "both"},
