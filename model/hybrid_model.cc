@@ -45,7 +45,9 @@ class TorchHybridModel final : public HybridModel {
 
   std::shared_ptr<const HybridModel> LoadAdapted(const Checkpoint& checkpoint) const override {
     const c10::InferenceMode inference;
-    ModelConfig config = checkpoint.Config();
+    // All else is the base's, also what was asked for in place of the file's.
+    ModelConfig config = config_;
+    config.tied_embeddings = checkpoint.Config().tied_embeddings;
     ModelWeights weights = LoadWeights(checkpoint, config, device_, &weights_);
     return std::make_shared<TorchHybridModel>(std::move(config), std::move(weights), device_,
                                               device_name_);

@@ -135,7 +135,11 @@ Result<std::string> Engine::FingerprintOf(const EngineOptions& options) {
     EID_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Checkpoint> checkpoint,
                          Adapted(std::move(base), options.adapter_path, &adapter_files));
     const auto tokenizer = checkpoint->ReadTokenizer();
-    const std::string graph = model::GraphFingerprint(checkpoint->Config());
+    model::ModelConfig config = checkpoint->Config();
+    if (!options.rope_scaling.empty()) {
+      config.SetRotaryScaling(model::ParseRotaryScaling(options.rope_scaling));
+    }
+    const std::string graph = model::GraphFingerprint(config);
     EID_ASSIGN_OR_RETURN(const std::string weights, HashOf(base_files, options.cache_dir));
     EID_ASSIGN_OR_RETURN(const std::string adapter, HashOf(adapter_files, options.cache_dir));
     return Fingerprint(weights, adapter, *tokenizer, graph);

@@ -223,6 +223,28 @@ TEST_F(FolderEngine, TheFingerprintIsKnownWithoutLoadingWeights) {
   EXPECT_EQ(Engine::FingerprintOf(options).status().code(), Code::kNotFound);
 }
 
+// Scaled positions are another model, also beside one and before its weights are loaded.
+TEST_F(FolderEngine, ScaledPositionsCountForAdaptersAndFingerprintsToo) {
+  const TinyFolder tiny = TinyFolder::Granite();
+  tiny.Write(path_);
+  model::TinyAdapter::Lora(tiny).Write(folder_ / "lora");
+  EngineOptions options;
+  options.model_path = path_;
+  options.threads = 1;
+  const std::string unscaled = (*Engine::Create(options))->fingerprint();
+  options.rope_scaling = "linear:4";
+  const auto base = *Engine::Create(options);
+  EXPECT_NE(base->fingerprint(), unscaled);
+  EXPECT_EQ(*Engine::FingerprintOf(options), base->fingerprint());
+  const auto beside = Engine::WithAdapter(*base, folder_ / "lora", "");
+  ASSERT_TRUE(beside.ok()) << beside.status().message();
+  options.adapter_path = folder_ / "lora";
+  const auto alone = *Engine::Create(options);
+  EXPECT_EQ(*Engine::FingerprintOf(options), alone->fingerprint());
+  EXPECT_EQ((*beside)->fingerprint(), alone->fingerprint());
+  EXPECT_EQ(LogitsOf(**beside), LogitsOf(*alone));
+}
+
 TEST_F(FolderEngine, TheProfileLiesBesideTheFolder) {
   EXPECT_EQ(ProfilePathOf("models/llama"), "models/llama.profile.json");
   EXPECT_EQ(ProfilePathOf("models/llama/"), "models/llama.profile.json");
