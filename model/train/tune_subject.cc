@@ -34,6 +34,18 @@ std::unique_ptr<Adapter> AdapterFor(const TuneOptions& options, const AdapterOpt
   return std::make_unique<Adapter>(fresh, model);
 }
 
+// A span in a layer without attention is none, and the run would tell nobody.
+void CheckSpanLayers(const TuneOptions& options, const ModelConfig& config) {
+  const std::vector<int> attention = config.AttentionLayers();
+  for (const int layer : options.attention.stream.span_layers) {
+    if (std::binary_search(attention.begin(), attention.end(), layer)) continue;
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "span layer " + std::to_string(layer) + " is no attention layer of " + options.model,
+        "eidetic model info tells which are");
+  }
+}
+
 // Windows one behind another, without those that predict nothing; at most `most` of them, spread
 // evenly (0: all).
 std::vector<int64_t> HeldOutWindows(const TokenCache& cache, int64_t length, int64_t most) {
@@ -59,7 +71,9 @@ TuneSubject::TuneSubject(const TuneOptions& options, const Checkpoint& checkpoin
     : device_(DeviceFor(options)),
       model_(checkpoint, device_, options.bf16 ? at::kBFloat16 : at::kFloat,
              options.rotary_scaling),
-      adapter_(AdapterFor(options, resumed, &model_)) {}
+      adapter_(AdapterFor(options, resumed, &model_)) {
+  CheckSpanLayers(options, model_.config());
+}
 
 TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
                       const std::string& folder, const TokenCacheProgress& progress) {

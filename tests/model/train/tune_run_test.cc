@@ -331,6 +331,9 @@ TEST_F(TuneRunTest, WhatCannotBeTrainedOnIsRefused) {
   options = Options("run");
   options.trained.targets = {"z_proj"};
   ExpectInvalid(options, "z_proj");
+  options = Options("run");
+  options.attention.stream.span_layers = {9999};
+  ExpectInvalid(options, "span layer 9999");
   WriteFile(folder_ / "a.txt", "");
   EXPECT_NE(std::string(Failure(Options("run")).what()).find("a.txt"), std::string::npos);
   WriteFile(folder_ / "a.jsonl", "{\"text\": \"ab\"}\n{\"text\": \n");
