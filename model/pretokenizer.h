@@ -3,9 +3,9 @@
 #define EIDETIC_MODEL_PRETOKENIZER_H_
 
 #include <functional>
-#include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace eidetic::model {
 
@@ -22,15 +22,29 @@ class Pretokenizer {
   // with the length of the text alone, whatever stands in it.
   void Split(std::string_view text, const std::function<void(std::string_view)>& piece) const;
 
-  // The regular expression, for the fingerprint.
+  // The regular expressions, one a line, for the fingerprint.
   const std::string& pattern() const { return pattern_; }
 
  private:
-  struct Code;
+  struct Expression;
+  void Add(const std::string& pattern);
+  // With the expressions from `first` on.
+  void SplitFrom(size_t first, std::string_view text,
+                 const std::function<void(std::string_view)>& piece) const;
+
   std::string name_;
   std::string pattern_;
-  std::unique_ptr<Code> code_;
+  std::vector<Expression> expressions_;
 };
+
+// The name of the pre-tokenizer that consists of this one regular expression, written as in
+// tokenizer.json; empty when none does.
+std::string PretokenizerOfExpression(std::string_view expression);
+
+// Whether GGUF files with this name in tokenizer.ggml.pre take a word that is a token as it is, and
+// merge only others ("ignore_merges" of tokenizer.json, which GGUF does not write). Throws Error
+// kUnsupported for a name that is not known here.
+bool TakesWholeWords(const std::string& pretokenizer);
 
 }  // namespace eidetic::model
 

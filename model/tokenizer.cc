@@ -108,6 +108,8 @@ struct Tables {
   int32_t bos = -1, eos = -1;
   std::vector<bool> ends;
   std::string pretokenizer;
+  // Words that are not merged, views into `bytes`; empty when all are.
+  std::unordered_map<std::string_view, int32_t> words;
   std::string chat_template;
   std::string fingerprint;
 };
@@ -233,7 +235,7 @@ class BpeTokenizer final : public Tokenizer {
     if (found != cache->words.end()) {
       range = found->second;
     } else {
-      encoder_.Encode(word, &cache->workspace, &cache->tokens, &cache->begins);
+      EncodeNewWord(word, cache);
       range = {pooled, cache->tokens.size()};
       if (cached) cache->words.emplace(word, range);
     }
@@ -245,6 +247,16 @@ class BpeTokenizer final : public Tokenizer {
       cache->tokens.resize(pooled);
       cache->begins.resize(pooled);
     }
+  }
+
+  void EncodeNewWord(std::string_view word, Cache* cache) const {
+    const auto whole = tables_.words.find(word);
+    if (whole == tables_.words.end()) {
+      encoder_.Encode(word, &cache->workspace, &cache->tokens, &cache->begins);
+      return;
+    }
+    cache->tokens.push_back(whole->second);
+    cache->begins.push_back(0);
   }
 
   Tables tables_;
@@ -309,6 +321,13 @@ void ReadMerges(const TokenizerTables& given, const TokenIds& ids, Tables* table
   }
 }
 
+void ReadWholeWords(Tables* tables) {
+  for (size_t token = 0; token < tables->bytes.size(); ++token) {
+    if (tables->types[token] != kNormalToken) continue;
+    tables->words.emplace(tables->bytes[token], static_cast<int32_t>(token));
+  }
+}
+
 void ReadEnds(const TokenizerTables& given, const TokenIds& ids, Tables* tables) {
   tables->ends.assign(tables->bytes.size(), false);
   const auto add = [&](int32_t token) {
@@ -344,6 +363,10 @@ std::shared_ptr<const Tokenizer> MakeTokenizer(TokenizerTables given) {
   tables.pretokenizer = std::move(given.pretokenizer);
   tables.chat_template = std::move(given.chat_template);
   tables.fingerprint = std::string(kRulesVersion) + given.fingerprint;
+  if (given.whole_words) {
+    ReadWholeWords(&tables);
+    tables.fingerprint += "\nwhole words\n";
+  }
   return std::make_shared<BpeTokenizer>(std::move(tables));
 }
 

@@ -6,6 +6,7 @@
 
 #include "model/error.h"
 #include "model/gguf.h"
+#include "model/pretokenizer.h"
 #include "model/text.h"
 #include "model/tokenizer_tables.h"
 
@@ -74,6 +75,7 @@ std::shared_ptr<const Tokenizer> Tokenizer::FromGguf(const GgufFile& file) {
   TokenizerTables tables;
   tables.path = file.path();
   tables.pretokenizer = file.String("tokenizer.ggml.pre");
+  tables.whole_words = TakesWholeWords(tables.pretokenizer);
   if (file.Find("tokenizer.chat_template") != nullptr) {
     tables.chat_template = file.String("tokenizer.chat_template");
   }

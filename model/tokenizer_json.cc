@@ -9,6 +9,7 @@
 #include "model/error.h"
 #include "model/json_file.h"
 #include "model/mapped_file.h"
+#include "model/pretokenizer.h"
 #include "model/text.h"
 #include "model/tokenizer_tables.h"
 
@@ -34,22 +35,43 @@ bool IsTrue(const json& object, const char* key, bool fallback) {
   file.Fail(ErrorCode::kUnsupported, key, problem);
 }
 
+// ByteLevel as the last step: it writes bytes, and may split as GPT-2 does.
+bool IsByteLevel(const json& step, bool use_regex) {
+  return At(step, "type") == "ByteLevel" && !IsTrue(step, "add_prefix_space", true) &&
+         IsTrue(step, "use_regex", true) == use_regex;
+}
+
+// The expression of a Split that keeps all of a text. Removed and inverted is the same as isolated
+// for those known here, in which every character matches something.
+std::string SplitExpression(const json& step) {
+  const bool inverted = IsTrue(step, "invert", false);
+  const bool keeps = At(step, "behavior") == (inverted ? "Removed" : "Isolated");
+  const json& expression = At(At(step, "pattern"), "Regex");
+  if (At(step, "type") != "Split" || !keeps || !expression.is_string()) return {};
+  return expression.get<std::string>();
+}
+
 // The name that GGUF files give to this chain of pre-tokenizers.
 std::string PretokenizerName(const JsonFile& file) {
   const json& rule = At(file.root(), "pre_tokenizer");
   const json& steps = At(rule, "pretokenizers");
-  if (At(rule, "type") == "Sequence" && steps.is_array() && steps.size() == 2) {
-    const bool digits =
-        At(steps[0], "type") == "Digits" && IsTrue(steps[0], "individual_digits", false);
-    const bool bytes = At(steps[1], "type") == "ByteLevel" &&
-                       !IsTrue(steps[1], "add_prefix_space", true) &&
-                       IsTrue(steps[1], "use_regex", true);
-    if (digits && bytes) return "smollm";
+  std::string name;
+  if (IsByteLevel(rule, true)) {
+    name = "gpt-2";
+  } else if (At(rule, "type") == "Sequence" && steps.is_array() && steps.size() == 2) {
+    if (At(steps[0], "type") == "Digits" && IsTrue(steps[0], "individual_digits", false) &&
+        IsByteLevel(steps[1], true)) {
+      name = "smollm";
+    } else if (IsByteLevel(steps[1], false)) {
+      name = PretokenizerOfExpression(SplitExpression(steps[0]));
+    }
   }
+  if (!name.empty()) return name;
   Refuse(file, "pre_tokenizer",
          "is " + Quoted(rule.dump()) +
-             "; supported is that of SmolLM: a Sequence of Digits (individual_digits) and "
-             "ByteLevel (use_regex, no add_prefix_space)");
+             "; supported is ByteLevel (no add_prefix_space) alone, behind Digits "
+             "(individual_digits), or behind a Split by the expression of a model that "
+             "docs/models.md lists");
 }
 
 // Everything else that decides which tokens a text becomes.
@@ -65,9 +87,7 @@ void CheckRules(const JsonFile& file) {
   if (const json& type = At(model, "type"); !type.is_null() && type != "BPE") {
     Refuse(file, "model", "has the type " + Quoted(type.dump()) + "; supported is BPE");
   }
-  for (const char* flag : {"byte_fallback", "ignore_merges"}) {
-    if (IsTrue(model, flag, false)) Refuse(file, "model", "has " + std::string(flag));
-  }
+  if (IsTrue(model, "byte_fallback", false)) Refuse(file, "model", "has byte_fallback");
   for (const char* part : {"continuing_subword_prefix", "end_of_word_suffix", "dropout"}) {
     const json& value = At(model, part);
     if (!value.is_null() && value != "" && value != 0) {
@@ -258,6 +278,7 @@ std::shared_ptr<const Tokenizer> TokenizerFromFolder(const ModelFolderFiles& fil
   tables.path = files.tokenizer;
   CheckRules(file);
   tables.pretokenizer = PretokenizerName(file);
+  tables.whole_words = IsTrue(At(file.root(), "model"), "ignore_merges", false);
   tables.has_unknown_token = !At(At(file.root(), "model"), "unk_token").is_null();
   ReadVocabulary(file, static_cast<size_t>(vocabulary), &tables);
   ReadAddedTokens(file, &tables);

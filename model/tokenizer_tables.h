@@ -26,7 +26,8 @@ struct TokenizerTables {
   std::vector<std::string> tokens;  // names in GPT-2's byte alphabet; their index is the id
   std::vector<int64_t> types;       // a TokenType for each token
   std::vector<std::pair<std::string, std::string>> merges;  // in order of rank
-  int32_t bos = -1, eos = -1;                               // -1: none; else within the vocabulary
+  bool whole_words = false;        // a word that is a token is not merged ("ignore_merges")
+  int32_t bos = -1, eos = -1;      // -1: none; else within the vocabulary
   std::vector<int32_t> ends;       // further tokens that end a generation; -1 stands for none
   bool has_unknown_token = false;  // what a byte without a token becomes; not supported
   std::string chat_template;

@@ -11,13 +11,14 @@ import re
 import struct
 import sys
 
-import gguf
 from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers
 
 FIRST_IDS = 3000
 
 
 def build(path, special):
+    import gguf  # the other users of this file need no model
+
     fields = gguf.GGUFReader(path).fields
     tokens = fields["tokenizer.ggml.tokens"].contents()
     types = fields["tokenizer.ggml.token_type"].contents()
@@ -73,4 +74,5 @@ def main():
         % (len(text), len(ids), hashed(ids), first, ",\n".join(cases)))
 
 
-main()
+if __name__ == "__main__":
+    main()

@@ -457,7 +457,7 @@ TEST_F(ModelFolderTest, TokenizersOfOtherRulesAreRefused) {
   refuse("decoder", [](json* t) { (*t)["decoder"] = {{"type", "Metaspace"}}; });
   refuse("decoder", [](json* t) { t->erase("decoder"); });
   refuse("pre_tokenizer", [](json* t) { (*t)["pre_tokenizer"] = nullptr; });
-  refuse("pre_tokenizer", [](json* t) { (*t)["pre_tokenizer"]["type"] = "ByteLevel"; });
+  refuse("pre_tokenizer", [](json* t) { (*t)["pre_tokenizer"]["type"] = "Whitespace"; });
   refuse("pre_tokenizer", [](json* t) {
     (*t)["pre_tokenizer"]["pretokenizers"][0] = {{"type", "Split"}, {"behavior", "Isolated"}};
   });
@@ -469,7 +469,6 @@ TEST_F(ModelFolderTest, TokenizersOfOtherRulesAreRefused) {
          [](json* t) { (*t)["pre_tokenizer"]["pretokenizers"][1]["use_regex"] = false; });
   refuse("'\"Unigram\"'", [](json* t) { (*t)["model"]["type"] = "Unigram"; });
   refuse("byte_fallback", [](json* t) { (*t)["model"]["byte_fallback"] = true; });
-  refuse("ignore_merges", [](json* t) { (*t)["model"]["ignore_merges"] = true; });
   refuse("end_of_word_suffix", [](json* t) { (*t)["model"]["end_of_word_suffix"] = "</w>"; });
   refuse("unknown token", [](json* t) { (*t)["model"]["unk_token"] = "a"; });
   refuse("rstrip", [](json* t) { (*t)["added_tokens"][1]["rstrip"] = true; });
