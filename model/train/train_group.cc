@@ -4,9 +4,14 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros_like.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
 #include <dlfcn.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
-#include <chrono>
+#include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -20,15 +25,16 @@
 namespace eidetic::model {
 namespace {
 
-constexpr auto kMeetingTime = std::chrono::minutes(1);
 // Between two calls of one process another may evaluate and save for long; whoever began the
 // processes ends them when one of them fails.
 constexpr auto kWaitingTime = std::chrono::hours(24);
 constexpr char kHost[] = "127.0.0.1";
 
+using Milliseconds = std::chrono::milliseconds;
+
 // Waits for process 0 to say where it listens.
-uint16_t PortIn(const std::string& meeting) {
-  const auto deadline = std::chrono::steady_clock::now() + kMeetingTime;
+uint16_t PortIn(const std::string& meeting, Milliseconds meeting_time) {
+  const auto deadline = std::chrono::steady_clock::now() + meeting_time;
   for (;;) {
     uint16_t port = 0;
     if (std::ifstream(meeting) >> port) return port;
@@ -40,26 +46,98 @@ uint16_t PortIn(const std::string& meeting) {
   }
 }
 
+// TCPStore's own would listen on every network; whoever reaches it may write into the store.
+class ListeningSocket {
+ public:
+  ListeningSocket() : socket_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in address = {};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof(address);
+    auto* const name = reinterpret_cast<sockaddr*>(&address);
+    if (socket_ < 0 || ::bind(socket_, name, size) != 0 ||
+        ::getsockname(socket_, name, &size) != 0) {
+      const std::string reason = std::strerror(errno);
+      if (socket_ >= 0) ::close(socket_);
+      throw Error(ErrorCode::kIo,
+                  std::string("the processes cannot meet: no port of ") + kHost +
+                      " can be listened on: " + reason,
+                  "let this program open sockets on the loopback interface");
+    }
+    port_ = ntohs(address.sin_port);
+  }
+  ~ListeningSocket() {
+    if (socket_ >= 0) ::close(socket_);
+  }
+  ListeningSocket(const ListeningSocket&) = delete;
+  ListeningSocket& operator=(const ListeningSocket&) = delete;
+
+  uint16_t port() const { return port_; }
+  // To whoever closes it from now on.
+  int HandOver() { return std::exchange(socket_, -1); }
+
+ private:
+  int socket_;
+  uint16_t port_ = 0;
+};
+
 }  // namespace
 
+// What each process says to the others, by keys.
 class TrainGroup::Store {
  public:
-  Store(int process, const std::string& meeting) {
+  Store(int process, const std::string& meeting, Milliseconds meeting_time) : process_(process) {
     c10d::TCPStoreOptions options;
     options.isServer = process == 0;
-    options.port = process == 0 ? 0 : PortIn(meeting);
     options.waitWorkers = false;
-    options.timeout = kWaitingTime;
-    store_ = c10::make_intrusive<c10d::TCPStore>(kHost, options);
+    options.timeout = meeting_time;
+    if (process == 0) {
+      ListeningSocket socket;
+      options.port = socket.port();
+      options.masterListenFd = socket.HandOver();
+    } else {
+      options.port = PortIn(meeting, meeting_time);
+    }
+    Reach([&] { store_ = c10::make_intrusive<c10d::TCPStore>(kHost, options); });
     if (process != 0) return;
-    const std::string port = std::to_string(store_->getPort()) + "\n";
+    const std::string port = std::to_string(options.port) + "\n";
     AtomicFile file(meeting);
     file.Write(port.data(), port.size());
     file.Commit();
   }
-  c10d::TCPStore* operator->() const { return store_.get(); }
+
+  void SetTimeout(Milliseconds timeout) { store_->setTimeout(timeout); }
+  void Set(const std::string& key, const std::vector<uint8_t>& value) {
+    Reach([&] { store_->set(key, value); });
+  }
+  // Waits until it is set.
+  std::vector<uint8_t> Get(const std::string& key) {
+    std::vector<uint8_t> value;
+    Reach([&] { value = store_->get(key); });
+    return value;
+  }
+  void Delete(const std::string& key) {
+    Reach([&] { store_->deleteKey(key); });
+  }
 
  private:
+  template <typename Call>
+  void Reach(const Call& call) const {
+    try {
+      call();
+    } catch (const c10::Error& error) {
+      std::string reason = error.what_without_backtrace();
+      reason.resize(std::min(reason.find('\n'), reason.size()));
+      throw Error(ErrorCode::kIo,
+                  "process " + std::to_string(process_) + " of several cannot reach " +
+                      (process_ == 0 ? "the others" : "process 0") +
+                      ", or waits in vain: " + reason,
+                  "see what the others ended with; the same command again goes on from the last "
+                  "checkpoint");
+    }
+  }
+
+  const int process_;
   c10::intrusive_ptr<c10d::TCPStore> store_;
 };
 
@@ -133,7 +211,8 @@ class TrainGroup::Nccl {
   const char* (*error_text_)(int) = nullptr;
 };
 
-TrainGroup::TrainGroup(int process, int processes, const std::string& meeting)
+TrainGroup::TrainGroup(int process, int processes, const std::string& meeting,
+                       std::chrono::milliseconds meeting_time)
     : process_(process), processes_(processes) {
   if (process < 0 || process >= processes) {
     throw Error(
@@ -145,8 +224,9 @@ TrainGroup::TrainGroup(int process, int processes, const std::string& meeting)
     throw Error(ErrorCode::kInvalidArgument, "processes have no file to meet by",
                 "name one that is not there yet");
   }
-  store_ = std::make_unique<Store>(process, meeting);
+  store_ = std::make_unique<Store>(process, meeting, meeting_time);
   Wait();
+  store_->SetTimeout(kWaitingTime);
 }
 
 TrainGroup::~TrainGroup() = default;
@@ -155,13 +235,19 @@ std::vector<std::vector<uint8_t>> TrainGroup::Exchange(std::vector<uint8_t> own)
   const auto key = [](int64_t exchange, int process) {
     return std::to_string(exchange) + "/" + std::to_string(process);
   };
-  Store& store = *store_;
+  const auto read_key = [&](int process) { return key(exchanges_, process) + "/read"; };
   // Whoever has come to the exchange after it has read all of this one.
-  if (exchanges_ >= 2) store->deleteKey(key(exchanges_ - 2, process_));
-  store->set(key(exchanges_, process_), own);
+  if (exchanges_ >= 2) store_->Delete(key(exchanges_ - 2, process_));
+  store_->Set(key(exchanges_, process_), own);
   std::vector<std::vector<uint8_t>> all(static_cast<size_t>(processes_));
   for (int i = 0; i < processes_; ++i) {
-    all[static_cast<size_t>(i)] = i == process_ ? std::move(own) : store->get(key(exchanges_, i));
+    all[static_cast<size_t>(i)] = i == process_ ? std::move(own) : store_->Get(key(exchanges_, i));
+  }
+  // Process 0 may end at once, and its store with it: not before all have read.
+  if (process_ != 0) store_->Set(read_key(process_), {1});
+  for (int i = 1; process_ == 0 && i < processes_; ++i) {
+    store_->Get(read_key(i));
+    store_->Delete(read_key(i));
   }
   ++exchanges_;
   return all;

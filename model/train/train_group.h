@@ -4,6 +4,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -12,15 +13,17 @@
 namespace eidetic::model {
 
 // Every process calls the same functions in the same order; a call returns when all have made it.
-// On one machine. The processes meet through LibTorch's c10d::TCPStore, whose server is process 0;
-// what they add up goes over NCCL between GPUs, and on the CPU through the store, in the order of
-// the processes. Not thread-safe.
+// On one machine. The processes meet through LibTorch's c10d::TCPStore, whose server is process 0
+// and listens where this machine alone reaches it; what they add up goes over NCCL between GPUs,
+// and on the CPU through the store, in the order of the processes. Every call throws Error kIo when
+// another process is gone. Not thread-safe.
 class TrainGroup {
  public:
   // `meeting`: the path of a file that process 0 makes and the others wait for. Throws Error:
   // kInvalidArgument for a process that is not one of 0 .. processes - 1, kIo when they do not meet
-  // within a minute.
-  TrainGroup(int process, int processes, const std::string& meeting);
+  // within `meeting_time`.
+  TrainGroup(int process, int processes, const std::string& meeting,
+             std::chrono::milliseconds meeting_time = std::chrono::minutes(1));
   ~TrainGroup();
   TrainGroup(const TrainGroup&) = delete;
   TrainGroup& operator=(const TrainGroup&) = delete;
@@ -30,7 +33,7 @@ class TrainGroup {
 
   // Adds the tensors of all processes up, in place: in the end they have the same bits in each.
   // They are of one type, fp32 or fp64, and on one device, the same kind of it for all processes.
-  // Throws Error kUnsupported where NCCL is not there, kIo when it fails.
+  // Throws Error kUnsupported where NCCL is not there, kIo also when that fails.
   void Sum(const std::vector<at::Tensor>& tensors);
   // Whether it is true of any process.
   bool AnyOf(bool flag);
