@@ -140,6 +140,9 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
        options.rotary_scaling ? DescribeRotaryScaling(*options.rotary_scaling) : ""},
       {"dtype", options.bf16 ? "bf16" : "fp32"},
       {"length", std::to_string(options.length)},
+      // Or `best` would be the better of losses on different texts.
+      {"eval-sequences",
+       options.held_out.empty() ? "" : std::to_string(options.held_out_sequences)},
       {"batch", std::to_string(options.batch)},
       {"rate", Text(options.rate)},
       {"warm-up", std::to_string(options.warm_up)},

@@ -239,6 +239,9 @@ TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
             std::string::npos)
       << error.what();
   other = options;
+  other.held_out_sequences = 2;  // what `best` is the best of
+  ExpectInvalid(other, "eval-sequences was 3, is 2");
+  other = options;
   WriteFile(folder_ / "b.txt", WordsOf(9, 200));
   ExpectInvalid(other, "data was ");
   WriteFile(folder_ / "b.txt", WordsOf(2, 200));
