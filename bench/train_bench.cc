@@ -1,19 +1,25 @@
-// Times steps of training: forward and backward of one sequence of random tokens under HyLoRA, with
-// the optimizer's step. Prints tokens per second, the loss and the device's peak memory.
+// Times steps of training: forward and backward of one sequence of random tokens, with the
+// optimizer's step. Prints tokens per second, the loss and the device's peak memory.
 //
 // train_bench MODEL [--mode NAME] [--length N,N,...] [--steps N] [--dtype fp32|bf16|tf32]
-//             [--recompute] [--device cpu|cuda|cuda:N] [--kind lora|lora_plus|hylora]
+//             [--recompute] [--device cpu|cuda|cuda:N] [--kind lora|lora+|hylora|mixers]
+//             [--teacher MODEL] (distillation) [--of-mixers] (its first stage)
 //             [--parts] (forward and backward apart, and without an optimizer's step)
+//             [--profile] (the device's kernels by their time in one more step)
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/DeviceGuard.h>
+#include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
+#include <map>
+#include <memory>
 #include <random>
+#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -21,16 +27,19 @@
 #include "model/checkpoint.h"
 #include "model/device.h"
 #include "model/error.h"
+#include "model/train/adapter.h"
+#include "model/train/distill.h"
 #include "model/train/train_step.h"
+#include "model/train/tune_options.h"
 
 namespace eidetic::model {
 namespace {
 
 struct Arguments {
-  std::string model, mode = "se", dtype = "bf16", device = "cpu", kind = "hylora";
+  std::string model, teacher, mode = "se", dtype = "bf16", device = "cpu", kind = "hylora";
   std::vector<int> lengths = {8192, 16384, 32768, 65536};
   int steps = 5;
-  bool recompute = false, parts = false;
+  bool recompute = false, parts = false, of_mixers = false, profile = false;
 };
 
 [[noreturn]] void Refuse(const std::string& what) {
@@ -60,6 +69,12 @@ Arguments Parse(int count, char** words) {
       arguments.recompute = true;
     } else if (word == "--parts") {
       arguments.parts = true;
+    } else if (word == "--profile") {
+      arguments.profile = true;
+    } else if (word == "--of-mixers") {
+      arguments.of_mixers = true;
+    } else if (word == "--teacher") {
+      arguments.teacher = next();
     } else if (word == "--length") {
       arguments.lengths.clear();
       std::istringstream numbers(next());
@@ -77,9 +92,7 @@ Arguments Parse(int count, char** words) {
 }
 
 AdapterKind KindOf(const std::string& name) {
-  if (name == "lora") return AdapterKind::kLora;
-  if (name == "lora_plus") return AdapterKind::kLoraPlus;
-  if (name == "hylora") return AdapterKind::kHylora;
+  if (const auto kind = FindAdapterKind(name)) return *kind;
   Refuse("unknown kind '" + name + "'");
 }
 
@@ -112,9 +125,56 @@ double PeakGigabytes(c10::Device device) {
          1e-9;
 }
 
-void Measure(const Arguments& arguments, const DifferentiableModel& model, c10::Device device,
-             int length, AdamW* optimizer) {
+// Where the device's time goes in `work`: kernels by their time, copies among them.
+template <typename Work>
+void Profile(c10::Device device, const Work& work) {
+  namespace profiler = torch::autograd::profiler;
+  using torch::profiler::impl::ActivityType;
+  const torch::profiler::impl::ProfilerConfig config(torch::profiler::impl::ProfilerState::KINETO);
+  const std::set<ActivityType> activities = {ActivityType::CPU, ActivityType::CUDA};
+  profiler::prepareProfiler(config, activities);
+  profiler::enableProfiler(config, activities);
+  Clock clock(device);
+  work();
+  const double wall = clock.Lap();
+  struct Total {
+    double seconds = 0;
+    int64_t count = 0;
+  };
+  std::map<std::string, Total> totals;
+  Total all, operations;
+  for (const auto& event : profiler::disableProfiler()->events()) {
+    if (event.deviceType() != c10::DeviceType::CUDA) {
+      ++operations.count;
+      continue;
+    }
+    for (Total* total : {&totals[event.name()], &all}) {
+      total->seconds += static_cast<double>(event.durationNs()) * 1e-9;
+      ++total->count;
+    }
+  }
+  std::vector<std::pair<std::string, Total>> sorted(totals.begin(), totals.end());
+  std::sort(sorted.begin(), sorted.end(),
+            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
+  std::printf("  %.1f ms, of which kernels take %.1f ms: %lld of them, for %lld operations\n",
+              wall * 1e3, all.seconds * 1e3, static_cast<long long>(all.count),
+              static_cast<long long>(operations.count));
+  for (size_t i = 0; i < std::min<size_t>(sorted.size(), 40); ++i) {
+    std::printf("  %8.2f ms %6lld  %.170s\n", sorted[i].second.seconds * 1e3,
+                static_cast<long long>(sorted[i].second.count), sorted[i].first.c_str());
+  }
+}
+
+void Measure(const Arguments& arguments, const DifferentiableModel& model,
+             const DifferentiableModel* teacher, c10::Device device, int length, AdamW* optimizer) {
   TrainStepOptions options;
+  if (teacher != nullptr) {
+    options.loss = [&](const auto& tokens, const auto& targets, const auto& forward) {
+      return arguments.of_mixers
+                 ? SumMixerLoss(*teacher, model, tokens, targets, forward)
+                 : SumTeacherDivergence(*teacher, model, tokens, targets, 0, forward);
+    };
+  }
   const auto mode = FindSequenceMode(arguments.mode);
   if (!mode) Refuse("unknown mode '" + arguments.mode + "'");
   options.forward.attention.mode = *mode;
@@ -164,6 +224,9 @@ void Measure(const Arguments& arguments, const DifferentiableModel& model, c10::
                 middle(backward) * 1e3);
   }
   std::printf("\n");
+  if (arguments.profile) {
+    Profile(device, [&] { TrainStep(model, {sequence}, options, optimizer); });
+  }
   std::fflush(stdout);
 }
 
@@ -176,15 +239,22 @@ void Run(const Arguments& arguments) {
   }
   AllowTf32(arguments.dtype != "fp32");
   const c10::OptionalDeviceGuard guard(device);
-  DifferentiableModel model(*Checkpoint::Open(arguments.model), device,
-                            bf16 ? at::kBFloat16 : at::kFloat);
   AdapterOptions adapter_options;
   adapter_options.kind = KindOf(arguments.kind);
+  const at::ScalarType type = bf16 ? at::kBFloat16 : at::kFloat;
+  DifferentiableModel model(*Checkpoint::Open(arguments.model), device, type, std::nullopt,
+                            adapter_options.kind == AdapterKind::kMixers);
+  std::unique_ptr<const DifferentiableModel> teacher;
+  if (!arguments.teacher.empty()) {
+    teacher = std::make_unique<const DifferentiableModel>(*Checkpoint::Open(arguments.teacher),
+                                                          device, type);
+    CheckTeacher(*teacher, model);
+  }
   Adapter adapter(adapter_options, &model);
   AdamW optimizer(adapter.trained(), {});
   for (const int length : arguments.lengths) {
     try {
-      Measure(arguments, model, device, length, &optimizer);
+      Measure(arguments, model, teacher.get(), device, length, &optimizer);
     } catch (const std::exception& error) {
       std::string reason = error.what();
       std::printf("%-12s %-5s %-9s L %6d  failed: %s\n", arguments.mode.c_str(),

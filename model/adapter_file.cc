@@ -176,7 +176,12 @@ std::string AdapterFile::Kind() const {
       return entry.first.find(part) != std::string::npos;
     });
   };
-  if (low_rank_.empty()) return "modules";
+  if (low_rank_.empty()) {
+    const bool mixers = std::all_of(whole_.begin(), whole_.end(), [](const auto& entry) {
+      return entry.first.find(".mamba.") != std::string::npos;
+    });
+    return mixers && has(".mamba.in_proj.") ? "mixers" : "modules";
+  }
   if (has(".conv1d.")) return "HyLoRA";
   return has("embed_tokens.") || has("norm.weight") ? "LoRA+" : "LoRA";
 }

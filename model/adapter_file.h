@@ -44,7 +44,7 @@ class AdapterFile {
   const std::map<std::string, const SafeTensor*>& whole() const { return whole_; }
 
   // "LoRA"; "LoRA+", with whole embeddings or norms (LongLoRA); "HyLoRA", with whole convolutions
-  // of mixers too; "modules": without LoRA.
+  // of mixers too; without LoRA "mixers", of which all is whole, or else "modules".
   std::string Kind() const;
   uint64_t Parameters() const;
   uint64_t bytes() const { return file_->size(); }

@@ -80,6 +80,14 @@ void AllowTf32(bool allowed) {
   context.setAllowTF32CuDNN(allowed);
 }
 
+Tf32Scope::Tf32Scope(bool allowed) : before_(at::globalContext().allowTF32CuBLAS()) {
+  AllowTf32(allowed);
+}
+
+Tf32Scope::~Tf32Scope() {
+  AllowTf32(before_);
+}
+
 void SetComputeThreads(int threads) {
   at::set_num_threads(ComputeThreads(threads));
 }

@@ -18,6 +18,19 @@ c10::Device OpenDevice(const std::string& name);
 // several times as fast: for training. For the whole process; OpenDevice switches it off.
 void AllowTf32(bool allowed);
 
+// The same for as long as it lives; then as it was before. Nothing else should open a device or
+// compute meanwhile that wants it otherwise.
+class Tf32Scope {
+ public:
+  explicit Tf32Scope(bool allowed);
+  ~Tf32Scope();
+  Tf32Scope(const Tf32Scope&) = delete;
+  Tf32Scope& operator=(const Tf32Scope&) = delete;
+
+ private:
+  bool before_;
+};
+
 // Threads of LibTorch's CPU operators, for the whole process; as ComputeThreads().
 void SetComputeThreads(int threads);
 

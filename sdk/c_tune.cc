@@ -110,6 +110,7 @@ Status TakeType(const char* given, bool* bf16) {
 
 Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
   model::AdapterOptions& adapter = options->trained;
+  if (!options->teacher.empty()) adapter.kind = model::AdapterKind::kMixers;
   if (given.adapter_path != nullptr) {
     options->adapter = given.adapter_path;
     const bool is_told = given.kind != nullptr || given.target_count > 0 || given.rank != 0 ||
@@ -120,8 +121,8 @@ Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
         "an adapter to go on from has a kind, rank, alpha, dropout and targets of its own",
         "leave these out, or leave adapter_path out");
   }
-  EID_RETURN_IF_ERROR(
-      TakeName("kind", given.kind, model::FindAdapterKind, "lora, lora+, hylora", &adapter.kind));
+  EID_RETURN_IF_ERROR(TakeName("kind", given.kind, model::FindAdapterKind,
+                               "lora, lora+, hylora, mixers", &adapter.kind));
   EID_RETURN_IF_ERROR(TakeNumber("rank", given.rank, false, &adapter.rank));
   adapter.alpha = given.alpha != 0 ? given.alpha : 2.0 * adapter.rank;
   adapter.dropout = given.dropout;
@@ -136,6 +137,10 @@ Status TakeSteps(const eid_tune_options& given, model::TuneOptions* options) {
   EID_RETURN_IF_ERROR(TakeNumber("warm_up", given.warm_up, true, &options->warm_up));
   EID_RETURN_IF_ERROR(TakeName("schedule", given.schedule, model::FindRateSchedule,
                                "constant, cosine", &options->schedule));
+  options->text_share = given.text_share;
+  if (given.mixer_steps != 0) {
+    EID_RETURN_IF_ERROR(TakeNumber("mixer_steps", given.mixer_steps, true, &options->mixer_steps));
+  }
   options->weight_decay = given.weight_decay;
   if (given.clip != 0) options->largest_norm = given.clip == -1 ? 0 : given.clip;
   options->seed = given.seed;
@@ -150,18 +155,21 @@ Status TakeSteps(const eid_tune_options& given, model::TuneOptions* options) {
   return TakeNumber("processes", given.processes, false, &options->processes);
 }
 
-// Of the files of model and adapter, so that a run goes on with the same.
-memory::Result<std::string> DigestOf(const model::TuneOptions& options,
-                                     const std::string& cache_dir) {
+// Of the files of model, adapter and teacher, so that a run goes on with the same.
+Status TakeDigests(const std::string& cache_dir, model::TuneOptions* options) {
   const auto hash = [&](const std::vector<std::string>& paths) -> memory::Result<std::string> {
     EID_ASSIGN_OR_RETURN(const std::vector<sdk::FileIdentity> files, sdk::IdentitiesOf(paths));
     return sdk::CachedModelHash(files, paths, cache_dir);
   };
-  EID_ASSIGN_OR_RETURN(std::string digest, hash(model::Checkpoint::FilesOf(options.model)));
-  if (options.adapter.empty()) return digest;
-  EID_ASSIGN_OR_RETURN(const std::string adapter,
-                       hash(model::AdapterFile::FilesOf(options.adapter)));
-  return digest + " with " + adapter;
+  EID_ASSIGN_OR_RETURN(options->model_digest, hash(model::Checkpoint::FilesOf(options->model)));
+  if (!options->adapter.empty()) {
+    EID_ASSIGN_OR_RETURN(const std::string adapter,
+                         hash(model::AdapterFile::FilesOf(options->adapter)));
+    options->model_digest += " with " + adapter;
+  }
+  if (options->teacher.empty()) return Status();
+  EID_ASSIGN_OR_RETURN(options->teacher_digest, hash(model::Checkpoint::FilesOf(options->teacher)));
+  return Status();
 }
 
 memory::Result<model::TuneOptions> ReadTuneOptions(const eid_tune_options* options) {
@@ -178,6 +186,10 @@ memory::Result<model::TuneOptions> ReadTuneOptions(const eid_tune_options* optio
   result.skip_bad = given.skip_bad != 0;
   if (given.device != nullptr) result.device = given.device;
   result.threads = given.threads;
+  if (given.teacher_path != nullptr) {
+    result.teacher = given.teacher_path;
+    result.attention.mode = model::SequenceMode::kFull;
+  }
   EID_RETURN_IF_ERROR(TakeAdapter(given, &result));
   EID_RETURN_IF_ERROR(TakeAttention(given, &result.attention));
   if (given.rope_scaling != nullptr) {
@@ -186,9 +198,8 @@ memory::Result<model::TuneOptions> ReadTuneOptions(const eid_tune_options* optio
   EID_RETURN_IF_ERROR(TakeType(given.dtype, &result.bf16));
   result.recompute = given.recompute != 0;
   EID_RETURN_IF_ERROR(TakeSteps(given, &result));
-  EID_ASSIGN_OR_RETURN(
-      result.model_digest,
-      DigestOf(result, given.cache_dir != nullptr ? given.cache_dir : sdk::DefaultCacheDir()));
+  EID_RETURN_IF_ERROR(
+      TakeDigests(given.cache_dir != nullptr ? given.cache_dir : sdk::DefaultCacheDir(), &result));
   return result;
 }
 
@@ -230,6 +241,7 @@ model::TuneCallback CallbackOf(eid_tune_callback progress, void* user) {
     told.remaining_seconds = at.remaining_seconds;
     told.peak_share = at.peak_share;
     told.memory_bytes = at.memory_bytes;
+    told.objective = model::TuneObjectiveName(at.objective).data();
     return progress(&told, user) == 0;
   };
 }

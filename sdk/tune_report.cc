@@ -45,6 +45,7 @@ std::string TuneJson(const model::TuneOptions& options, const model::TuneReport&
                  {"data", DataJson(report.data)}};
   if (!options.held_out.empty()) object["held_out"] = DataJson(report.held_out);
   if (state.evaluated >= 0) object["held_out_loss"] = state.held_out_loss;
+  if (state.teacher_loss) object["teacher_held_out_loss"] = *state.teacher_loss;
   if (state.best_step >= 0) {
     object["best"] = options.folder + "/best";
     object["best_step"] = state.best_step;

@@ -33,8 +33,11 @@ std::vector<std::string> files_of(const std::vector<std::string>& paths) {
 }
 
 std::string subtitle_of(const TuneOptions& options) {
-  return options.folder + ", " + (options.attention.empty() ? "se" : options.attention) + ", " +
-         (options.kind.empty() ? "hylora" : options.kind);
+  const bool has_teacher = !options.teacher_path.empty();
+  const std::string attention = has_teacher ? "full" : "se",
+                    kind = has_teacher ? "mixers" : "hylora";
+  return options.folder + ", " + (options.attention.empty() ? attention : options.attention) +
+         ", " + (options.kind.empty() ? kind : options.kind);
 }
 
 // A picture that cannot be written, on a disk that is full, is no reason to end a run.
@@ -112,9 +115,10 @@ void add_adapter_options(CLI::App& c, TuneOptions& o) {
     return c.add_option(name, value, text)->excludes(adapter)->group("Adapter");
   };
   add("--kind", o.kind,
-      "lora (low-rank matrices), lora+ (embeddings and norms too) or hylora (the convolutions of "
-      "mixers as well); default: hylora")
-      ->check(CLI::IsMember({"lora", "lora+", "hylora"}))
+      "lora (low-rank matrices), lora+ (embeddings and norms too), hylora (the convolutions of "
+      "mixers as well) or mixers (these as a whole, no matrices); default: hylora, with a teacher "
+      "mixers")
+      ->check(CLI::IsMember({"lora", "lora+", "hylora", "mixers"}))
       ->type_name("NAME");
   add("--rank", o.rank, "Rank of the matrices; default: 32")
       ->check(CLI::Range(1, 1 << 16))
@@ -135,7 +139,8 @@ void add_attention_options(CLI::App& c, TuneOptions& o) {
   c.add_option(
        "--attention", o.attention,
        "How attention layers read in training: se (the published method), se-no-memory, "
-       "se-random, se-landmark, se-stream (as sessions do), window, s2 or full; default: se")
+       "se-random, se-landmark, se-stream (as sessions do), window, s2 or full; default: se, with "
+       "a teacher full")
       ->type_name("NAME")
       ->group("Attention");
   c.add_option("--chunk", o.chunks,
@@ -170,6 +175,27 @@ void add_attention_options(CLI::App& c, TuneOptions& o) {
                "what the model says")
       ->type_name("KIND:FACTOR")
       ->group("Attention");
+}
+
+void add_teacher_options(CLI::App& c, TuneOptions& o) {
+  c.add_option("--distill-from", o.teacher_path,
+               "A model that this one was made of by `model hybridize`, to learn from instead of "
+               "from the text alone")
+      ->type_name("TEACHER")
+      ->group("Teacher");
+  c.add_option("--mixer-steps", o.mixer_steps,
+               "The first steps: each mixer learns alone to do what the teacher's attention does; "
+               "then all together learn to say what the teacher says; default: an eighth of the "
+               "steps; -1: none")
+      ->check(CLI::Range(std::int64_t{-1}, std::int64_t{1} << 40))
+      ->type_name("N")
+      ->group("Teacher");
+  c.add_option("--text-share", o.text_share,
+               "How much of the loss after them is the text's own, for what the teacher cannot do; "
+               "default: 0")
+      ->check(CLI::Range(0.0, 1.0))
+      ->type_name("SHARE")
+      ->group("Teacher");
 }
 
 void add_training_options(CLI::App& c, TuneOptions& o) {
@@ -253,6 +279,7 @@ void add_tune_command(CLI::App& app, Action& action) {
   c->add_option("--meeting", o.meeting)->type_name("FILE")->group("");
   add_adapter_options(*c, o);
   add_attention_options(*c, o);
+  add_teacher_options(*c, o);
   add_training_options(*c, o);
   add_examples(
       *c,
@@ -260,6 +287,7 @@ void add_tune_command(CLI::App& app, Action& action) {
       "  eidetic tune books/*.txt --held-out other.txt -o run --length 16384 --recompute\n"
       "  eidetic tune chats.jsonl -o run --kind lora --rank 8 --attention full --length 2048\n"
       "  eidetic tune books/ -o run --dry-run   # what it would take\n"
+      "  eidetic tune books/ -o run --model hybrid.gguf --distill-from llama.gguf --rate 0.001\n"
       "  eidetic ask \"Who?\" --from books --adapter run/best\n"
       "\nThe same command again goes on where the run was stopped, however that happened.");
   c->callback([flags, &action] { action = [flags] { return run_tune(*flags); }; });

@@ -50,7 +50,11 @@ std::string tune_figures(const eid_tune_progress& p) {
   const auto add = [&](double value, const std::string& words) {
     if (std::isfinite(value)) text += "  " + words;
   };
-  add(p.loss, "loss " + fixed(p.loss, 4));
+  const std::string objective = p.objective;
+  add(p.loss, (objective == "text"     ? "loss "
+               : objective == "mixers" ? "mixers' distance "
+                                       : "divergence ") +
+                  fixed(p.loss, 4));
   add(p.held_out_loss, "held out " + fixed(p.held_out_loss, 4));
   if (std::isfinite(p.tokens_per_second)) {
     text += "  " + with_commas(static_cast<std::uint64_t>(p.tokens_per_second)) + " tokens/s";
@@ -90,6 +94,9 @@ void print_tuned(const json& report) {
   add("memory", human_bytes(report.at("peak_memory_bytes")));
   if (!report.at("loss").is_null()) add("loss", fixed(report.at("loss"), 4));
   if (report.contains("held_out_loss")) add("held out", fixed(report.at("held_out_loss"), 4));
+  if (report.contains("teacher_held_out_loss")) {
+    add("the teacher's", fixed(report.at("teacher_held_out_loss"), 4));
+  }
   std::string adapter = report.at("last");
   if (report.contains("best")) {
     add("best", fixed(report.at("best_loss"), 4) + " after step " +
@@ -123,8 +130,7 @@ void write_curves(const std::string& folder, const std::string& subtitle) {
   const std::string metrics = folder + "/metrics.jsonl";
   if (!std::filesystem::exists(metrics)) return;
   eval::LossCurves curves = eval::read_loss_curves(read_file(metrics));
-  if (curves.training.empty()) return;
-  curves.title = "Loss, nats a token";
+  if (curves.training.empty() && curves.held_out.empty()) return;
   curves.subtitle = subtitle;
   write_file(folder + "/curves.svg", eval::to_svg(curves));
 }

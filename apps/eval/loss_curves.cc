@@ -148,7 +148,10 @@ LossCurves read_loss_curves(const std::string& metrics) {
     const auto one = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
     if (!one.is_object() || !one.contains("step") || !one.contains("loss")) continue;
     if (!one["step"].is_number_integer() || !one["loss"].is_number()) continue;
-    const LossPoint point{one["step"].get<std::int64_t>(), one["loss"].get<double>()};
+    if (one.value("objective", "") == "mixers") continue;  // in no unit of the others
+    const double teacher = one.value("teacher_loss", 0.0);
+    if (teacher > 0) curves.title = "Divergence from the teacher, nats a token";
+    const LossPoint point{one["step"].get<std::int64_t>(), one["loss"].get<double>() - teacher};
     (one.value("event", "") == "evaluation" ? curves.held_out : curves.training).push_back(point);
   }
   return curves;

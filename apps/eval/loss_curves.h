@@ -14,11 +14,12 @@ struct LossPoint {
 };
 
 struct LossCurves {
-  std::string title, subtitle;
+  std::string title = "Loss, nats a token", subtitle;
   std::vector<LossPoint> training, held_out;  // in order of the step
 };
 
-// What metrics.jsonl says; lines that are no metrics are passed over.
+// What metrics.jsonl says; lines that are no metrics are passed over. Of a run with a teacher: the
+// divergence from it, and what was held out above the teacher's loss there.
 LossCurves read_loss_curves(const std::string& metrics);
 
 // A self-contained SVG document: no fonts, scripts or links from outside. A long run is drawn by

@@ -20,6 +20,7 @@ namespace {
 }
 
 void CheckConfig(const AdapterOptions& config) {
+  if (config.kind == AdapterKind::kMixers) return;
   if (config.rank < 1 || config.rank > kLargestSize) {
     Refuse("rank is " + std::to_string(config.rank) + "; it must be 1 or more");
   }
@@ -63,6 +64,7 @@ std::vector<std::string> TargetsOf(const AdapterOptions& config, const Different
 
 bool TrainedAsAWhole(AdapterKind kind, const std::string& name) {
   if (kind == AdapterKind::kLora) return false;
+  if (kind == AdapterKind::kMixers) return name.find(".mamba.") != std::string::npos;
   if (name == "model.embed_tokens.weight" || name.ends_with("norm.weight")) return true;
   return kind == AdapterKind::kHylora && name.find(".mamba.conv1d.") != std::string::npos;
 }
@@ -83,9 +85,17 @@ at::Tensor Uniform(std::vector<int64_t> sizes, double bound, std::mt19937_64* ra
 Adapter::Adapter(const AdapterOptions& config, DifferentiableModel* model)
     : config_(config), model_(model) {
   CheckConfig(config_);
-  AddMatrices(TargetsOf(config_, *model_));
+  if (config_.kind == AdapterKind::kMixers) {
+    config_.targets.clear();
+  } else {
+    AddMatrices(TargetsOf(config_, *model_));
+  }
   AddWholeParameters();
-  if (trained_.empty()) Refuse("there are no targets, so nothing is trained", "Name a linear map.");
+  if (!trained_.empty()) return;
+  if (config_.kind == AdapterKind::kMixers) {
+    Refuse("the model has no mixers to train", "eidetic model hybridize makes some.");
+  }
+  Refuse("there are no targets, so nothing is trained", "Name a linear map.");
 }
 
 Adapter::~Adapter() {
@@ -121,6 +131,10 @@ void Adapter::AddMatrices(const std::vector<std::string>& modules) {
 void Adapter::AddWholeParameters() {
   for (const auto& [name, parameter] : model_->parameters()) {
     if (!TrainedAsAWhole(config_.kind, name)) continue;
+    if (parameter.scalar_type() == at::kBFloat16) {
+      Refuse("'" + name + "' is held in bf16, where small steps would be rounded away",
+             "Load the model with what is trained whole in fp32.");
+    }
     parameter.set_requires_grad(true);
     trained_.emplace_back(name, parameter);
   }

@@ -19,7 +19,8 @@ bool IsWhole(const std::string& name) {
 }
 
 // "model.layers.0.mamba.conv1d.bias" -> "conv1d": PEFT's modules_to_save fit the ends of paths.
-std::string ModuleNameOf(const std::string& parameter) {
+std::string ModuleNameOf(const std::string& parameter, AdapterKind kind) {
+  if (kind == AdapterKind::kMixers) return "mamba";
   const std::string module = parameter.substr(0, parameter.rfind('.'));
   return module.substr(module.rfind('.') + 1);
 }
@@ -29,8 +30,28 @@ AdapterKind KindOf(const AdapterFile& file) {
   if (kind == "LoRA") return AdapterKind::kLora;
   if (kind == "LoRA+") return AdapterKind::kLoraPlus;
   if (kind == "HyLoRA") return AdapterKind::kHylora;
-  throw Error(ErrorCode::kUnsupported, file.path() + " has no LoRA to train further",
-              "begin with a new adapter, or with one of LoRA, LoRA+ or HyLoRA");
+  if (kind == "mixers") return AdapterKind::kMixers;
+  throw Error(ErrorCode::kUnsupported,
+              file.path() + " has neither LoRA nor mixers to train further",
+              "begin with a new adapter, or with one of LoRA, LoRA+, HyLoRA or mixers");
+}
+
+// Rank, scale and targets, which all modules must agree on.
+void TakeMatrices(const AdapterFile& file, AdapterOptions* options) {
+  const LowRank& first = file.low_rank().begin()->second;
+  options->targets.clear();
+  for (const auto& [module, low_rank] : file.low_rank()) {
+    if (low_rank.rank != first.rank || low_rank.scale != first.scale) {
+      throw Error(ErrorCode::kUnsupported,
+                  file.path() + ": '" + module + "' has another rank or scale than '" +
+                      file.low_rank().begin()->first + "'",
+                  "an adapter that is trained further has one of each");
+    }
+    options->targets.push_back(module);
+  }
+  options->rank = static_cast<int>(first.rank);
+  options->alpha = first.scale * static_cast<double>(first.rank);  // whatever PEFT's scale is
+  options->dropout = file.config().dropout;
 }
 
 // Where embedding and head were trained as one, PEFT saves it under both names, or under one of
@@ -108,7 +129,7 @@ void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
     written.name = name;
     written.shape.assign(tensor.shape.begin(), tensor.shape.end());
     written.values = tensor.values.data();
-    if (IsWhole(name)) whole.insert(ModuleNameOf(name));
+    if (IsWhole(name)) whole.insert(ModuleNameOf(name, options.kind));
   }
   config.tied = model.config().tied_embeddings && trained.contains(kEmbeddingName);
   if (config.tied) {  // PEFT asks for it by both names
@@ -125,22 +146,9 @@ void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
 std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableModel* model) {
   AdapterOptions options;
   options.kind = KindOf(file);
-  const LowRank& first = file.low_rank().begin()->second;
-  options.targets.clear();
-  for (const auto& [module, low_rank] : file.low_rank()) {
-    if (low_rank.rank != first.rank || low_rank.scale != first.scale) {
-      throw Error(ErrorCode::kUnsupported,
-                  file.path() + ": '" + module + "' has another rank or scale than '" +
-                      file.low_rank().begin()->first + "'",
-                  "an adapter that is trained further has one of each");
-    }
-    options.targets.push_back(module);
-  }
+  if (options.kind != AdapterKind::kMixers) TakeMatrices(file, &options);
   CheckHead(file, *model);
   const HostTensors tensors = TensorsOf(file);
-  options.rank = static_cast<int>(first.rank);
-  options.alpha = first.scale * static_cast<double>(first.rank);  // whatever PEFT's scale is
-  options.dropout = file.config().dropout;
   auto adapter = std::make_unique<Adapter>(options, model);
   adapter->Import(tensors);
   return adapter;

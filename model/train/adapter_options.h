@@ -1,4 +1,4 @@
-// What is trained of a model, and by how few numbers: LoRA, LoRA+ and HyLoRA.
+// What is trained of a model, and by how few numbers: LoRA, LoRA+ and HyLoRA; or its mixers.
 //
 // kLora: W x becomes W x + (alpha / rank) B A x on the linear maps that are named; A and B are
 //   trained. Hu et al., "LoRA", arXiv 2106.09685.
@@ -6,6 +6,9 @@
 //   al., arXiv 2309.12307. Not the paper of that name about learning rates.
 // kHylora: the 1D convolutions of the Mamba layers too, weight and bias: Nunez et al., "Expansion
 //   Span", arXiv 2412.13328.
+// kMixers: no matrices, but all that the Mamba layers' mixers have, as a whole: those of a hybrid
+//   that is being made of another model (model/hybridize.h). Rank, alpha, dropout and targets are
+//   not looked at.
 //
 // No Torch in here.
 #ifndef EIDETIC_MODEL_TRAIN_ADAPTER_OPTIONS_H_
@@ -17,7 +20,7 @@
 
 namespace eidetic::model {
 
-enum class AdapterKind : uint8_t { kLora, kLoraPlus, kHylora };
+enum class AdapterKind : uint8_t { kLora, kLoraPlus, kHylora, kMixers };
 
 struct AdapterOptions {
   AdapterKind kind = AdapterKind::kHylora;

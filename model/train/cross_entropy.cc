@@ -85,17 +85,27 @@ RowLoss LossOfTokens(const at::Tensor& target) {
   };
 }
 
-// KL(wanted || given), of logits that `wanted` has for rows of `places`, int64 [all].
-RowLoss LossOfDistributions(const WantedLogits& wanted, const at::Tensor& places) {
-  return [wanted, places](int64_t first, at::Tensor* logits) {
+// (1 - text_share) KL(wanted || given) + text_share (the loss of one token), of logits that
+// `wanted` has for rows of `places`, int64 [all]; target [all, 1].
+RowLoss LossOfDistributions(const WantedLogits& wanted, const at::Tensor& places,
+                            const at::Tensor& target, double text_share) {
+  return [=](int64_t first, at::Tensor* logits) {
     at::Tensor aim = wanted(places.narrow(0, first, logits->size(0)))
                          .detach()
                          .to(logits->scalar_type(), false, true);
     Normalize(&aim);
     Normalize(logits);
     const at::Tensor share = aim.exp();
-    const at::Tensor sum = share.mul(aim.sub_(*logits)).sum(at::kDouble);
-    logits->exp_().sub_(share);
+    at::Tensor sum = share.mul(aim.sub_(*logits)).sum(at::kDouble);
+    if (text_share == 0) {
+      logits->exp_().sub_(share);
+      return sum;
+    }
+    const at::Tensor correct = target.narrow(0, first, logits->size(0));
+    sum = sum.mul(1 - text_share).sub(logits->gather(1, correct).sum(at::kDouble).mul(text_share));
+    logits->exp_().sub_(share, 1 - text_share);
+    logits->scatter_add_(1, correct,
+                         at::empty(correct.sizes(), logits->options()).fill_(-text_share));
     return sum;
   };
 }
@@ -167,9 +177,11 @@ at::Tensor SumCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
 
 at::Tensor SumDivergence(const at::Tensor& hidden, const at::Tensor& weight,
                          const std::vector<int32_t>& targets, const WantedLogits& wanted,
-                         double divisor, int64_t rows) {
-  const at::Tensor places = FindTargets(hidden, weight, targets, rows).places;
-  return SumLogitLoss(hidden, weight, places, LossOfDistributions(wanted, places), divisor, rows);
+                         double text_share, double divisor, int64_t rows) {
+  const RowsWithTargets found = FindTargets(hidden, weight, targets, rows);
+  return SumLogitLoss(hidden, weight, found.places,
+                      LossOfDistributions(wanted, found.places, found.ids.unsqueeze(1), text_share),
+                      divisor, rows);
 }
 
 }  // namespace eidetic::model

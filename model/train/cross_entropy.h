@@ -29,12 +29,13 @@ at::Tensor SumCrossEntropy(const at::Tensor& hidden, const at::Tensor& weight,
 // Logits [n, V] for rows of these numbers, int64 [n].
 using WantedLogits = std::function<at::Tensor(const at::Tensor& rows)>;
 
-// The same with distributions in place of tokens: the sum over rows with a target, whichever it is,
-// of KL(softmax(wanted) || softmax(hidden weight^T / divisor)), in nats. No gradient reaches
-// `wanted`, which is asked for a few rows at a time.
+// The same with distributions in place of tokens: the sum over rows with a target of
+// (1 - text_share) KL(softmax(wanted) || softmax(hidden weight^T / divisor)) + text_share times
+// what SumCrossEntropy sums, in nats. No gradient reaches `wanted`, which is asked for a few rows
+// at a time.
 at::Tensor SumDivergence(const at::Tensor& hidden, const at::Tensor& weight,
                          const std::vector<int32_t>& targets, const WantedLogits& wanted,
-                         double divisor = 1, int64_t rows = 256);
+                         double text_share = 0, double divisor = 1, int64_t rows = 256);
 
 }  // namespace eidetic::model
 

@@ -96,10 +96,11 @@ void CheckTokens(const std::vector<int32_t>& tokens, int vocabulary) {
 
 DifferentiableModel::DifferentiableModel(const Checkpoint& checkpoint, c10::Device device,
                                          at::ScalarType type,
-                                         const std::optional<RotaryScaling>& scaling)
+                                         const std::optional<RotaryScaling>& scaling,
+                                         bool whole_mixers)
     : config_(checkpoint.Config()),
       type_(type),
-      parameters_(LoadParameters(checkpoint, config_, device, type)) {
+      parameters_(LoadParameters(checkpoint, config_, device, type, whole_mixers)) {
   if (scaling) config_.SetRotaryScaling(*scaling);
 }
 
@@ -171,7 +172,7 @@ at::Tensor DifferentiableModel::AnglesOf(int64_t tokens, const TrainForwardOptio
 // x [L, inputs] -> [L, outputs]
 at::Tensor DifferentiableModel::Linear(const std::string& module, const at::Tensor& x,
                                        const TrainForwardOptions& options) const {
-  const at::Tensor y = at::linear(x, Parameter(module + ".weight"));
+  const at::Tensor y = at::linear(x, Parameter(module + ".weight").to(x.scalar_type()));
   const auto found = low_ranks_.find(module);
   if (found == low_ranks_.end()) return y;
   const LowRankTerm& low_rank = found->second;
@@ -328,8 +329,10 @@ static int64_t LogitRowsOn(const at::Tensor& hidden) {
 
 at::Tensor DifferentiableModel::SumDivergenceFrom(const WantedLogits& wanted,
                                                   const at::Tensor& hidden,
-                                                  const std::vector<int32_t>& targets) const {
-  return SumDivergence(hidden, Head(), targets, wanted, config_.logit_scale, LogitRowsOn(hidden));
+                                                  const std::vector<int32_t>& targets,
+                                                  double text_share) const {
+  return SumDivergence(hidden, Head(), targets, wanted, text_share, config_.logit_scale,
+                       LogitRowsOn(hidden));
 }
 
 at::Tensor DifferentiableModel::SumLoss(const at::Tensor& hidden,

@@ -50,10 +50,12 @@ class DifferentiableModel {
   // type: float, double or bfloat16. In bfloat16 the linear maps are held in it, once, and computed
   // in it, attention too; everything else that LoadParameters names, the sums of layers, norms, the
   // scan and its states, softmax and loss are fp32, and so are gradients of what an adapter trains
-  // (docs/decisions/088-training-in-bf16.md). `scaling`, if given, is
-  // taken in place of the file's. Throws Error as LoadParameters does.
+  // (docs/decisions/088-training-in-bf16.md). `scaling`, if given, is taken in place of the file's.
+  // `whole_mixers`: the mixers' maps are held in fp32, to be trained as a whole, and rounded when
+  // they compute. Throws Error as LoadParameters does.
   DifferentiableModel(const Checkpoint& checkpoint, c10::Device device, at::ScalarType type,
-                      const std::optional<RotaryScaling>& scaling = std::nullopt);
+                      const std::optional<RotaryScaling>& scaling = std::nullopt,
+                      bool whole_mixers = false);
   DifferentiableModel(const DifferentiableModel&) = delete;
   DifferentiableModel& operator=(const DifferentiableModel&) = delete;
 
@@ -79,7 +81,7 @@ class DifferentiableModel {
   at::Tensor SumLoss(const at::Tensor& hidden, const std::vector<int32_t>& targets) const;
   // The same against distributions: SumDivergence there.
   at::Tensor SumDivergenceFrom(const WantedLogits& wanted, const at::Tensor& hidden,
-                               const std::vector<int32_t>& targets) const;
+                               const std::vector<int32_t>& targets, double text_share) const;
   // What a layer's attention or mixer makes of what enters the layer: [L, D] -> [L, D].
   at::Tensor Mixed(size_t layer, const at::Tensor& hidden,
                    const TrainForwardOptions& options) const;

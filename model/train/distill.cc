@@ -2,6 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 
+#include <algorithm>
 #include <string>
 
 #include "model/error.h"
@@ -9,7 +10,13 @@
 namespace eidetic::model {
 namespace {
 
-// The teacher reads everything, by its own weights and without an adapter's dropout.
+bool LearnsFrom(const ModelConfig& teacher, const ModelConfig& student, size_t layer) {
+  return student.layers[layer] == LayerKind::kMamba2 &&
+         teacher.layers[layer] == LayerKind::kAttention;
+}
+
+}  // namespace
+
 TrainForwardOptions TeacherOptions(const TrainForwardOptions& options) {
   TrainForwardOptions teacher = options;
   teacher.attention.mode = SequenceMode::kFull;
@@ -17,13 +24,6 @@ TrainForwardOptions TeacherOptions(const TrainForwardOptions& options) {
   teacher.dropout_seed.reset();
   return teacher;
 }
-
-bool LearnsFrom(const ModelConfig& teacher, const ModelConfig& student, size_t layer) {
-  return student.layers[layer] == LayerKind::kMamba2 &&
-         teacher.layers[layer] == LayerKind::kAttention;
-}
-
-}  // namespace
 
 void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel& student) {
   const ModelConfig& theirs = teacher.config();
@@ -54,7 +54,8 @@ void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel&
 }
 
 at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const DifferentiableModel& student,
-                        const std::vector<int32_t>& tokens, const TrainForwardOptions& options) {
+                        const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets,
+                        const TrainForwardOptions& options) {
   at::Tensor sum;
   int64_t layers = 0;
   TrainForwardOptions observed = TeacherOptions(options);
@@ -71,13 +72,14 @@ at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const Differentiable
     const at::NoGradGuard no_gradient;
     teacher.Hidden(tokens, observed);
   }
-  return sum.mul(static_cast<double>(tokens.size()) / static_cast<double>(layers));
+  const auto rows = targets.size() - std::count(targets.begin(), targets.end(), kNoTarget);
+  return sum.mul(static_cast<double>(rows) / static_cast<double>(layers));
 }
 
 at::Tensor SumTeacherDivergence(const DifferentiableModel& teacher,
                                 const DifferentiableModel& student,
                                 const std::vector<int32_t>& tokens,
-                                const std::vector<int32_t>& targets,
+                                const std::vector<int32_t>& targets, double text_share,
                                 const TrainForwardOptions& options) {
   at::Tensor of_teacher;
   {
@@ -88,7 +90,7 @@ at::Tensor SumTeacherDivergence(const DifferentiableModel& teacher,
   const auto wanted = [&](const at::Tensor& rows) {
     return teacher.Logits(of_teacher.index_select(0, rows));
   };
-  return student.SumDivergenceFrom(wanted, hidden, targets);
+  return student.SumDivergenceFrom(wanted, hidden, targets, text_share);
 }
 
 }  // namespace eidetic::model

@@ -16,19 +16,24 @@ namespace eidetic::model {
 // hidden size, vocabulary, or with a mixer where the student has attention.
 void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel& student);
 
+// How the teacher reads: all of the sequence, without an adapter's dropout.
+TrainForwardOptions TeacherOptions(const TrainForwardOptions& options);
+
 // The first stage. In each layer where the student has a mixer and the teacher attention, the mixer
 // reads what enters the teacher's layer and is to give what the teacher's attention gives: the
-// squared distance over the square of the latter, a mean over tokens and layers; times the number
-// of tokens. No layer waits for another to learn.
+// squared distance over the square of the latter, a mean over all tokens and layers; times the
+// number of targets. No layer waits for another to learn.
 at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const DifferentiableModel& student,
-                        const std::vector<int32_t>& tokens, const TrainForwardOptions& options);
+                        const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets,
+                        const TrainForwardOptions& options);
 
 // The second stage: the sum over rows with a target of KL(teacher's distribution || student's), in
-// nats. Which tokens follow is not looked at. Logits exist of a few rows at a time.
+// nats; of which `text_share` (0 .. 1) gives way to the cross entropy of the text, so that what the
+// teacher cannot do is learned too. Logits exist of a few rows at a time.
 at::Tensor SumTeacherDivergence(const DifferentiableModel& teacher,
                                 const DifferentiableModel& student,
                                 const std::vector<int32_t>& tokens,
-                                const std::vector<int32_t>& targets,
+                                const std::vector<int32_t>& targets, double text_share,
                                 const TrainForwardOptions& options);
 
 }  // namespace eidetic::model

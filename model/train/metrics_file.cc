@@ -84,6 +84,7 @@ void MetricsFile::CutBack(int64_t step, int64_t evaluated) {
 void MetricsFile::Add(const StepMetrics& metrics) {
   AddLine(json{{"event", "step"},
                {"step", metrics.step},
+               {"objective", metrics.objective},
                {"loss", metrics.loss},
                {"rate", metrics.rate},
                {"gradient_norm", metrics.gradient_norm},
@@ -95,13 +96,10 @@ void MetricsFile::Add(const StepMetrics& metrics) {
 }
 
 void MetricsFile::Add(const EvaluationMetrics& metrics) {
-  AddLine(json{{"event", "evaluation"},
-               {"step", metrics.step},
-               {"loss", metrics.loss},
-               {"tokens", metrics.tokens},
-               {"seconds", metrics.seconds},
-               {"best", metrics.best}}
-              .dump());
+  json line = {{"event", "evaluation"},    {"step", metrics.step},       {"loss", metrics.loss},
+               {"tokens", metrics.tokens}, {"seconds", metrics.seconds}, {"best", metrics.best}};
+  if (metrics.teacher_loss) line["teacher_loss"] = *metrics.teacher_loss;
+  AddLine(line.dump());
 }
 
 void MetricsFile::AddLine(const std::string& line) {

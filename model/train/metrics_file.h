@@ -4,13 +4,16 @@
 #define EIDETIC_MODEL_TRAIN_METRICS_FILE_H_
 
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
 
 namespace eidetic::model {
 
 struct StepMetrics {
-  int64_t step = 0;  // from 1 on
-  double loss = 0;   // mean over predicted tokens, before the step
+  int64_t step = 0;                     // from 1 on
+  std::string_view objective = "text";  // as TuneObjectiveName has it
+  double loss = 0;                      // a mean over predicted tokens, before the step
   double rate = 0;
   double gradient_norm = 0;  // before clipping
   int64_t tokens = 0;        // read since the run began
@@ -23,8 +26,9 @@ struct EvaluationMetrics {
   int64_t step = 0;  // after so many
   double loss = 0;   // on what was held out
   int64_t tokens = 0;
-  double seconds = 0;  // of the evaluation
-  bool best = false;   // of the run so far
+  double seconds = 0;                                 // of the evaluation
+  bool best = false;                                  // of the run so far
+  std::optional<double> teacher_loss = std::nullopt;  // there, where the run has a teacher
 };
 
 // Open to be added to; nobody else writes it meanwhile. Not thread-safe. All calls throw Error:

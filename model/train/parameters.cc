@@ -50,7 +50,7 @@ void FromHost(const HostTensor& host, const std::string& name, const at::Tensor&
 }
 
 Parameters LoadParameters(const Checkpoint& checkpoint, const ModelConfig& config,
-                          c10::Device device, at::ScalarType type) {
+                          c10::Device device, at::ScalarType type, bool whole_mixers) {
   RefuseUnknownTensors(checkpoint, config);
   if (config.rotary_dims > 0 && config.head_dim % 2 != 0) {
     throw Error(ErrorCode::kUnsupported,
@@ -85,7 +85,8 @@ Parameters LoadParameters(const Checkpoint& checkpoint, const ModelConfig& confi
   Parameters parameters;
   for (auto& [name, tensor] : host) {
     const bool linear = tensor.dim() == 2 && name != "model.embed_tokens.weight";
-    const at::ScalarType own = type == at::kBFloat16 && !linear ? at::kFloat : type;
+    const bool trained = !linear || (whole_mixers && name.find(".mamba.") != std::string::npos);
+    const at::ScalarType own = type == at::kBFloat16 && trained ? at::kFloat : type;
     parameters[name] = tensor.to(device, own);
     tensor.reset();  // so that the host never holds more than it must
   }

@@ -34,10 +34,11 @@ void FromHost(const HostTensor& host, const std::string& name, const at::Tensor&
 
 // `type` is float, double or bfloat16; none of them requires a gradient. bfloat16 is the type of
 // the linear maps alone (a head of its own among them); embedding, norms and what the mixers have
-// beside their maps are few numbers that may be trained as a whole, and stay fp32. A convolution
-// without a bias has no parameter for one. Throws Error as LoadWeights does.
+// beside their maps are few numbers that may be trained as a whole, and stay fp32; so do the
+// mixers' maps with `whole_mixers`, to be trained themselves. A convolution without a bias has no
+// parameter for one. Throws Error as LoadWeights does.
 Parameters LoadParameters(const Checkpoint& checkpoint, const ModelConfig& config,
-                          c10::Device device, at::ScalarType type);
+                          c10::Device device, at::ScalarType type, bool whole_mixers = false);
 
 }  // namespace eidetic::model
 

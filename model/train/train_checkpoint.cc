@@ -34,6 +34,7 @@ json StateJson(const TrainState& state) {
                  {"evaluated", state.evaluated}, {"best_step", state.best_step}};
   if (state.evaluated >= 0) object["held_out_loss"] = state.held_out_loss;
   if (state.best_step >= 0) object["best_loss"] = state.best_loss;
+  if (state.teacher_loss) object["teacher_loss"] = *state.teacher_loss;
   return object;
 }
 
@@ -75,6 +76,7 @@ class StateReader {
     file_.Fail(ErrorCode::kCorruption, std::string(part_) + "." + key,
                "is missing or of another kind");
   }
+  bool Has(const char* key) const { return object_->contains(key); }
   void ReadCount(const char* key, int64_t least, int64_t* value) const {
     Read(key, value);
     if (*value < least) {
@@ -101,6 +103,7 @@ TrainState ReadState(const JsonFile& file) {
   reader.ReadCount("best_step", -1, &state.best_step);
   if (state.evaluated >= 0) reader.Read("held_out_loss", &state.held_out_loss);
   if (state.best_step >= 0) reader.Read("best_loss", &state.best_loss);
+  if (reader.Has("teacher_loss")) reader.Read("teacher_loss", &state.teacher_loss.emplace());
   return state;
 }
 

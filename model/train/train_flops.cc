@@ -70,12 +70,17 @@ double AttentionPairs(const SequenceAttentionOptions& options, int64_t tokens) {
   return pairs / static_cast<double>(options.chunk_sizes.size());
 }
 
-double TrainFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
-                  int64_t tokens) {
+namespace {
+
+// `passes`: over attention and scan, in terms of the forward one. The last two: operations of a
+// weight and token.
+double Flops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
+             int64_t tokens, double passes, double per_frozen, double per_trained) {
   const ModelConfig& config = model.config();
   const auto count = static_cast<double>(tokens);
   const auto product = [&](const at::Tensor& weight) {
-    return (weight.requires_grad() ? 6.0 : 4.0) * static_cast<double>(weight.numel()) * count;
+    return (weight.requires_grad() ? per_trained : per_frozen) *
+           static_cast<double>(weight.numel()) * count;
   };
   double flops = product(model.parameters().at(config.tied_embeddings ? "model.embed_tokens.weight"
                                                                       : "lm_head.weight"));
@@ -87,11 +92,23 @@ double TrainFlops(const DifferentiableModel& model, const SequenceAttentionOptio
   }
   for (const LayerKind kind : config.layers) {
     // 2 for the score and 2 for the value, a number of the head.
-    flops += 3 * (kind == LayerKind::kAttention
-                      ? 4.0 * config.heads * config.head_dim * AttentionPairs(attention, tokens)
-                      : ScanFlops(config.mamba, tokens));
+    flops += passes * (kind == LayerKind::kAttention ? 4.0 * config.heads * config.head_dim *
+                                                           AttentionPairs(attention, tokens)
+                                                     : ScanFlops(config.mamba, tokens));
   }
   return flops;
+}
+
+}  // namespace
+
+double TrainFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
+                  int64_t tokens) {
+  return Flops(model, attention, tokens, 3, 4, 6);
+}
+
+double ForwardFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
+                    int64_t tokens) {
+  return Flops(model, attention, tokens, 1, 2, 2);
 }
 
 }  // namespace eidetic::model

@@ -21,6 +21,10 @@ double AttentionPairs(const SequenceAttentionOptions& options, int64_t tokens);
 double TrainFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
                   int64_t tokens);
 
+// Of the forward pass alone.
+double ForwardFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
+                    int64_t tokens);
+
 }  // namespace eidetic::model
 
 #endif  // EIDETIC_MODEL_TRAIN_TRAIN_FLOPS_H_

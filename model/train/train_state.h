@@ -5,6 +5,7 @@
 #define EIDETIC_MODEL_TRAIN_TRAIN_STATE_H_
 
 #include <cstdint>
+#include <optional>
 
 namespace eidetic::model {
 
@@ -19,6 +20,7 @@ struct TrainState {
   double held_out_loss = 0;
   int64_t best_step = -1;  // of the lowest loss on what was held out; -1: none
   double best_loss = 0;
+  std::optional<double> teacher_loss;  // on what was held out, of a run that has a teacher
 };
 
 }  // namespace eidetic::model

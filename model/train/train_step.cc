@@ -89,6 +89,11 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
   TrainStepResult result;
   result.predicted_tokens = targets.predicted;
   const double share = 1 / static_cast<double>(targets.predicted);
+  const SequenceLoss cross_entropy = [&](const auto& tokens, const auto& wanted,
+                                         const TrainForwardOptions& forward) {
+    return model.SumLoss(model.Hidden(tokens, forward), wanted);
+  };
+  const SequenceLoss& loss_of = options.loss ? options.loss : cross_entropy;
   const bool is_shared = options.group != nullptr;
   const size_t first = is_shared ? static_cast<size_t>(options.group->process()) : 0;
   const size_t stride = is_shared ? static_cast<size_t>(options.group->processes()) : 1;
@@ -101,8 +106,7 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
     forward.dropout_seed.reset();
     if (options.dropout) forward.dropout_seed = seed_of(options.seed);
     const at::Tensor loss =
-        model.SumLoss(model.Hidden(sequences[i].tokens, forward), targets.of_sequence[i])
-            .mul(share);
+        loss_of(sequences[i].tokens, targets.of_sequence[i], forward).mul(share);
     if (!loss.requires_grad()) {
       throw Error(ErrorCode::kInvalidArgument, "nothing of the model is trained",
                   "Put an adapter on it, or unmerge the one there is.");

@@ -3,6 +3,7 @@
 #define EIDETIC_MODEL_TRAIN_TRAIN_STEP_H_
 
 #include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "model/train/adamw.h"
@@ -12,6 +13,11 @@
 namespace eidetic::model {
 
 class TrainGroup;
+
+// What a sequence is trained for: a sum over the rows that have a target (TargetsOf).
+using SequenceLoss = std::function<at::Tensor(const std::vector<int32_t>& tokens,
+                                              const std::vector<int32_t>& targets,
+                                              const TrainForwardOptions& options)>;
 
 struct TrainStepOptions {
   double rate = 2e-4;
@@ -23,10 +29,11 @@ struct TrainStepOptions {
   // Processes that share the sequences out among them (process i takes i, i + processes, ...) and
   // add up their gradients; all must be given the same. Null: this process takes all of them.
   TrainGroup* group = nullptr;
+  SequenceLoss loss;  // empty: cross entropy on the targets
 };
 
 struct TrainStepResult {
-  double loss = 0;           // mean over predicted tokens, before the step
+  double loss = 0;           // a mean over predicted tokens, before the step
   double gradient_norm = 0;  // before clipping
   int64_t predicted_tokens = 0;
   bool stepped = false;  // not when loss or gradient is not finite: nothing was changed then

@@ -7,7 +7,6 @@
 #include "model/checkpoint.h"
 #include "model/error.h"
 #include "model/train/device_meter.h"
-#include "model/train/train_flops.h"
 #include "model/train/train_step.h"
 #include "model/train/tune_run.h"
 #include "model/train/tune_subject.h"
@@ -53,14 +52,16 @@ MeasuredStep Measure(const TuneOptions& options, const TokenCache& data, int64_t
   TrainStepOptions step;
   step.rate = 0;
   step.forward = ForwardOptionsOf(options);
+  step.loss =
+      subject->LossFor(options.teacher.empty() ? TuneObjective::kText : TuneObjective::kTeacher);
   const Clock::time_point begin = Clock::now();
   TrainSequence sequence = data.Sequence(0, tokens);
   sequence.predicted.clear();  // whatever it begins with
   WithMemoryAdvice(options, "a step of " + std::to_string(tokens) + " tokens",
                    [&] { TrainStep(subject->model(), {sequence}, step, optimizer); });
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  return {static_cast<double>(tokens), TrainFlops(subject->model(), options.attention, tokens),
-          seconds, static_cast<double>(memory.Peak())};
+  return {static_cast<double>(tokens), FlopsOf(options, *subject, tokens), seconds,
+          static_cast<double>(memory.Peak())};
 }
 
 // The line through two points, at `x`; never below the second.
@@ -109,7 +110,7 @@ TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callba
   tell(TuneStage::kMeasuring, 3, 3);
 
   const auto length = static_cast<double>(options.length);
-  const double flops = TrainFlops(subject.model(), options.attention, options.length);
+  const double flops = FlopsOf(options, subject, options.length);
   estimate.measured_tokens = longer;
   estimate.step_seconds = static_cast<double>(options.batch / options.processes) *
                           Extended(first.flops, first.seconds, second.flops, second.seconds, flops);

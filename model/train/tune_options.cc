@@ -17,10 +17,11 @@ constexpr std::array<std::pair<RateSchedule, std::string_view>, 2> kSchedules = 
     {RateSchedule::kCosine, "cosine"},
 }};
 
-constexpr std::array<std::pair<AdapterKind, std::string_view>, 3> kKinds = {{
+constexpr std::array<std::pair<AdapterKind, std::string_view>, 4> kKinds = {{
     {AdapterKind::kLora, "lora"},
     {AdapterKind::kLoraPlus, "lora+"},
     {AdapterKind::kHylora, "hylora"},
+    {AdapterKind::kMixers, "mixers"},
 }};
 
 template <typename Names, typename Value>
@@ -97,6 +98,18 @@ std::optional<AdapterKind> FindAdapterKind(std::string_view name) {
   return ValueIn(kKinds, name);
 }
 
+std::string_view TuneObjectiveName(TuneObjective objective) {
+  switch (objective) {
+    case TuneObjective::kText:
+      return "text";
+    case TuneObjective::kMixers:
+      return "mixers";
+    case TuneObjective::kTeacher:
+      return "teacher";
+  }
+  return "unknown";
+}
+
 void CheckTuneOptions(const TuneOptions& options) {
   const auto need = [](bool there, const char* what, const char* remedy) {
     if (!there) throw Error(ErrorCode::kInvalidArgument, std::string("tune: ") + what, remedy);
@@ -109,6 +122,7 @@ void CheckTuneOptions(const TuneOptions& options) {
   CheckCount("batch", options.batch, 1);
   CheckCount("steps", options.steps, 0);
   CheckCount("warm-up", options.warm_up, 0);
+  if (options.mixer_steps != -1) CheckCount("mixer-steps", options.mixer_steps, 0);
   CheckCount("eval-every", options.evaluate_every, 1);
   CheckCount("eval-sequences", options.held_out_sequences, 0);
   CheckCount("checkpoint-every", options.checkpoint_every, 1);
@@ -118,6 +132,9 @@ void CheckTuneOptions(const TuneOptions& options) {
   if (options.batch % options.processes != 0) {
     RefuseOption("batch", std::to_string(options.batch),
                  "a multiple of the processes that share it out");
+  }
+  if (!(options.text_share >= 0 && options.text_share <= 1)) {
+    RefuseOption("text-share", Text(options.text_share), "within 0 to 1");
   }
   CheckAmount("rate", options.rate);
   CheckAmount("weight-decay", options.weight_decay);
@@ -160,6 +177,11 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
         {"targets", Listed(options.trained.targets)},
     });
   }
+  if (!options.teacher.empty()) {
+    settings["teacher"] = options.teacher_digest;
+    settings["mixer-steps"] = std::to_string(options.mixer_steps);
+    settings["text-share"] = Text(options.text_share);
+  }
   if (attention.mode == SequenceMode::kStream) {
     const StreamReading& stream = attention.stream;
     settings["segment"] = std::to_string(stream.segment);
@@ -174,6 +196,11 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
     settings["steps"] = std::to_string(options.steps);
   }
   return settings;
+}
+
+TuneObjective ObjectiveOf(const TuneOptions& options, int64_t step) {
+  if (options.teacher.empty()) return TuneObjective::kText;
+  return step < options.mixer_steps ? TuneObjective::kMixers : TuneObjective::kTeacher;
 }
 
 double RateOf(const TuneOptions& options, int64_t step, int64_t steps) {

@@ -24,9 +24,17 @@ enum class RateSchedule : uint8_t {
 std::string_view RateScheduleName(RateSchedule schedule);
 std::optional<RateSchedule> FindRateSchedule(std::string_view name);
 
-// "lora", "lora+", "hylora"
+// "lora", "lora+", "hylora", "mixers"
 std::string_view AdapterKindName(AdapterKind kind);
 std::optional<AdapterKind> FindAdapterKind(std::string_view name);
+
+// What a step makes smaller.
+enum class TuneObjective : uint8_t {
+  kText,     // "text": the cross entropy of the text
+  kMixers,   // "mixers": SumMixerLoss (model/train/distill.h)
+  kTeacher,  // "teacher": SumTeacherDivergence there
+};
+std::string_view TuneObjectiveName(TuneObjective objective);
 
 // Defaults are those of Nunez et al., "Expansion Span", arXiv 2412.13328, where it has them.
 struct TuneOptions {
@@ -38,6 +46,14 @@ struct TuneOptions {
   bool skip_bad = false;              // lines of JSONL that do not parse are counted, no error
   std::string device = "cpu";
   int threads = 0;  // of the CPU; as ComputeThreads
+
+  // A model of more attention that the trained one is to be like, also a file or a folder; empty:
+  // the text is what is learned. For `mixer_steps` steps (-1: an eighth of all) each mixer learns
+  // to do what the teacher's attention does, then all together to say what the teacher says. What
+  // is held out is measured by its text all the same.
+  std::string teacher, teacher_digest;
+  int64_t mixer_steps = -1;
+  double text_share = 0;  // of that loss that is the text's cross entropy; 0 .. 1
 
   AdapterOptions trained;  // of a new adapter; its seed is `seed`
   SequenceAttentionOptions attention;
@@ -71,6 +87,8 @@ void CheckTuneOptions(const TuneOptions& options);
 // All that the losses of a run depend on beside its data, by option. Two runs of equal settings and
 // data have equal losses on a CPU. The number of steps is among them where the schedule needs it.
 std::map<std::string, std::string> SettingsOf(const TuneOptions& options);
+
+TuneObjective ObjectiveOf(const TuneOptions& options, int64_t step);
 
 // The rate of step 0, 1, ...: it grows over the warm-up, then follows the schedule.
 double RateOf(const TuneOptions& options, int64_t step, int64_t steps);

@@ -11,9 +11,9 @@
 #include "model/checkpoint.h"
 #include "model/error.h"
 #include "model/train/device_meter.h"
+#include "model/train/distill.h"
 #include "model/train/metrics_file.h"
 #include "model/train/train_checkpoint.h"
-#include "model/train/train_flops.h"
 #include "model/train/train_group.h"
 #include "model/train/train_step.h"
 #include "model/train/tune_subject.h"
@@ -45,6 +45,8 @@ class TuneRun {
   void GoOn();
   void Step();
   void Evaluate();
+  std::optional<double> HeldOutLoss(const DifferentiableModel& model,
+                                    const TrainForwardOptions& forward);
   void Save();
   void SaveBest();
   Windows NextWindows();
@@ -129,6 +131,7 @@ void TuneRun::Begin() {
   if (options_.steps == 0) {
     options_.steps = (report_.windows + options_.batch - 1) / options_.batch;
   }
+  if (options_.mixer_steps < 0) options_.mixer_steps = options_.steps / 8;
   settings_ = SettingsOf(options_);
   settings_[kData] = data_.train->digest();
   settings_[kHeldOut] = data_.held_out ? data_.held_out->digest() : "";
@@ -158,8 +161,7 @@ void TuneRun::Begin() {
   report_.device_name = DeviceName(subject_->device());
   peak_ = PeakFlops(report_.device_name, options_.bf16 ? c10::kBFloat16 : c10::kFloat) *
           options_.processes;
-  flops_ = static_cast<double>(options_.batch) *
-           TrainFlops(subject_->model(), options_.attention, options_.length);
+  flops_ = static_cast<double>(options_.batch) * FlopsOf(options_, *subject_, options_.length);
 }
 
 // A run that was killed before its first checkpoint left it, or `last` was removed by hand: then it
@@ -256,6 +258,8 @@ void TuneRun::Step() {
   options.forward = ForwardOptionsOf(options_);
   options.seed = options_.seed;
   options.group = group_.get();
+  progress_.objective = ObjectiveOf(options_, state_.step);
+  options.loss = subject_->LossFor(progress_.objective);
   const std::string name = "step " + std::to_string(state_.step + 1);
   const TrainStepResult result = WithMemoryAdvice(options_, name, [&] {
     return TrainStep(subject_->model(), sequences, options, optimizer_.get());
@@ -280,9 +284,9 @@ void TuneRun::Step() {
   if (peak_ > 0) progress_.peak_share = flops_ / usual_seconds_ / peak_;
   progress_.memory_bytes = memory_.Peak();
   if (!IsFirst()) return;
-  metrics_->Add(StepMetrics{state_.step, result.loss, options.rate, result.gradient_norm,
-                            state_.tokens, progress_.tokens_per_second, state_.seconds,
-                            progress_.memory_bytes});
+  metrics_->Add(StepMetrics{state_.step, TuneObjectiveName(progress_.objective), result.loss,
+                            options.rate, result.gradient_norm, state_.tokens,
+                            progress_.tokens_per_second, state_.seconds, progress_.memory_bytes});
 }
 
 std::string TuneRun::LastCheckpoint() const {
@@ -305,23 +309,35 @@ void TuneRun::CheckFinite(const char* what, double number, const Windows& window
               "--warm-up or a smaller --clip");
 }
 
-void TuneRun::Evaluate() {
-  const Clock::time_point begin = Clock::now();
-  const TrainForwardOptions forward = ForwardOptionsOf(options_);
+// Nothing when it was stopped.
+std::optional<double> TuneRun::HeldOutLoss(const DifferentiableModel& model,
+                                           const TrainForwardOptions& forward) {
   const std::vector<int64_t> windows = data_.held_out_windows;
   double sum = 0;
   int64_t predicted = 0;
   for (size_t i = 0; i < windows.size(); ++i) {
     Tell(TuneStage::kEvaluating, static_cast<int64_t>(i), static_cast<int64_t>(windows.size()));
-    if (stopping_) return;  // the next run begins it anew
+    if (stopping_) return std::nullopt;  // the next run begins it anew
     const int64_t count = data_.held_out->PredictedTokens(windows[i], data_.held_out_length);
     const TrainSequence sequence = data_.held_out->Sequence(windows[i], data_.held_out_length);
     sum += static_cast<double>(count) * WithMemoryAdvice(options_, "the evaluation", [&] {
-             return MeanLoss(subject_->model(), {sequence}, forward);
+             return MeanLoss(model, {sequence}, forward);
            });
     predicted += count;
   }
-  const double loss = sum / static_cast<double>(predicted);
+  return sum / static_cast<double>(predicted);
+}
+
+void TuneRun::Evaluate() {
+  const Clock::time_point begin = Clock::now();
+  const TrainForwardOptions forward = ForwardOptionsOf(options_);
+  if (subject_->teacher() != nullptr && !state_.teacher_loss) {
+    state_.teacher_loss = HeldOutLoss(*subject_->teacher(), TeacherOptions(forward));
+    if (!state_.teacher_loss) return;
+  }
+  const std::optional<double> measured = HeldOutLoss(subject_->model(), forward);
+  if (!measured) return;
+  const double loss = *measured;
   if (!std::isfinite(loss)) {
     throw Error(ErrorCode::kInvalidArgument,
                 "after step " + std::to_string(state_.step) + " the loss on what was held out is " +
@@ -336,7 +352,8 @@ void TuneRun::Evaluate() {
     state_.best_loss = loss;
     SaveBest();
   }
-  metrics_->Add(EvaluationMetrics{state_.step, loss, state_.tokens, SecondsSince(begin), is_best});
+  metrics_->Add(EvaluationMetrics{state_.step, loss, state_.tokens, SecondsSince(begin), is_best,
+                                  state_.teacher_loss});
 }
 
 void TuneRun::SaveBest() {

@@ -33,8 +33,9 @@ struct TuneProgress {
   TuneStage stage = TuneStage::kTokenizing;
   int64_t done = 0, total = 0;  // of the stage: bytes of files, steps, sequences held out
   int64_t step = 0, steps = 0;
-  double loss = kNotKnown;           // of the last step
-  double held_out_loss = kNotKnown;  // of the last evaluation
+  TuneObjective objective = TuneObjective::kText;  // of the last step, or the next
+  double loss = kNotKnown;                         // of the last step
+  double held_out_loss = kNotKnown;                // of the last evaluation
   double rate = kNotKnown;
   double gradient_norm = kNotKnown;
   int64_t tokens = 0;  // since the run began

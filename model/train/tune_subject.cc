@@ -12,6 +12,8 @@
 #include "model/error.h"
 #include "model/resource_errors.h"
 #include "model/train/adapter_folder.h"
+#include "model/train/distill.h"
+#include "model/train/train_flops.h"
 
 namespace eidetic::model {
 namespace {
@@ -23,6 +25,26 @@ c10::Device DeviceFor(const TuneOptions& options) {
   // So that nothing of this process comes to lie on the first GPU.
   c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
   return device;
+}
+
+bool TrainsMixers(const TuneOptions& options, const AdapterOptions* resumed) {
+  if (resumed != nullptr) return resumed->kind == AdapterKind::kMixers;
+  if (!options.adapter.empty()) return AdapterFile::Open(options.adapter)->Kind() == "mixers";
+  return options.trained.kind == AdapterKind::kMixers;
+}
+
+at::ScalarType TypeOf(const TuneOptions& options) {
+  return options.bf16 ? at::kBFloat16 : at::kFloat;
+}
+
+std::unique_ptr<const DifferentiableModel> TeacherFor(const TuneOptions& options,
+                                                      c10::Device device,
+                                                      const DifferentiableModel& student) {
+  if (options.teacher.empty()) return nullptr;
+  auto teacher = std::make_unique<const DifferentiableModel>(*Checkpoint::Open(options.teacher),
+                                                             device, TypeOf(options));
+  CheckTeacher(*teacher, student);
+  return teacher;
 }
 
 std::unique_ptr<Adapter> AdapterFor(const TuneOptions& options, const AdapterOptions* resumed,
@@ -69,10 +91,22 @@ std::vector<int64_t> HeldOutWindows(const TokenCache& cache, int64_t length, int
 TuneSubject::TuneSubject(const TuneOptions& options, const Checkpoint& checkpoint,
                          const AdapterOptions* resumed)
     : device_(DeviceFor(options)),
-      model_(checkpoint, device_, options.bf16 ? at::kBFloat16 : at::kFloat,
-             options.rotary_scaling),
+      tf32_(options.bf16),
+      text_share_(options.text_share),
+      model_(checkpoint, device_, TypeOf(options), options.rotary_scaling,
+             TrainsMixers(options, resumed)),
+      teacher_(TeacherFor(options, device_, model_)),
       adapter_(AdapterFor(options, resumed, &model_)) {
   CheckSpanLayers(options, model_.config());
+}
+
+SequenceLoss TuneSubject::LossFor(TuneObjective objective) const {
+  if (objective == TuneObjective::kText) return {};
+  return [this, objective](const auto& tokens, const auto& targets, const auto& options) {
+    return objective == TuneObjective::kMixers
+               ? SumMixerLoss(*teacher_, model_, tokens, targets, options)
+               : SumTeacherDivergence(*teacher_, model_, tokens, targets, text_share_, options);
+  };
 }
 
 TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
@@ -131,6 +165,12 @@ TrainForwardOptions ForwardOptionsOf(const TuneOptions& options) {
   result.attention.seed = options.seed;
   result.recompute = options.recompute;
   return result;
+}
+
+double FlopsOf(const TuneOptions& options, const TuneSubject& subject, int64_t tokens) {
+  const double own = TrainFlops(subject.model(), options.attention, tokens);
+  if (subject.teacher() == nullptr) return own;
+  return own + ForwardFlops(*subject.teacher(), TeacherOptions({}).attention, tokens);
 }
 
 AdamWOptions AdamWOptionsOf(const TuneOptions& options) {

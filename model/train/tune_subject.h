@@ -9,11 +9,13 @@
 #include <vector>
 
 #include "model/checkpoint.h"
+#include "model/device.h"
 #include "model/tokenizer.h"
 #include "model/train/adamw.h"
 #include "model/train/adapter.h"
 #include "model/train/differentiable_model.h"
 #include "model/train/token_cache.h"
+#include "model/train/train_step.h"
 #include "model/train/tune_options.h"
 
 namespace eidetic::model {
@@ -21,18 +23,24 @@ namespace eidetic::model {
 class TuneSubject {
  public:
   // The adapter: with `resumed` one of these options, whose numbers are to be imported; else that
-  // of options.adapter, or a new one. Throws Error as OpenDevice, DifferentiableModel, LoadAdapter
-  // and Adapter do.
+  // of options.adapter, or a new one. Throws Error as OpenDevice, DifferentiableModel, LoadAdapter,
+  // Adapter and CheckTeacher do.
   TuneSubject(const TuneOptions& options, const Checkpoint& checkpoint,
               const AdapterOptions* resumed);
 
   c10::Device device() const { return device_; }
   const DifferentiableModel& model() const { return model_; }
+  const DifferentiableModel* teacher() const { return teacher_.get(); }  // null: there is none
   Adapter& adapter() { return *adapter_; }
+  // As TrainStepOptions has it.
+  SequenceLoss LossFor(TuneObjective objective) const;
 
  private:
   c10::Device device_;
+  Tf32Scope tf32_;  // what bf16 is good enough for, TF32 is
+  double text_share_;
   DifferentiableModel model_;
+  std::unique_ptr<const DifferentiableModel> teacher_;
   std::unique_ptr<Adapter> adapter_;  // goes before its model
 };
 
@@ -53,6 +61,9 @@ TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
 [[noreturn]] void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what);
 
 AdamWOptions AdamWOptionsOf(const TuneOptions& options);
+// Floating-point operations of a usual step's sequence of so many tokens (train_flops.h), those of
+// a teacher's forward pass among them.
+double FlopsOf(const TuneOptions& options, const TuneSubject& subject, int64_t tokens);
 // With the seed of the run: TrainStep makes others of it, and every evaluation has the same draws.
 TrainForwardOptions ForwardOptionsOf(const TuneOptions& options);
 

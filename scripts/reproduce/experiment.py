@@ -132,6 +132,28 @@ def flags_of(description, arguments=None):
     return flags
 
 
+def environment():
+    # What is measured is not for a user's configuration file to change.
+    return os.environ | {"EIDETIC_CONFIG": os.devnull}
+
+
+def ended_call(command, end):
+    """Runs a command, ended by SIGTERM when the time is over: it goes on when it is called again."""
+    left = None if end is None else end - time.monotonic()
+    if left is not None and left <= 1:
+        raise Stopped
+    print("+ " + " ".join(command), file=sys.stderr, flush=True)
+    child = subprocess.Popen(command, env=environment(), stdout=sys.stderr)
+    try:
+        status = child.wait(timeout=left)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        child.send_signal(signal.SIGTERM)
+        child.wait()
+        raise Stopped from None
+    if status != 0:
+        raise Failed(f"exit code {status}")
+
+
 class Experiment:
     """Runs `eidetic` for one command. Results are files in flags.out."""
 
@@ -139,13 +161,11 @@ class Experiment:
         self.flags = flags
         self.end = time.monotonic() + flags.seconds if flags.seconds else None
         self.failed = []  # rows
-        # What is measured is not for a user's configuration file to change.
-        self.environment = os.environ | {"EIDETIC_CONFIG": os.devnull}
         if not os.access(flags.program, os.X_OK):
             sys.exit(f"error: there is no program {flags.program}: run scripts/build, or name "
                      "--bin")
         asked = subprocess.run([flags.program, "model", "info", "--json", flags.model],
-                               stdout=subprocess.PIPE, env=self.environment)
+                               stdout=subprocess.PIPE, env=environment())
         if asked.returncode != 0:
             sys.exit(asked.returncode)  # it has told why
         info = json.loads(asked.stdout)
@@ -159,21 +179,7 @@ class Experiment:
         return other
 
     def call(self, *arguments):
-        """`eidetic`, ended by SIGTERM when the time is over: it goes on when it is called again."""
-        command = [self.flags.program, *map(str, arguments)]
-        left = None if self.end is None else self.end - time.monotonic()
-        if left is not None and left <= 1:
-            raise Stopped
-        print("+ " + " ".join(command), file=sys.stderr, flush=True)
-        child = subprocess.Popen(command, env=self.environment, stdout=sys.stderr)
-        try:
-            status = child.wait(timeout=left)
-        except (subprocess.TimeoutExpired, KeyboardInterrupt):
-            child.send_signal(signal.SIGTERM)
-            child.wait()
-            raise Stopped from None
-        if status != 0:
-            raise Failed(f"exit code {status}")
+        ended_call([self.flags.program, *map(str, arguments)], self.end)
 
     # --- training
 

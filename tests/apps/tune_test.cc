@@ -117,6 +117,46 @@ TEST_F(TuneCommand, LeavesAnAdapterThatOtherCommandsTake) {
   EXPECT_TRUE(Contains(told.out, "use it with --adapter " + Path("other") + "/best")) << told.out;
 }
 
+TEST_F(TuneCommand, LearnsFromATeacher) {
+  model::TinyFolder::Llama().Write(Path("teacher"));
+  const json report = RunJson({"tune",
+                               text_,
+                               "--held-out",
+                               held_out_,
+                               "-o",
+                               Path("run"),
+                               "--model",
+                               model_,
+                               "--distill-from",
+                               Path("teacher"),
+                               "--mixer-steps",
+                               "4",
+                               "--length",
+                               "16",
+                               "--steps",
+                               "12",
+                               "--rate",
+                               "0.01",
+                               "--threads",
+                               "1",
+                               "--json"});
+  ExpectDocumented("tune", report);
+  EXPECT_EQ(report.at("kind"), "mixers");
+  EXPECT_GT(report.at("teacher_held_out_loss").get<double>(), 0);
+  EXPECT_EQ(RunJson({"adapter", "info", report.at("last"), "--json"}).at("kind"), "mixers");
+  const Outcome answer = RunProgram({"generate", "--model", model_, "--adapter", report.at("last"),
+                                     "--prompt", "ab ab", "-n", "2", "--json"});
+  EXPECT_EQ(answer.code, 0) << answer.err;
+  const std::string curves = model::ReadFile(Path("run") + "/curves.svg");
+  EXPECT_TRUE(Contains(curves, "Divergence from the teacher")) << curves;
+
+  const Outcome other = RunProgram({"tune", text_, "-o", Path("other"), "--model", model_,
+                                    "--distill-from", model_, "--length", "16", "--steps", "2"});
+  EXPECT_EQ(other.code, 5) << other.err;
+  EXPECT_TRUE(Contains(other.err, "no layer of the student is a mixer in place of attention"))
+      << other.err;
+}
+
 TEST_F(TuneCommand, KilledAtSeededMomentsItGoesOnToTheSameBits) {
   RunJson(Arguments("whole"));
   std::mt19937 random(11);

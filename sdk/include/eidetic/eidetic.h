@@ -501,7 +501,8 @@ typedef struct eid_tune_options {
   int threads;           /* as in eid_engine_options */
   /* What is trained. Of a new adapter: one to go on from brings its own. */
   const char* kind;           /* "lora"; "lora+", embeddings and norms too; "hylora" (NULL), the
-                               * convolutions of mixers as well */
+                               * convolutions of mixers as well; "mixers" (NULL with a teacher):
+                               * no matrices, but mixers as a whole */
   const char* const* targets; /* linear maps by the ends of their paths; NULL: q, k, v, o */
   size_t target_count;        /* how many `targets` there are */
   int rank;                   /* 0: 32 */
@@ -510,7 +511,8 @@ typedef struct eid_tune_options {
   /* How attention layers read a sequence in training. */
   const char* attention; /* "se" (NULL), the published method; "se-no-memory", "se-random",
                           * "se-landmark", its controls; "se-stream", as a session in mode stream
-                          * reads a text in segments; "window", "s2", "full" */
+                          * reads a text in segments; "window", "s2", "full" (NULL with a
+                          * teacher) */
   const int* chunks;  /* se: tokens a chunk, one of these at each layer's call; NULL: 2048, 4096 */
   size_t chunk_count; /* how many `chunks` there are */
   int block_tokens;   /* se, se-stream; 0: 32 */
@@ -548,6 +550,13 @@ typedef struct eid_tune_options {
   const char* meeting; /* path of a file by which they meet, that is not there yet */
   int dry_run;         /* not 0: tells what it would take in memory, time and room on disk: measured
                         * on short steps, and counted. Trains nothing; `folder` is not touched */
+  /* Distillation: the model learns from another one, of which it was made by eid_model_hybridize,
+   * instead of from the text alone. */
+  const char* teacher_path; /* as model_path; NULL: none */
+  int64_t mixer_steps;      /* the first steps, in which each mixer learns alone to do what the
+                             * teacher's attention does; then all together learn to say what the
+                             * teacher says. 0: an eighth of the steps, -1: none */
+  double text_share;        /* of the loss of saying that, how much is the text's own; 0 to 1 */
 } eid_tune_options;
 
 /* Where a run of training stands. What is not known yet is NaN, or 0 of counts and bytes.
@@ -562,7 +571,7 @@ typedef struct eid_tune_progress {
   int64_t total;            /* 0: not known */
   int64_t step;             /* steps that were taken, by calls before this one too */
   int64_t steps;            /* that are wanted; 0: not known yet */
-  double loss;              /* of the last step: nats a token */
+  double loss;              /* of the last step: nats a token; `objective` tells of what */
   double held_out_loss;     /* of the last evaluation */
   double rate;              /* of the last step */
   double gradient_norm;     /* of the last step, before clipping */
@@ -572,6 +581,10 @@ typedef struct eid_tune_progress {
   double remaining_seconds; /* at the speed of the last steps */
   double peak_share;        /* share of the device's peak that the model's operations reach, 0..1 */
   uint64_t memory_bytes;    /* of the device: the most in use at a time */
+  const char* objective;    /* what `loss` is: "text", cross entropy; with a teacher first "mixers",
+                             * the squared distance of mixers from attention over the square of
+                             * that, then "teacher", the divergence from what the teacher says;
+                             * static storage */
 } eid_tune_progress;
 
 /* Called with the progress of training, and the caller's `user`. Returns 0 to go on; anything else

@@ -282,7 +282,7 @@ struct TuneOptions {
   bool skip_bad = false;
   std::string device{}, cache_dir{};
   int threads = 0;
-  std::string kind{};  // "lora", "lora+", "hylora"
+  std::string kind{};  // "lora", "lora+", "hylora", "mixers"
   std::vector<std::string> targets{};
   int rank = 0;
   double alpha = 0, dropout = 0;
@@ -305,6 +305,9 @@ struct TuneOptions {
   int processes = 0, process = 0;  // data parallel
   std::string meeting{};
   bool dry_run = false;
+  std::string teacher_path{};    // to learn from instead of from the text alone
+  std::int64_t mixer_steps = 0;  // of these first each mixer alone; -1: none
+  double text_share = 0;         // of the loss after them
 };
 
 // Trains an adapter, or goes on where the run in the folder was stopped; the report as JSON. With
@@ -368,6 +371,9 @@ inline std::string tune(const TuneOptions& options, const TuneCallback& progress
   o.process = options.process;
   o.meeting = detail::text_or_null(options.meeting);
   o.dry_run = options.dry_run;
+  o.teacher_path = detail::text_or_null(options.teacher_path);
+  o.mixer_steps = options.mixer_steps;
+  o.text_share = options.text_share;
   detail::Callback<TuneCallback> callback(progress);
   auto error = detail::sized<eid_error>();
   eid_string* json = nullptr;

@@ -85,6 +85,13 @@ TEST(Adapter, TrainsExactlyWhatItsKindSays) {
     numbers += tensor.numel();
   }
   EXPECT_EQ(hylora.TrainedNumbers(), numbers);
+  DifferentiableModel other = OnTestDevice(*TinyGranite(), at::kFloat);
+  const std::string mixer = "model.layers.0.mamba.";
+  EXPECT_EQ(NamesOf(Adapter(Config(AdapterKind::kMixers), &other)),
+            (std::vector<std::string>{mixer + "A_log", mixer + "D", mixer + "conv1d.bias",
+                                      mixer + "conv1d.weight", mixer + "dt_bias",
+                                      mixer + "in_proj.weight", mixer + "norm.weight",
+                                      mixer + "out_proj.weight"}));
   for (const auto& [name, tensor] : model.parameters()) {
     const auto& list = expected;
     EXPECT_EQ(tensor.requires_grad(), std::find(list.begin(), list.end(), name) != list.end())
@@ -94,7 +101,7 @@ TEST(Adapter, TrainsExactlyWhatItsKindSays) {
 
 TEST(Adapter, ChangesWhatItTrainsAndLeavesTheRestBitForBit) {
   for (const AdapterKind kind :
-       {AdapterKind::kLora, AdapterKind::kLoraPlus, AdapterKind::kHylora}) {
+       {AdapterKind::kLora, AdapterKind::kLoraPlus, AdapterKind::kHylora, AdapterKind::kMixers}) {
     DifferentiableModel model = OnTestDevice(*TinyHybrid(), at::kFloat);
     Adapter adapter(Config(kind), &model);
     const Bits before = BitsOf(model);

@@ -24,10 +24,10 @@ class Distill : public ::testing::Test {
   }
 
   at::Tensor MixerLoss() const {
-    return SumMixerLoss(teacher_, student_, ids_, TrainOptions(SequenceMode::kFull));
+    return SumMixerLoss(teacher_, student_, ids_, targets_, TrainOptions(SequenceMode::kFull));
   }
-  at::Tensor Divergence() const {
-    return SumTeacherDivergence(teacher_, student_, ids_, targets_,
+  at::Tensor Divergence(double text_share = 0) const {
+    return SumTeacherDivergence(teacher_, student_, ids_, targets_, text_share,
                                 TrainOptions(SequenceMode::kFull));
   }
   void ExpectToLearn(const std::function<at::Tensor()>& loss, double share) {
@@ -57,11 +57,13 @@ TEST_F(Distill, TheDivergenceIsThatOfAllLogitsWrittenOut) {
   const double expected = wanted.exp().mul(wanted.sub(given)).sum().item<double>();
   EXPECT_GT(expected, 0);
   EXPECT_NEAR(Divergence().item<double>(), expected, 1e-9 * expected);
+  const double of_text = student_.SumLoss(student_.Hidden(ids_, options), targets_).item<double>();
+  EXPECT_NEAR(Divergence(0.25).item<double>(), 0.75 * expected + 0.25 * of_text, 1e-9 * expected);
 }
 
 TEST_F(Distill, AModelDoesNotDivergeFromItself) {
-  const at::Tensor none =
-      SumTeacherDivergence(student_, student_, ids_, targets_, TrainOptions(SequenceMode::kFull));
+  const at::Tensor none = SumTeacherDivergence(student_, student_, ids_, targets_, 0,
+                                               TrainOptions(SequenceMode::kFull));
   EXPECT_NEAR(none.item<double>(), 0, 1e-10);
   none.backward();
   for (const auto& [name, tensor] : mixer_) {
@@ -70,8 +72,8 @@ TEST_F(Distill, AModelDoesNotDivergeFromItself) {
 }
 
 TEST_F(Distill, GradientsAreThoseOfDifferences) {
-  for (const bool of_mixers : {true, false}) {
-    const auto loss = [&] { return of_mixers ? MixerLoss() : Divergence(); };
+  for (const double text_share : {-1.0, 0.0, 0.3}) {
+    const auto loss = [&] { return text_share < 0 ? MixerLoss() : Divergence(text_share); };
     for (const auto& [name, tensor] : mixer_) tensor.mutable_grad() = at::Tensor();
     loss().backward();
     for (const auto& [name, tensor] : mixer_) {

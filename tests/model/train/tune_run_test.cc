@@ -225,6 +225,91 @@ TEST_F(TuneRunTest, KilledAtSeededMomentsItGoesOnToTheSameBits) {
   ExpectEqualRuns(whole, killed);
 }
 
+// The tiny hybrid is of the tiny Llama's sizes, with a mixer in place of its first attention.
+TEST_F(TuneRunTest, LearnsFromATeacherInTwoStagesAndGoesOnToTheSameBits) {
+  TinyFolder::Llama().Write(folder_ / "teacher");
+  const auto distilled = [&](const std::string& run) {
+    TuneOptions options = Options(run);
+    options.teacher = folder_ / "teacher";
+    options.trained.kind = AdapterKind::kMixers;
+    options.attention.mode = SequenceMode::kFull;
+    options.steps = 40;
+    options.mixer_steps = 5;
+    options.checkpoint_every = 8;
+    return options;
+  };
+  const TuneOptions options = distilled("run"), pieces = distilled("pieces");
+  const TuneReport report = Tune(options, {});
+  EXPECT_EQ(report.kind, "mixers");
+  double first_distance = 0, first_divergence = 0, distance = 0, divergence = 0;
+  for (const json& line : Metrics(options)) {
+    if (line.at("event") == "evaluation") {
+      EXPECT_EQ(line.at("teacher_loss"), *report.state.teacher_loss);
+      continue;
+    }
+    const bool of_mixers = line.at("step") <= 5;
+    EXPECT_EQ(line.at("objective"), of_mixers ? "mixers" : "teacher") << line;
+    const double loss = line.at("loss");
+    (of_mixers ? distance : divergence) = loss;
+    if (line.at("step") == 1) first_distance = loss;
+    if (line.at("step") == 6) first_divergence = loss;
+  }
+  EXPECT_LT(distance, 0.9 * first_distance);
+  EXPECT_LT(divergence, 0.9 * first_divergence);
+  EXPECT_EQ(AdapterFile::Open(options.folder + "/last")->Kind(), "mixers");
+
+  // The teacher's loss is that of the teacher, read as a whole.
+  const auto teacher = Checkpoint::Open(options.teacher);
+  const TuneData data = ReadTuneData(options, *teacher->ReadTokenizer(), options.folder, {});
+  std::vector<TrainSequence> sequences;
+  for (const int64_t first : data.held_out_windows) {
+    sequences.push_back(data.held_out->Sequence(first, data.held_out_length));
+  }
+  EXPECT_NEAR(MeanLoss(OnTestDevice(*teacher, at::kFloat), sequences, ForwardOptionsOf(options)),
+              *report.state.teacher_loss, 1e-6);
+
+  for (int left : {3, 9, 14, 1000}) {
+    try {
+      Tune(pieces, [&](const TuneProgress& progress) {
+        return progress.stage == TuneStage::kTokenizing || --left > 0;
+      });
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), ErrorCode::kCancelled) << error.what();
+    }
+  }
+  ExpectEqualRuns(options, pieces);
+
+  TuneOptions other = options;
+  other.mixer_steps = 6;
+  ExpectInvalid(other, "mixer-steps was 5, is 6");
+  other = distilled("mismatched");
+  other.teacher = options.model;  // has no attention where the model has a mixer
+  EXPECT_EQ(Failure(other).code(), ErrorCode::kMismatch);
+}
+
+// Steps far below what bf16 can tell apart are not lost.
+TEST_F(TuneRunTest, MixersAreTrainedInFp32AlsoWhereTheyComputeInBf16) {
+  TuneOptions options = Options("run");
+  options.trained.kind = AdapterKind::kMixers;
+  options.bf16 = true;
+  options.steps = 1;
+  options.rate = 1e-6;
+  options.warm_up = 0;
+  options.schedule = RateSchedule::kConstant;
+  Tune(options, {});
+  const HostTensors trained = TensorsOf(*AdapterFile::Open(options.folder + "/last"));
+  const DifferentiableModel before = OnTestDevice(*Checkpoint::Open(options.model), at::kFloat);
+  const std::string name = "model.layers.0.mamba.in_proj.weight";
+  const std::vector<float> was = ToHost(before.parameters().at(name)).values;
+  size_t moved = 0;
+  for (size_t i = 0; i < was.size(); ++i) {
+    const float change = std::abs(trained.at(name).values[i] - was[i]);
+    EXPECT_LT(change, 2e-6f);
+    moved += change > 0;
+  }
+  EXPECT_GT(moved, was.size() / 2);
+}
+
 TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
   TuneOptions options = Options("run");
   options.schedule = RateSchedule::kConstant;
