@@ -2,12 +2,18 @@
 // optimizer's step. Prints tokens per second, the loss and the device's peak memory.
 //
 // train_bench MODEL [--mode NAME] [--length N,N,...] [--steps N] [--dtype fp32|bf16|tf32]
+//             [--batch N] (sequences that go through the model at once)
 //             [--recompute] [--device cpu|cuda|cuda:N] [--kind lora|lora+|hylora|mixers]
 //             [--teacher MODEL] (distillation) [--of-mixers] (its first stage)
 //             [--parts] (forward and backward apart, and without an optimizer's step)
+//             [--pieces] (what a step is made of, each alone)
 //             [--profile] (the device's kernels by their time in one more step)
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/zeros.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/DeviceGuard.h>
 #include <torch/csrc/autograd/profiler_kineto.h>
@@ -27,6 +33,7 @@
 #include "model/checkpoint.h"
 #include "model/device.h"
 #include "model/error.h"
+#include "model/mamba2.h"
 #include "model/train/adapter.h"
 #include "model/train/distill.h"
 #include "model/train/train_step.h"
@@ -38,8 +45,8 @@ namespace {
 struct Arguments {
   std::string model, teacher, mode = "se", dtype = "bf16", device = "cpu", kind = "hylora";
   std::vector<int> lengths = {8192, 16384, 32768, 65536};
-  int steps = 5;
-  bool recompute = false, parts = false, of_mixers = false, profile = false;
+  int steps = 5, batch = 1;
+  bool recompute = false, parts = false, of_mixers = false, profile = false, pieces = false;
 };
 
 [[noreturn]] void Refuse(const std::string& what) {
@@ -65,10 +72,14 @@ Arguments Parse(int count, char** words) {
       arguments.kind = next();
     } else if (word == "--steps") {
       arguments.steps = std::stoi(next());
+    } else if (word == "--batch") {
+      arguments.batch = std::stoi(next());
     } else if (word == "--recompute") {
       arguments.recompute = true;
     } else if (word == "--parts") {
       arguments.parts = true;
+    } else if (word == "--pieces") {
+      arguments.pieces = true;
     } else if (word == "--profile") {
       arguments.profile = true;
     } else if (word == "--of-mixers") {
@@ -165,6 +176,75 @@ void Profile(c10::Device device, const Work& work) {
   }
 }
 
+// Milliseconds of `forward`, and of the backward pass from what it gives, if it has one.
+template <typename Forward>
+void MeasurePiece(const char* name, c10::Device device, const Forward& forward) {
+  Clock clock(device);
+  std::vector<double> of_forward, of_backward;
+  for (int i = 0; i < 6; ++i) {
+    clock.Lap();
+    const at::Tensor result = forward();
+    const double first = clock.Lap();
+    double second = 0;
+    if (result.requires_grad()) {
+      result.to(at::kFloat).sum().backward();
+      second = clock.Lap();
+    }
+    if (i == 0) continue;
+    of_forward.push_back(first);
+    of_backward.push_back(second);
+  }
+  std::sort(of_forward.begin(), of_forward.end());
+  std::sort(of_backward.begin(), of_backward.end());
+  std::printf("  %-40s forward %7.2f ms, backward %7.2f ms\n", name, of_forward[2] * 1e3,
+              of_backward[2] * 1e3);
+}
+
+void MeasurePieces(const DifferentiableModel& model, const DifferentiableModel* teacher,
+                   c10::Device device, const TrainSequence& sequence,
+                   const TrainForwardOptions& options) {
+  const ModelConfig& config = model.config();
+  const auto length = static_cast<int64_t>(sequence.tokens.size());
+  MeasurePiece("all layers", device, [&] { return model.Hidden(sequence.tokens, options); });
+  at::Tensor hidden = model.Hidden(sequence.tokens, options).detach().requires_grad_(true);
+  const std::vector<int32_t> targets = TargetsOf(sequence);
+  MeasurePiece("cross entropy", device, [&] { return model.SumLoss(hidden, targets); });
+  if (teacher != nullptr) {
+    MeasurePiece("the teacher's layers", device, [&] {
+      const at::NoGradGuard no_gradient;
+      return teacher->Hidden(sequence.tokens, TeacherOptions(options));
+    });
+    MeasurePiece("divergence", device, [&] {
+      return model.SumDivergenceFrom(
+          [&](const at::Tensor& rows) {
+            return teacher->Logits(hidden.detach().index_select(0, rows));
+          },
+          hidden, targets, 0);
+    });
+  }
+  const at::TensorOptions fp32 = hidden.options().dtype(at::kFloat).requires_grad(false);
+  const at::Tensor stream = at::randn({length, config.hidden}, fp32).requires_grad_(true);
+  for (const auto& [name, layers] : {std::pair("a mixer", config.MambaLayers()),
+                                     std::pair("an attention", config.AttentionLayers())}) {
+    if (layers.empty()) continue;
+    const auto layer = static_cast<size_t>(layers[0]);
+    MeasurePiece(name, device, [&, layer] { return model.Mixed(layer, stream, options); });
+  }
+  if (config.MambaLayers().empty()) return;
+  const MambaConfig& mamba = config.mamba;
+  const auto wide = [&](int64_t a, int64_t b) {
+    return at::randn({length, a, b}, fp32).requires_grad_(true);
+  };
+  const at::Tensor x = wide(mamba.heads, mamba.head_dim), b = wide(mamba.groups, mamba.state),
+                   c = wide(mamba.groups, mamba.state);
+  const at::Tensor dt = at::rand({length, mamba.heads}, fp32).mul(0.1).requires_grad_(true);
+  const at::Tensor decay = at::rand({mamba.heads}, fp32).neg();
+  MeasurePiece("its scan", device, [&] {
+    return Mamba2Scan(x, dt, decay, b, c,
+                      at::zeros({mamba.heads, mamba.head_dim, mamba.state}, fp32), 64);
+  });
+}
+
 void Measure(const Arguments& arguments, const DifferentiableModel& model,
              const DifferentiableModel* teacher, c10::Device device, int length, AdamW* optimizer) {
   TrainStepOptions options;
@@ -185,6 +265,8 @@ void Measure(const Arguments& arguments, const DifferentiableModel& model,
   for (int i = 0; i < length; ++i) {
     sequence.tokens.push_back(static_cast<int32_t>(random() % model.config().vocabulary));
   }
+  const std::vector<TrainSequence> sequences(static_cast<size_t>(arguments.batch), sequence);
+  options.micro_batch = arguments.batch;
   Clock clock(device);
   std::vector<double> seconds, forward, backward;
   double loss = 0;
@@ -206,7 +288,7 @@ void Measure(const Arguments& arguments, const DifferentiableModel& model,
       if (step > 0) backward.push_back(second);
       if (step > 0) seconds.push_back(first + second);
     } else {
-      loss = TrainStep(model, {sequence}, options, optimizer).loss;
+      loss = TrainStep(model, sequences, options, optimizer).loss;
       if (step > 0) seconds.push_back(clock.Lap());
     }
   }
@@ -217,15 +299,17 @@ void Measure(const Arguments& arguments, const DifferentiableModel& model,
   const double step = middle(seconds);
   std::printf("%-12s %-5s %-9s L %6d  %9.1f ms  %9.0f tokens/s  %6.2f GB peak  loss %.3f",
               arguments.mode.c_str(), arguments.dtype.c_str(),
-              arguments.recompute ? "recompute" : "keep", length, step * 1e3, length / step,
-              PeakGigabytes(device), loss);
+              arguments.recompute ? "recompute" : "keep", length, step * 1e3,
+              arguments.batch * length / step, PeakGigabytes(device), loss);
   if (arguments.parts) {
     std::printf("  forward %.1f ms, backward %.1f ms", middle(forward) * 1e3,
                 middle(backward) * 1e3);
   }
   std::printf("\n");
+  std::fflush(stdout);
+  if (arguments.pieces) MeasurePieces(model, teacher, device, sequence, options.forward);
   if (arguments.profile) {
-    Profile(device, [&] { TrainStep(model, {sequence}, options, optimizer); });
+    Profile(device, [&] { TrainStep(model, sequences, options, optimizer); });
   }
   std::fflush(stdout);
 }

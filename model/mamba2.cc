@@ -155,32 +155,42 @@ at::Tensor Mamba2Mix(const Mamba2Weights& weights, const MambaConfig& config, do
 at::Tensor Mamba2MixProjected(const Mamba2Weights& weights, const MambaConfig& config,
                               double epsilon, const at::Tensor& projected,
                               const Mamba2State& state) {
-  const int64_t length = projected.size(0);
+  const int64_t sequences = state.conv.dim() == 3 ? state.conv.size(0) : 1;
+  const int64_t rows = projected.size(0), length = rows / sequences;
   const int64_t inner = config.Inner(), channels = config.ConvChannels();
   const int64_t heads = config.heads, p = config.head_dim, groups = config.groups, n = config.state,
                 width = config.conv_width;
 
-  const at::Tensor inputs =
-      at::cat({state.conv, projected.narrow(1, inner, channels)}, 0);  // [W - 1 + L, C]
-  state.conv.copy_(inputs.narrow(0, length, width - 1));
-  at::Tensor xbc = at::addcmul(weights.conv_bias, inputs.narrow(0, 0, length), weights.conv[0]);
+  const at::Tensor before = state.conv.view({sequences, width - 1, channels});
+  const at::Tensor inputs =  // [S, W - 1 + L, C]
+      at::cat({before, projected.narrow(1, inner, channels).unflatten(0, {sequences, length})}, 1);
+  before.copy_(inputs.narrow(1, length, width - 1));
+  at::Tensor xbc = at::addcmul(weights.conv_bias, inputs.narrow(1, 0, length), weights.conv[0]);
   for (int64_t tap = 1; tap < width; ++tap) {
-    xbc.addcmul_(inputs.narrow(0, tap, length), weights.conv[tap]);
+    xbc.addcmul_(inputs.narrow(1, tap, length), weights.conv[tap]);
   }
-  at::silu_(xbc);  // [L, C]
+  at::silu_(xbc);
 
-  const at::Tensor x = xbc.narrow(1, 0, inner).unflatten(1, {heads, p});
-  const at::Tensor b = xbc.narrow(1, inner, groups * n).unflatten(1, {groups, n});
-  const at::Tensor c = xbc.narrow(1, inner + groups * n, groups * n).unflatten(1, {groups, n});
-  const at::Tensor dt =
-      at::softplus(projected.narrow(1, inner + channels, heads).add(weights.dt_bias));  // [L, H]
-  at::Tensor y = length == 1 ? Mamba2Step(x, dt, weights.decay, b, c, state.ssm)
-                             : Mamba2Scan(x, dt, weights.decay, b, c, state.ssm, kChunk);
+  // To the scan, sequences are more heads of the same tokens.
+  const auto by_token = [&](const at::Tensor& part) {  // [S, L, A, B] -> [L, S A, B]
+    return sequences == 1 ? part[0] : part.transpose(0, 1).flatten(1, 2);
+  };
+  const at::Tensor x = xbc.narrow(2, 0, inner).unflatten(2, {heads, p});
+  const at::Tensor b = by_token(xbc.narrow(2, inner, groups * n).unflatten(2, {groups, n}));
+  const at::Tensor c =
+      by_token(xbc.narrow(2, inner + groups * n, groups * n).unflatten(2, {groups, n}));
+  const at::Tensor raw_dt = projected.narrow(1, inner + channels, heads).add(weights.dt_bias);
+  const at::Tensor dt =  // [L, S H]
+      by_token(at::softplus(raw_dt).view({sequences, length, heads, 1})).squeeze(2);
+  const at::Tensor decay = sequences == 1 ? weights.decay : weights.decay.repeat({sequences});
+  at::Tensor y = length == 1 ? Mamba2Step(by_token(x), dt, decay, b, c, state.ssm)
+                             : Mamba2Scan(by_token(x), dt, decay, b, c, state.ssm, kChunk);
+  y = y.view({length, sequences, heads, p}).transpose(0, 1);
   y = at::addcmul(y, x, weights.skip);
-  y = y.reshape({length, inner}).mul(at::silu(projected.narrow(1, 0, inner)));
+  y = y.reshape({rows, inner}).mul(at::silu(projected.narrow(1, 0, inner)));
   const at::Tensor normed =
-      RmsNorm(y.reshape({length, groups, inner / groups}), at::Tensor(), epsilon);
-  return normed.mul(weights.gated_norm).view({length, inner});
+      RmsNorm(y.reshape({rows, groups, inner / groups}), at::Tensor(), epsilon);
+  return normed.mul(weights.gated_norm).view({rows, inner});
 }
 
 }  // namespace eidetic::model

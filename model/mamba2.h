@@ -22,13 +22,15 @@ struct Mamba2State {
   at::Tensor ssm;   // [H, P, N]
   at::Tensor conv;  // [W - 1, C]: the last inputs of the convolution, zero before the stream began
 };
+// The same of S sequences that are read at once: ssm [S H, P, N], conv [S, W - 1, C].
 
 // Reads the segment's tokens; returns what out_proj takes: [L, I]. `u` [L, D], already normed.
 at::Tensor Mamba2Mix(const Mamba2Weights& weights, const MambaConfig& config, double epsilon,
                      const at::Tensor& u, const Mamba2State& state);
 
 // The same behind in_proj: `projected` [L, I + C + H or more]; in_proj and output are not read.
-// Differentiable by `projected` and the other weights, in any floating type.
+// Differentiable by `projected` and the other weights, in any floating type. With the state of S
+// sequences, `projected` [S L, ...] are these one behind another.
 at::Tensor Mamba2MixProjected(const Mamba2Weights& weights, const MambaConfig& config,
                               double epsilon, const at::Tensor& projected,
                               const Mamba2State& state);

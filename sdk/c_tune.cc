@@ -132,6 +132,7 @@ Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
 Status TakeSteps(const eid_tune_options& given, model::TuneOptions* options) {
   EID_RETURN_IF_ERROR(TakeNumber("length", given.length, false, &options->length));
   EID_RETURN_IF_ERROR(TakeNumber("batch", given.batch, false, &options->batch));
+  EID_RETURN_IF_ERROR(TakeNumber("micro_batch", given.micro_batch, false, &options->micro_batch));
   EID_RETURN_IF_ERROR(TakeNumber("steps", given.steps, false, &options->steps));
   if (given.rate != 0) options->rate = given.rate;
   EID_RETURN_IF_ERROR(TakeNumber("warm_up", given.warm_up, true, &options->warm_up));

@@ -213,7 +213,10 @@ void add_training_options(CLI::App& c, TuneOptions& o) {
         ->group("Training");
   };
   count("--length", o.length, "Tokens of a sequence; default: 8192", 2);
-  count("--batch", o.batch, "Sequences whose gradients make a step, one after another; default: 1",
+  count("--batch", o.batch, "Sequences whose gradients make a step; default: 1", 1);
+  count("--micro-batch", o.micro_batch,
+        "Most of them that go through the model at once: faster on a GPU, for as much more memory; "
+        "default: 1",
         1);
   count("--steps", o.steps, "Steps; default: as many as one pass over the files takes", 1);
   c.add_option("--rate", o.rate, "Rate of learning; default: 0.0002")

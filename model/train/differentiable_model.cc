@@ -190,26 +190,37 @@ at::Tensor DifferentiableModel::Norm(const std::string& module, const at::Tensor
 }
 
 at::Tensor DifferentiableModel::Attend(size_t layer, const at::Tensor& x, const at::Tensor& angles,
-                                       const TrainForwardOptions& options,
-                                       at::Tensor* spans) const {
+                                       const TrainForwardOptions& options, Spans* spans) const {
   const std::string path = PathOfLayer(layer) + "self_attn.";
-  const SequenceAttentionOptions of_layer =
-      OptionsOfLayer(options.attention, config_.attention_scale, static_cast<int>(layer));
   const bool rotated = angles.defined();
-  at::Tensor query = ByHead(Linear(path + "q_proj", x, options), config_.heads, rotated);
-  at::Tensor key = ByHead(Linear(path + "k_proj", x, options), config_.kv_heads, rotated);
-  const at::Tensor value = Linear(path + "v_proj", x, options).view(key.sizes());
-  at::Tensor attended;  // [L, H, d]
-  if (of_layer.mode == SequenceMode::kStream) {
-    attended = StreamAttention(query, key, value, angles, of_layer, spans);
-  } else {
+  const at::Tensor queries = ByHead(Linear(path + "q_proj", x, options), config_.heads, rotated);
+  const at::Tensor keys = ByHead(Linear(path + "k_proj", x, options), config_.kv_heads, rotated);
+  const at::Tensor values = Linear(path + "v_proj", x, options).view(keys.sizes());
+  SequenceAttentionOptions of_layer =
+      OptionsOfLayer(options.attention, config_.attention_scale, static_cast<int>(layer));
+  const uint64_t seed = of_layer.seed;
+  const int64_t length = x.size(0) / options.sequences;
+  std::vector<at::Tensor> attended;  // [L, H, d] each
+  for (int64_t i = 0; i < options.sequences; ++i) {
+    const auto own = [&](const at::Tensor& rows) {
+      return options.sequences == 1 ? rows : rows.narrow(0, i * length, length);
+    };
+    at::Tensor query = own(queries), key = own(keys);
+    const at::Tensor value = own(values);
+    if (i > 0) of_layer.seed = SeedOfLayer(seed, static_cast<int>(i));  // draws of its own
+    if (of_layer.mode == SequenceMode::kStream) {
+      at::Tensor* const span = spans == nullptr ? nullptr : &spans->at(static_cast<size_t>(i));
+      attended.push_back(StreamAttention(query, key, value, angles, of_layer, span));
+      continue;
+    }
     if (rotated) {
       query = RotatedRows(query, angles);
       key = RotatedRows(key, angles);
     }
-    attended = SequenceAttention(query, key, value, of_layer);
+    attended.push_back(SequenceAttention(query, key, value, of_layer));
   }
-  return Linear(path + "o_proj", attended.flatten(1), options);
+  const at::Tensor all = attended.size() == 1 ? attended[0] : at::cat(attended);
+  return Linear(path + "o_proj", all.flatten(1), options);
 }
 
 at::Tensor DifferentiableModel::Mix(size_t layer, const at::Tensor& x,
@@ -230,8 +241,10 @@ at::Tensor DifferentiableModel::Mix(size_t layer, const at::Tensor& x,
   weights.gated_norm =
       Parameter(path + "norm.weight").view({mamba.groups, mamba.Inner() / mamba.groups});
   const at::TensorOptions own = convolution.options().requires_grad(false);
-  const Mamba2State fresh = {at::zeros({mamba.heads, mamba.head_dim, mamba.state}, own),
-                             at::zeros({mamba.conv_width - 1, mamba.ConvChannels()}, own)};
+  const int64_t sequences = options.sequences;
+  const Mamba2State fresh = {
+      at::zeros({sequences * mamba.heads, mamba.head_dim, mamba.state}, own),
+      at::zeros({sequences, mamba.conv_width - 1, mamba.ConvChannels()}, own)};
   const at::Tensor projected = Linear(path + "in_proj", x, options).to(convolution.scalar_type());
   const at::Tensor mixed =
       Mamba2MixProjected(weights, mamba, config_.norm_epsilon, projected, fresh);
@@ -254,7 +267,7 @@ at::Tensor DifferentiableModel::FeedForward(size_t layer, const at::Tensor& x,
 
 at::Tensor DifferentiableModel::Layer(size_t layer, const at::Tensor& hidden,
                                       const at::Tensor& angles, const TrainForwardOptions& options,
-                                      at::Tensor* spans) const {
+                                      Spans* spans) const {
   const std::string path = PathOfLayer(layer);
   const at::Tensor normed = Norm(path + "input_layernorm", hidden);
   const at::Tensor mixed = config_.layers[layer] == LayerKind::kAttention
@@ -289,16 +302,22 @@ at::Tensor DifferentiableModel::Hidden(const std::vector<int32_t>& tokens,
   CheckTokens(tokens, config_.vocabulary);
   CheckSequenceOptions(options.attention);
   const auto count = static_cast<int64_t>(tokens.size());
+  if (options.sequences < 1 || count % options.sequences != 0) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::to_string(count) + " tokens are no " + std::to_string(options.sequences) +
+                    " sequences of one length",
+                "Read sequences of other lengths one at a time.");
+  }
   const at::Tensor& embedding = Parameter("model.embed_tokens.weight");
   at::Tensor ids = at::empty({count}, at::kInt);
   std::copy(tokens.begin(), tokens.end(), ids.mutable_data_ptr<int32_t>());
   at::Tensor hidden =
       at::embedding(embedding, ids.to(embedding.device())).mul(config_.embedding_scale);
-  const at::Tensor angles = AnglesOf(count, options);
+  const at::Tensor angles = AnglesOf(count / options.sequences, options);
   for (size_t layer = 0; layer < config_.layers.size(); ++layer) {
     if (options.recompute) {
       // The second pass takes the spans of the first.
-      const auto spans = std::make_shared<at::Tensor>();
+      const auto spans = std::make_shared<Spans>(static_cast<size_t>(options.sequences));
       const auto part = [this, layer, angles, options, spans](const at::Tensor& input) {
         return Layer(layer, input, angles, options, spans.get());
       };
@@ -319,7 +338,8 @@ at::Tensor DifferentiableModel::Mixed(size_t layer, const at::Tensor& hidden,
                                       const TrainForwardOptions& options) const {
   const at::Tensor normed = Norm(PathOfLayer(layer) + "input_layernorm", hidden);
   if (config_.layers.at(layer) == LayerKind::kMamba2) return Mix(layer, normed, options);
-  return Attend(layer, normed, AnglesOf(hidden.size(0), options), options, nullptr);
+  return Attend(layer, normed, AnglesOf(hidden.size(0) / options.sequences, options), options,
+                nullptr);
 }
 
 // A device wants large products; a few hundred megabytes of logits are nothing to it.

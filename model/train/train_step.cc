@@ -83,6 +83,10 @@ std::vector<int32_t> TargetsOf(const TrainSequence& sequence) {
 TrainStepResult TrainStep(const DifferentiableModel& model,
                           const std::vector<TrainSequence>& sequences,
                           const TrainStepOptions& options, AdamW* optimizer) {
+  if (options.micro_batch < 1) {
+    throw Error(ErrorCode::kInvalidArgument,
+                "micro_batch is " + std::to_string(options.micro_batch), "Pass 1 or more.");
+  }
   const Targets targets = AllTargets(sequences);
   const GradientsForgotten forgotten(optimizer);
   const auto step = static_cast<int>(optimizer->steps());
@@ -97,7 +101,7 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
   const bool is_shared = options.group != nullptr;
   const size_t first = is_shared ? static_cast<size_t>(options.group->process()) : 0;
   const size_t stride = is_shared ? static_cast<size_t>(options.group->processes()) : 1;
-  for (size_t i = first; i < sequences.size(); i += stride) {
+  for (size_t i = first; i < sequences.size();) {
     const auto seed_of = [&](uint64_t seed) {
       return SeedOfLayer(SeedOfLayer(seed, step), static_cast<int>(i));
     };
@@ -105,8 +109,19 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
     forward.attention.seed = seed_of(options.forward.attention.seed);
     forward.dropout_seed.reset();
     if (options.dropout) forward.dropout_seed = seed_of(options.seed);
-    const at::Tensor loss =
-        loss_of(sequences[i].tokens, targets.of_sequence[i], forward).mul(share);
+    std::vector<int32_t> tokens, wanted;
+    const size_t length = sequences[i].tokens.size();
+    int64_t count = 0;
+    for (; i < sequences.size() && count < options.micro_batch; i += stride, ++count) {
+      if (sequences[i].tokens.size() != length) break;
+      const auto append = [](const std::vector<int32_t>& more, std::vector<int32_t>* all) {
+        all->insert(all->end(), more.begin(), more.end());
+      };
+      append(sequences[i].tokens, &tokens);
+      append(targets.of_sequence[i], &wanted);
+    }
+    forward.sequences = count;
+    const at::Tensor loss = loss_of(tokens, wanted, forward).mul(share);
     if (!loss.requires_grad()) {
       throw Error(ErrorCode::kInvalidArgument, "nothing of the model is trained",
                   "Put an adapter on it, or unmerge the one there is.");

@@ -14,7 +14,7 @@ namespace eidetic::model {
 
 class TrainGroup;
 
-// What a sequence is trained for: a sum over the rows that have a target (TargetsOf).
+// What sequences are trained for: a sum over the rows that have a target (TargetsOf).
 using SequenceLoss = std::function<at::Tensor(const std::vector<int32_t>& tokens,
                                               const std::vector<int32_t>& targets,
                                               const TrainForwardOptions& options)>;
@@ -30,6 +30,8 @@ struct TrainStepOptions {
   // add up their gradients; all must be given the same. Null: this process takes all of them.
   TrainGroup* group = nullptr;
   SequenceLoss loss;  // empty: cross entropy on the targets
+  // Most sequences of one length that go through the model at once (TrainForwardOptions).
+  int64_t micro_batch = 1;
 };
 
 struct TrainStepResult {
@@ -44,10 +46,9 @@ struct TrainStepResult {
 std::vector<int32_t> TargetsOf(const TrainSequence& sequence);
 
 // Gradients of the mean loss over the predicted tokens of all sequences together, so that it does
-// not matter how they were cut into sequences. Sequences go through the model one at a time. On the
-// CPU the same model, sequences and options give the same step to the bit (rule 9). Throws
-// kInvalidArgument when no token is predicted or nothing is trained, and as
-// DifferentiableModel::Hidden; gradients are forgotten then.
+// not matter how they were cut into sequences. On the CPU the same model, sequences and options
+// give the same step to the bit (rule 9). Throws kInvalidArgument when no token is predicted or
+// nothing is trained, and as DifferentiableModel::Hidden; gradients are forgotten then.
 TrainStepResult TrainStep(const DifferentiableModel& model,
                           const std::vector<TrainSequence>& sequences,
                           const TrainStepOptions& options, AdamW* optimizer);

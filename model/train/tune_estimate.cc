@@ -115,7 +115,9 @@ TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callba
   estimate.step_seconds = static_cast<double>(options.batch / options.processes) *
                           Extended(first.flops, first.seconds, second.flops, second.seconds, flops);
   estimate.seconds = estimate.step_seconds * static_cast<double>(estimate.steps);
-  const double bytes = Extended(first.tokens, first.bytes, second.tokens, second.bytes, length);
+  const auto at_once = static_cast<double>(std::min(options.micro_batch, options.batch));
+  const double bytes =
+      Extended(first.tokens, first.bytes, second.tokens, second.bytes, at_once * length);
   estimate.memory_bytes = static_cast<uint64_t>(std::max(bytes, second.bytes));
   estimate.device_memory_bytes = MemoryMeter(subject.device()).Total();
   estimate.trained_numbers = subject.adapter().TrainedNumbers();

@@ -120,6 +120,7 @@ void CheckTuneOptions(const TuneOptions& options) {
   need(!options.folder.empty(), "no folder was named for the run", "name one that is to be made");
   CheckCount("length", options.length, 2);
   CheckCount("batch", options.batch, 1);
+  CheckCount("micro-batch", options.micro_batch, 1);
   CheckCount("steps", options.steps, 0);
   CheckCount("warm-up", options.warm_up, 0);
   if (options.mixer_steps != -1) CheckCount("mixer-steps", options.mixer_steps, 0);
@@ -177,6 +178,7 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
         {"targets", Listed(options.trained.targets)},
     });
   }
+  if (options.micro_batch > 1) settings["micro-batch"] = std::to_string(options.micro_batch);
   if (!options.teacher.empty()) {
     settings["teacher"] = options.teacher_digest;
     settings["mixer-steps"] = std::to_string(options.mixer_steps);

@@ -58,11 +58,12 @@ struct TuneOptions {
   AdapterOptions trained;  // of a new adapter; its seed is `seed`
   SequenceAttentionOptions attention;
   std::optional<RotaryScaling> rotary_scaling;  // in place of what the model's file says
-  bool bf16 = false;       // linear maps and attention in bf16 (decision 088), else all in fp32
-  bool recompute = false;  // TrainForwardOptions has what it means
-  int64_t length = 8192;   // tokens of a sequence
-  int64_t batch = 1;       // sequences whose gradients make a step
-  int64_t steps = 0;       // 0: as many as one pass over the data takes
+  bool bf16 = false;        // linear maps and attention in bf16 (decision 088), else all in fp32
+  bool recompute = false;   // TrainForwardOptions has what it means
+  int64_t length = 8192;    // tokens of a sequence
+  int64_t batch = 1;        // sequences whose gradients make a step
+  int64_t micro_batch = 1;  // of these go through the model at once
+  int64_t steps = 0;        // 0: as many as one pass over the data takes
   double rate = 2e-4;
   int64_t warm_up = 20;  // steps over which the rate grows
   RateSchedule schedule = RateSchedule::kConstant;

@@ -257,6 +257,7 @@ void TuneRun::Step() {
   options.largest_norm = options_.largest_norm;
   options.forward = ForwardOptionsOf(options_);
   options.seed = options_.seed;
+  options.micro_batch = options_.micro_batch;
   options.group = group_.get();
   progress_.objective = ObjectiveOf(options_, state_.step);
   options.loss = subject_->LossFor(progress_.objective);

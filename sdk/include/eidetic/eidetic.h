@@ -557,6 +557,8 @@ typedef struct eid_tune_options {
                              * teacher's attention does; then all together learn to say what the
                              * teacher says. 0: an eighth of the steps, -1: none */
   double text_share;        /* of the loss of saying that, how much is the text's own; 0 to 1 */
+  int64_t micro_batch; /* most sequences of a batch that go through the model at once: faster on
+                        * a GPU, for as much more memory; 0: 1 */
 } eid_tune_options;
 
 /* Where a run of training stands. What is not known yet is NaN, or 0 of counts and bytes.

@@ -308,6 +308,7 @@ struct TuneOptions {
   std::string teacher_path{};    // to learn from instead of from the text alone
   std::int64_t mixer_steps = 0;  // of these first each mixer alone; -1: none
   double text_share = 0;         // of the loss after them
+  std::int64_t micro_batch = 0;  // sequences that go through the model at once
 };
 
 // Trains an adapter, or goes on where the run in the folder was stopped; the report as JSON. With
@@ -374,6 +375,7 @@ inline std::string tune(const TuneOptions& options, const TuneCallback& progress
   o.teacher_path = detail::text_or_null(options.teacher_path);
   o.mixer_steps = options.mixer_steps;
   o.text_share = options.text_share;
+  o.micro_batch = options.micro_batch;
   detail::Callback<TuneCallback> callback(progress);
   auto error = detail::sized<eid_error>();
   eid_string* json = nullptr;

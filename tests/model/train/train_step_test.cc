@@ -186,6 +186,43 @@ TEST(TrainStep, SequencesAddUpToTheGradientOfAllTheirPredictedTokens) {
   }
 }
 
+// Rounding apart: products are of other sizes.
+TEST(TrainStep, SequencesReadAtOnceKnowNothingOfEachOther) {
+  for (const SequenceMode mode : kAllModes) {
+    if (mode == SequenceMode::kPaperRandom) continue;  // draws for each place in the batch
+    for (const bool recompute : {false, true}) {
+      std::vector<HostTensors> trained;
+      for (const int64_t micro_batch : {1, 2, 5}) {
+        DifferentiableModel model = OnTestDevice(*TinyHybrid(), at::kDouble);
+        Adapter adapter({}, &model);
+        AdamW optimizer(adapter.trained(), {});
+        TrainStepOptions options;
+        options.forward = TrainOptions(mode);
+        options.forward.recompute = recompute;
+        options.micro_batch = micro_batch;
+        std::vector<TrainSequence> sequences;
+        for (const int length : {150, 150, 150, 40, 40}) {
+          sequences.push_back(
+              {RandomTokens(length, 96, static_cast<uint32_t>(sequences.size() + 1)), {}});
+        }
+        EXPECT_TRUE(TrainStep(model, sequences, options, &optimizer).stepped);
+        trained.push_back(optimizer.Export());  // moments: what gradients were
+      }
+      for (const auto& [name, alone] : trained[0]) {
+        double largest = 0;
+        for (const float value : alone.values) largest = std::max(largest, std::abs(double{value}));
+        for (size_t i = 0; i < alone.values.size(); ++i) {
+          for (const HostTensors& joined : {trained[1], trained[2]}) {
+            // Exported in single precision.
+            ASSERT_NEAR(joined.at(name).values[i], alone.values[i], 1e-6 * largest + 1e-12)
+                << SequenceModeName(mode) << " " << name;
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(TrainStep, OverfitsAShortTextTheSameFromTheSameSeed) {
   const auto train = [](uint64_t seed) {
     Training training(*TinyHybrid(), at::kFloat, AdapterKind::kHylora, /*dropout=*/0.05);
