@@ -4,8 +4,11 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "model/rotary_scaling.h"
 
 namespace eidetic::model {
 
@@ -35,6 +38,9 @@ struct AdapterConfig {
   std::map<std::string, double> alphas;
   // A trained embedding is the output matrix as well, where the base has these tied.
   bool tied = false;
+  // Of the base, where it was trained with another than the base's own. PEFT's configuration has no
+  // place for it: it stands in the metadata of the other file.
+  std::optional<RotaryScaling> rotary_scaling;
 };
 
 // Unknown keys are ignored. Throws Error: kNotFound, kIo, kCorruption for keys with values of

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <optional>
 #include <string_view>
 #include <utility>
 
@@ -21,6 +22,8 @@ namespace fs = std::filesystem;
 constexpr char kConfigFile[] = "adapter_config.json";
 constexpr char kWeightsFile[] = "adapter_model.safetensors";
 constexpr std::string_view kPrefix = "base_model.model.";
+// In the metadata of the weights (docs/decisions/091).
+constexpr char kScalingKey[] = "eidetic.rope_scaling";
 constexpr char kFetch[] = "fetch the adapter again, or have PEFT save it again";
 
 std::string InFolder(const std::string& folder, const char* name) {
@@ -64,6 +67,20 @@ uint64_t Count(const SafeTensor& tensor) {
   return count;
 }
 
+// A scaling that is not known is an error: without it the model would be another.
+std::optional<RotaryScaling> ScalingIn(const SafetensorsFile& file) {
+  const auto found = file.metadata().find(kScalingKey);
+  if (found == file.metadata().end()) return std::nullopt;
+  try {
+    return ParseRotaryScaling(found->second);
+  } catch (const Error&) {
+    throw Error(ErrorCode::kUnsupported,
+                file.path() + ": metadata '" + kScalingKey + "' is " + Quoted(found->second) +
+                    ", a scaling of rotary positions that is not known",
+                "use the version of this program that trained the adapter, or a newer one");
+  }
+}
+
 void CheckValues(const SafeTensor& tensor, const std::string& where) {
   if (tensor.dtype != "F32" && tensor.dtype != "F16" && tensor.dtype != "BF16") {
     throw Error(ErrorCode::kUnsupported,
@@ -90,6 +107,7 @@ void CheckValues(const SafeTensor& tensor, const std::string& where) {
 std::shared_ptr<const AdapterFile> AdapterFile::Open(const std::string& folder) {
   AdapterConfig config = ReadAdapterConfig(RequiredFile(folder, kConfigFile));
   auto file = SafetensorsFile::Open(RequiredFile(folder, kWeightsFile));
+  config.rotary_scaling = ScalingIn(*file);
   return std::shared_ptr<const AdapterFile>(
       new AdapterFile(folder, std::move(config), std::move(file)));
 }
@@ -201,6 +219,9 @@ void WriteAdapter(const std::string& folder, const AdapterConfig& config,
                   const std::vector<AdapterTensor>& tensors) {
   SafetensorsWriter writer;
   writer.AddMetadata("format", "pt");  // which loaders of Python insist on
+  if (config.rotary_scaling) {
+    writer.AddMetadata(kScalingKey, RotaryScalingText(*config.rotary_scaling));
+  }
   for (const AdapterTensor& tensor : tensors) {
     writer.Add(std::string(kPrefix) + tensor.name, tensor.dtype, tensor.shape, tensor.values);
   }

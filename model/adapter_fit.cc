@@ -296,6 +296,8 @@ class AdaptedCheckpoint final : public Checkpoint {
   ModelConfig Config() const override {
     ModelConfig config = fit_.base().Config();
     if (fit_.Unties()) config.tied_embeddings = false;
+    const auto& scaling = fit_.adapter().config().rotary_scaling;
+    if (scaling) config.SetRotaryScaling(*scaling);
     return config;
   }
   std::shared_ptr<const Tokenizer> ReadTokenizer() const override {

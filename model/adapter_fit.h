@@ -55,8 +55,9 @@ class AdapterFit {
   bool unties_ = false;
 };
 
-// The base with the adapter applied, as a model is loaded from it. path(), files() and the
-// tokenizer are the base's. Throws as AdapterFit does.
+// The base with the adapter applied, as a model is loaded from it, with the rotary scaling that the
+// adapter was trained with. path(), files() and the tokenizer are the base's. Throws as AdapterFit
+// does.
 std::shared_ptr<const Checkpoint> WithAdapter(std::shared_ptr<const Checkpoint> base,
                                               std::shared_ptr<const AdapterFile> adapter);
 

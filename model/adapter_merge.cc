@@ -9,6 +9,7 @@
 #include "model/adapter_fit.h"
 #include "model/error.h"
 #include "model/gguf_output.h"
+#include "model/gguf_rotary.h"
 
 namespace eidetic::model {
 namespace {
@@ -80,11 +81,18 @@ void MergeAdapter(const std::string& base_path, const std::string& adapter_dir,
     RefuseOverwriting(path, output_path);
   }
   const AdapterFit fit(Checkpoint::Of(base), adapter);
+  const auto& scaling = adapter->config().rotary_scaling;
+  ModelConfig config = fit.base().Config();
   GgufWriter writer;
   for (const auto& [key, value] : base->metadata()) {
     // The output has an alignment and an origin of its own.
     if (key == "general.alignment" || key.starts_with("eidetic.adapter.")) continue;
+    if (scaling && IsRotaryKey(key, config.architecture)) continue;
     writer.AddRaw(key, base->RawValue(key));
+  }
+  if (scaling) {
+    config.SetRotaryScaling(*scaling);
+    AddRotary(config, &writer);
   }
   writer.AddString(kBaseHash, sha256_of_file(base_path));
   writer.AddString(kAdapterHash, sha256_of_file(adapter->weights_path()));

@@ -36,8 +36,11 @@ std::string Exact(double value) {
 
 class TorchHybridModel final : public HybridModel {
  public:
-  TorchHybridModel(ModelConfig config, ModelWeights weights, c10::Device device, std::string name)
+  // `is_scaled`: in place of what the checkpoint says.
+  TorchHybridModel(ModelConfig config, bool is_scaled, ModelWeights weights, c10::Device device,
+                   std::string name)
       : config_(std::move(config)),
+        is_scaled_(is_scaled),
         weights_(std::move(weights)),
         device_(device),
         device_name_(std::move(name)),
@@ -45,12 +48,14 @@ class TorchHybridModel final : public HybridModel {
 
   std::shared_ptr<const HybridModel> LoadAdapted(const Checkpoint& checkpoint) const override {
     const c10::InferenceMode inference;
-    // All else is the base's, also what was asked for in place of the file's.
+    // All else is the base's, also a scaling that was asked for in place of the file's.
+    const ModelConfig adapted = checkpoint.Config();
     ModelConfig config = config_;
-    config.tied_embeddings = checkpoint.Config().tied_embeddings;
+    config.tied_embeddings = adapted.tied_embeddings;
+    if (!is_scaled_) config.rotary_scaling = adapted.rotary_scaling;
     ModelWeights weights = LoadWeights(checkpoint, config, device_, &weights_);
-    return std::make_shared<TorchHybridModel>(std::move(config), std::move(weights), device_,
-                                              device_name_);
+    return std::make_shared<TorchHybridModel>(std::move(config), is_scaled_, std::move(weights),
+                                              device_, device_name_);
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -261,6 +266,7 @@ class TorchHybridModel final : public HybridModel {
   }
 
   ModelConfig config_;
+  bool is_scaled_;
   ModelWeights weights_;
   c10::Device device_;
   std::string device_name_;
@@ -311,8 +317,8 @@ std::shared_ptr<const HybridModel> HybridModel::Load(const Checkpoint& checkpoin
   ModelConfig config = checkpoint.Config();
   if (options.rotary_scaling) config.SetRotaryScaling(*options.rotary_scaling);
   ModelWeights weights = LoadWeights(checkpoint, config, device);
-  return std::make_shared<TorchHybridModel>(std::move(config), std::move(weights), device,
-                                            options.device);
+  return std::make_shared<TorchHybridModel>(std::move(config), options.rotary_scaling.has_value(),
+                                            std::move(weights), device, options.device);
 }
 
 }  // namespace eidetic::model

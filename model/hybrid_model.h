@@ -89,7 +89,7 @@ struct SequenceOutput {
 struct LoadOptions {
   std::string device = "cpu";  // "cpu", "cuda", "cuda:N"
   int threads = 0;             // of LibTorch on the CPU; 0: one per core
-  std::optional<RotaryScaling> rotary_scaling = std::nullopt;  // in place of the file's
+  std::optional<RotaryScaling> rotary_scaling = std::nullopt;  // in place of the checkpoint's
 };
 
 // Immutable and thread-safe: any number of streams at once.

@@ -59,6 +59,25 @@ RotaryScaling ParseRotaryScaling(const std::string& text) {
   return scaling;
 }
 
+std::string RotaryScalingText(const RotaryScaling& scaling) {
+  const auto with = [](double number) {
+    char text[40];
+    return ":" + std::string(text, std::to_chars(text, text + sizeof(text), number).ptr);
+  };
+  switch (scaling.kind) {
+    case RotaryScalingKind::kNone:
+      return "none";
+    case RotaryScalingKind::kLinear:
+      return "linear" + with(scaling.factor);
+    case RotaryScalingKind::kNtk:
+      return "ntk" + with(scaling.factor);
+    case RotaryScalingKind::kYarn:
+      break;
+  }
+  const std::string yarn = "yarn" + with(scaling.factor);
+  return scaling.original_context == 0 ? yarn : yarn + with(scaling.original_context);
+}
+
 std::string ProblemOf(const RotaryScaling& scaling) {
   const auto says = [](const char* name, double value, const char* allowed) {
     return std::string(name) + " is " + std::to_string(value) + "; it must be " + allowed;
@@ -80,9 +99,14 @@ std::string ProblemOf(const RotaryScaling& scaling) {
   return {};
 }
 
+double NtkBase(int dims, double base, double factor) {
+  const double n = dims;
+  return dims > 2 ? base * std::pow(factor, n / (n - 2)) : base;
+}
+
 std::vector<double> RotaryFrequencies(int dims, double base, const RotaryScaling& scaling) {
   const double n = dims, factor = scaling.factor;
-  if (scaling.kind == RotaryScalingKind::kNtk && dims > 2) base *= std::pow(factor, n / (n - 2));
+  if (scaling.kind == RotaryScalingKind::kNtk) base = NtkBase(dims, base, factor);
   double low = 0, high = 1;  // yarn: pairs between which frequencies are mixed
   if (scaling.kind == RotaryScalingKind::kYarn) {
     // The pair that turns so often within the original context.

@@ -32,12 +32,17 @@ struct RotaryScaling {
 // kInvalidArgument for anything else.
 RotaryScaling ParseRotaryScaling(const std::string& text);
 
+// What ParseRotaryScaling reads back as the same, of one that it gave; "none" too.
+std::string RotaryScalingText(const RotaryScaling& scaling);
+
 // What is wrong with a scaling, for a message behind its place ("factor is 0.5, ..."); empty:
 // nothing.
 std::string ProblemOf(const RotaryScaling& scaling);
 
 // The angle of each pair per position: [dims / 2]. `scaling` has no problem.
 std::vector<double> RotaryFrequencies(int dims, double base, const RotaryScaling& scaling);
+// The base that "ntk" rotates by, in place of `base`.
+double NtkBase(int dims, double base, double factor);
 // What rotated keys and queries are multiplied by.
 double RotaryLength(const RotaryScaling& scaling);
 

@@ -47,13 +47,30 @@ Result<std::shared_ptr<const model::Checkpoint>> OpenBase(const std::string& pat
                 "wait until the folder is complete, and load it again");
 }
 
-// The base itself for an empty path.
+// An adapter that was trained with a scaling of rotary positions is one of the model so scaled.
+Status CheckScaling(const EngineOptions& options, const model::ModelConfig& base,
+                    const model::AdapterFile& adapter) {
+  const auto& trained = adapter.config().rotary_scaling;
+  if (options.rope_scaling.empty() || !trained) return Status();
+  model::ModelConfig given = base, own = base;
+  given.SetRotaryScaling(model::ParseRotaryScaling(options.rope_scaling));
+  own.SetRotaryScaling(*trained);
+  if (given.rotary_scaling == own.rotary_scaling) return Status();
+  const std::string text = model::RotaryScalingText(*trained);
+  return Status(Code::kInvalidArgument,
+                "the rotary scaling is " + options.rope_scaling + ", but the adapter " +
+                    adapter.path() + " was trained with " + text,
+                "leave it out: the adapter brings its own");
+}
+
+// The base itself without an adapter.
 Result<std::shared_ptr<const model::Checkpoint>> Adapted(
-    std::shared_ptr<const model::Checkpoint> base, const std::string& adapter_path,
-    ReadFiles* files) {
-  if (adapter_path.empty()) return base;
-  EID_ASSIGN_OR_RETURN(*files, BeginToRead(model::AdapterFile::FilesOf(adapter_path)));
-  return model::WithAdapter(std::move(base), model::AdapterFile::Open(adapter_path));
+    std::shared_ptr<const model::Checkpoint> base, const EngineOptions& options, ReadFiles* files) {
+  if (options.adapter_path.empty()) return base;
+  EID_ASSIGN_OR_RETURN(*files, BeginToRead(model::AdapterFile::FilesOf(options.adapter_path)));
+  auto adapter = model::AdapterFile::Open(options.adapter_path);
+  EID_RETURN_IF_ERROR(CheckScaling(options, base->Config(), *adapter));
+  return model::WithAdapter(std::move(base), std::move(adapter));
 }
 
 Result<std::string> HashOf(const ReadFiles& files, const std::string& cache_dir) {
@@ -70,7 +87,7 @@ Result<std::shared_ptr<const Engine>> Engine::Create(const EngineOptions& option
     EID_ASSIGN_OR_RETURN(std::shared_ptr<const model::Checkpoint> base,
                          OpenBase(options.model_path, &engine->base_files_));
     EID_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Checkpoint> checkpoint,
-                         Adapted(std::move(base), options.adapter_path, &adapter_files));
+                         Adapted(std::move(base), options, &adapter_files));
     engine->options_ = options;
     engine->tokenizer_ = checkpoint->ReadTokenizer();
     model::LoadOptions load;
@@ -116,7 +133,7 @@ Result<std::shared_ptr<const Engine>> Engine::WithAdapter(const Engine& base,
                     "load the model again, and then its adapters");
     }
     EID_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Checkpoint> checkpoint,
-                         Adapted(std::move(unchanged), adapter_path, &files));
+                         Adapted(std::move(unchanged), engine->options_, &files));
     engine->model_ = base.model_->LoadAdapted(*checkpoint);
     EID_ASSIGN_OR_RETURN(const std::string adapter, HashOf(files, base.options_.cache_dir));
     engine->fingerprint_ = Fingerprint(engine->base_hash_, adapter, *engine->tokenizer_,
@@ -133,7 +150,7 @@ Result<std::string> Engine::FingerprintOf(const EngineOptions& options) {
     EID_ASSIGN_OR_RETURN(std::shared_ptr<const model::Checkpoint> base,
                          OpenBase(options.model_path, &base_files));
     EID_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Checkpoint> checkpoint,
-                         Adapted(std::move(base), options.adapter_path, &adapter_files));
+                         Adapted(std::move(base), options, &adapter_files));
     const auto tokenizer = checkpoint->ReadTokenizer();
     model::ModelConfig config = checkpoint->Config();
     if (!options.rope_scaling.empty()) {

@@ -24,7 +24,9 @@ struct EngineOptions {
   // The retrieval profile's file; empty: the one beside the adapter, else the model, when it is
   // there; "none": none.
   std::string profile_path;
-  std::string rope_scaling;  // as ParseRotaryScaling takes it; empty: what the model's file says
+  // As ParseRotaryScaling takes it; empty: what the adapter was trained with, else what the model's
+  // file says. Another than the adapter's is kInvalidArgument.
+  std::string rope_scaling;
 };
 
 // Files that are being read, as they were before their first byte was: what is hashed in the end is

@@ -122,20 +122,23 @@ std::string AdapterJson(const std::string& path,
                         const std::function<std::string(const std::string& path)>& sha256_of_file) {
   const auto adapter = model::AdapterFile::Open(path);
   const model::AdapterConfig& config = adapter->config();
-  json out = {{"path", path},
-              {"kind", adapter->Kind()},
-              {"base", config.base_model},
-              {"rank", config.rank},
-              {"alpha", config.alpha},
-              {"rslora", config.rslora},
-              {"targets", config.targets.pattern.empty() ? json(config.targets.names)
-                                                         : json(config.targets.pattern)},
-              {"modules_to_save", config.modules_to_save},
-              {"lora_modules", adapter->low_rank().size()},
-              {"whole_tensors", adapter->whole().size()},
-              {"parameters", adapter->Parameters()},
-              {"file_bytes", adapter->bytes()},
-              {"sha256", sha256_of_file(adapter->weights_path())}};
+  json out = {
+      {"path", path},
+      {"kind", adapter->Kind()},
+      {"base", config.base_model},
+      {"rank", config.rank},
+      {"alpha", config.alpha},
+      {"rslora", config.rslora},
+      {"rope_scaling",
+       config.rotary_scaling ? json(model::RotaryScalingText(*config.rotary_scaling)) : json()},
+      {"targets",
+       config.targets.pattern.empty() ? json(config.targets.names) : json(config.targets.pattern)},
+      {"modules_to_save", config.modules_to_save},
+      {"lora_modules", adapter->low_rank().size()},
+      {"whole_tensors", adapter->whole().size()},
+      {"parameters", adapter->Parameters()},
+      {"file_bytes", adapter->bytes()},
+      {"sha256", sha256_of_file(adapter->weights_path())}};
   return TextOf(out);
 }
 

@@ -122,6 +122,7 @@ void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
   config.alpha = options.alpha;
   config.dropout = options.dropout;
   config.targets.names = options.targets;
+  config.rotary_scaling = model.other_scaling();
   std::set<std::string> whole;
   std::vector<AdapterTensor> tensors;
   for (const auto& [name, tensor] : trained) {

@@ -12,8 +12,8 @@ namespace eidetic::model {
 
 // Writes adapter_config.json and adapter_model.safetensors (fp32) into `folder`; see WriteAdapter.
 // `base_model`: the name or path that the configuration gives the base; may be empty. An embedding
-// that was trained stays the output matrix too, where the base has them tied. Throws Error as
-// WriteAdapter does.
+// that was trained stays the output matrix too, where the base has them tied. A rotary scaling that
+// the base does not have goes along. Throws Error as WriteAdapter does.
 void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
                  const std::string& base_model, const std::string& folder);
 

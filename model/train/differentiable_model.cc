@@ -101,7 +101,10 @@ DifferentiableModel::DifferentiableModel(const Checkpoint& checkpoint, c10::Devi
     : config_(checkpoint.Config()),
       type_(type),
       parameters_(LoadParameters(checkpoint, config_, device, type, whole_mixers)) {
-  if (scaling) config_.SetRotaryScaling(*scaling);
+  if (!scaling) return;
+  const RotaryScaling own = config_.rotary_scaling;
+  config_.SetRotaryScaling(*scaling);
+  if (config_.rotary_scaling != own) other_scaling_ = config_.rotary_scaling;
 }
 
 std::vector<std::string> DifferentiableModel::LinearModules() const {

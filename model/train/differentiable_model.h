@@ -63,6 +63,8 @@ class DifferentiableModel {
   DifferentiableModel& operator=(const DifferentiableModel&) = delete;
 
   const ModelConfig& config() const { return config_; }
+  // Where it is not what the checkpoint says.
+  const std::optional<RotaryScaling>& other_scaling() const { return other_scaling_; }
   // Those of the checkpoint. Whoever trains one makes it require its gradient, and changes it in
   // place.
   const Parameters& parameters() const { return parameters_; }
@@ -110,6 +112,7 @@ class DifferentiableModel {
   std::vector<at::Tensor> TrainedTensorsOf(size_t layer) const;
 
   ModelConfig config_;
+  std::optional<RotaryScaling> other_scaling_;
   at::ScalarType type_;
   Parameters parameters_;
   mutable at::Tensor angles_;                     // as many as were ever needed

@@ -186,7 +186,9 @@ std::optional<TrainCheckpoint> ReadTrainCheckpoint(const std::string& folder) {
   for (const auto& [option, value] : settings->items()) {
     checkpoint.settings[option] = value.is_string() ? value.get<std::string>() : value.dump();
   }
-  checkpoint.trained = TensorsOf(*AdapterFile::Open(folder));
+  const auto trained = AdapterFile::Open(folder);
+  checkpoint.rotary_scaling = trained->config().rotary_scaling;
+  checkpoint.trained = TensorsOf(*trained);
   checkpoint.moments = ReadMoments(folder + "/" + kMomentsFile);
   return checkpoint;
 }

@@ -29,8 +29,9 @@ struct TrainCheckpoint {
   TrainState state;
   TrainSettings settings;
   AdapterOptions adapter;
-  HostTensors trained;  // as Adapter::Import takes them
-  HostTensors moments;  // as AdamW::Import takes them
+  std::optional<RotaryScaling> rotary_scaling;  // as the adapter says
+  HostTensors trained;                          // as Adapter::Import takes them
+  HostTensors moments;                          // as AdamW::Import takes them
 };
 
 // Nothing when there is no such folder. Throws Error: kCorruption when what is there is not what

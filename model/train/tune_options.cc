@@ -154,8 +154,7 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
       {"one-choice", attention.one_choice_for_all_heads ? "yes" : "no"},
       {"groups", std::to_string(attention.groups)},
       {"window", std::to_string(attention.window)},
-      {"rope-scaling",
-       options.rotary_scaling ? DescribeRotaryScaling(*options.rotary_scaling) : ""},
+      {"rope-scaling", options.rotary_scaling ? RotaryScalingText(*options.rotary_scaling) : ""},
       {"dtype", options.bf16 ? "bf16" : "fp32"},
       {"length", std::to_string(options.length)},
       // Or `best` would be the better of losses on different texts.

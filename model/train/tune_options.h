@@ -57,7 +57,8 @@ struct TuneOptions {
 
   AdapterOptions trained;  // of a new adapter; its seed is `seed`
   SequenceAttentionOptions attention;
-  std::optional<RotaryScaling> rotary_scaling;  // in place of what the model's file says
+  // In place of what `adapter` was trained with, or else the model's file says.
+  std::optional<RotaryScaling> rotary_scaling;
   bool bf16 = false;        // linear maps and attention in bf16 (decision 088), else all in fp32
   bool recompute = false;   // TrainForwardOptions has what it means
   int64_t length = 8192;    // tokens of a sequence

@@ -144,6 +144,7 @@ void TuneRun::Begin() {
                   "give the same options and files to go on, or name another folder");
     }
   }
+  if (last && last->rotary_scaling) options_.rotary_scaling = last->rotary_scaling;
   if (group_ != nullptr && IsFirst()) group_->Wait();
   Tell(TuneStage::kLoading, 0, 0);
   WithMemoryAdvice(options_, "the model", [&] {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <exception>
 #include <new>
+#include <optional>
 #include <utility>
 
 #include "model/adapter_file.h"
@@ -56,6 +57,14 @@ std::unique_ptr<Adapter> AdapterFor(const TuneOptions& options, const AdapterOpt
   return std::make_unique<Adapter>(fresh, model);
 }
 
+// Given, else that of the adapter to go on from.
+std::optional<RotaryScaling> ScalingFor(const TuneOptions& options, const AdapterOptions* resumed) {
+  if (options.rotary_scaling || resumed != nullptr || options.adapter.empty()) {
+    return options.rotary_scaling;
+  }
+  return AdapterFile::Open(options.adapter)->config().rotary_scaling;
+}
+
 // A span in a layer without attention is none, and the run would tell nobody.
 void CheckSpanLayers(const TuneOptions& options, const ModelConfig& config) {
   const std::vector<int> attention = config.AttentionLayers();
@@ -93,7 +102,7 @@ TuneSubject::TuneSubject(const TuneOptions& options, const Checkpoint& checkpoin
     : device_(DeviceFor(options)),
       tf32_(options.bf16),
       text_share_(options.text_share),
-      model_(checkpoint, device_, TypeOf(options), options.rotary_scaling,
+      model_(checkpoint, device_, TypeOf(options), ScalingFor(options, resumed),
              TrainsMixers(options, resumed)),
       teacher_(TeacherFor(options, device_, model_)),
       adapter_(AdapterFor(options, resumed, &model_)) {

@@ -276,6 +276,38 @@ TEST_F(AdapterFileTest, AnyChangedByteOfConfigurationAndHeaderIsAnErrorOrAnAdapt
   change_each("/adapter_model.safetensors", weights, header);
 }
 
+TEST_F(AdapterFileTest, ScaledPositionsGoAlongWithTheWeights) {
+  AdapterConfig config;
+  config.targets.names = {"q_proj"};
+  const std::vector<float> values(64, 0.5f);
+  const std::vector<AdapterTensor> tensors = {{"m.q_proj.lora_A.weight", {8, 8}, values.data()},
+                                              {"m.q_proj.lora_B.weight", {8, 8}, values.data()}};
+  const std::string weights = path_ + "/adapter_model.safetensors";
+  WriteAdapter(path_, config, tensors);
+  EXPECT_FALSE(AdapterFile::Open(path_)->config().rotary_scaling);
+  EXPECT_EQ(SafetensorsFile::Open(weights)->metadata().size(), 1u);
+  const std::string config_text = ReadFile(path_ + "/adapter_config.json");
+  for (const char* text : {"linear:4", "ntk:2.5", "yarn:4:8192", "none"}) {
+    config.rotary_scaling = ParseRotaryScaling(text);
+    WriteAdapter(path_, config, tensors);
+    EXPECT_EQ(AdapterFile::Open(path_)->config().rotary_scaling, config.rotary_scaling) << text;
+    // PEFT's own file is as ever, and what loads tensors finds "format" as ever.
+    EXPECT_EQ(ReadFile(path_ + "/adapter_config.json"), config_text);
+    EXPECT_EQ(SafetensorsFile::Open(weights)->metadata().at("format"), "pt");
+  }
+  std::string unknown = ReadFile(weights);
+  unknown.replace(unknown.find("\"none\""), 6, "\"more\"");
+  WriteFile(weights, unknown);
+  try {
+    AdapterFile::Open(path_);
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kUnsupported);
+    EXPECT_NE(std::string(error.what()).find("'more'"), std::string::npos) << error.what();
+    EXPECT_FALSE(error.remedy().empty());
+  }
+}
+
 TEST_F(AdapterFileTest, AFullDiskLeavesTheOldAdapter) {
   good_.Write(path_);
   const std::string old_weights = ReadFile(path_ + "/adapter_model.safetensors");

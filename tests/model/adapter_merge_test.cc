@@ -6,6 +6,7 @@
 
 #include "model/adapter_fit.h"
 #include "model/error.h"
+#include "model/gguf_writer.h"
 #include "model/half.h"
 #include "tests/model/full_disk.h"
 #include "tests/model/tiny_adapter.h"
@@ -81,6 +82,47 @@ TEST_F(AdapterMergeTest, WhatTheAdapterLeavesAloneIsTheBasesByteForByte) {
   EXPECT_EQ(Values(*merged, "output.weight"), Values(*base, "token_embd.weight"));
   EXPECT_EQ(merged->String("eidetic.adapter.base_sha256"), "hash of base.gguf");
   EXPECT_EQ(merged->String("eidetic.adapter.sha256"), "hash of adapter_model.safetensors");
+}
+
+// A GGUF has keys for it, or a base that turns as slowly.
+TEST_F(AdapterMergeTest, TheMergedFileHasTheScalingThatTheAdapterWasTrainedWith) {
+  GgufWriter writer;
+  const auto base = GgufFile::Open(base_);
+  for (const auto& [key, value] : base->metadata()) writer.AddRaw(key, base->RawValue(key));
+  writer.AddString("granitehybrid.rope.scaling.type", "linear");
+  writer.AddFloat32("granitehybrid.rope.scaling.factor", 2);
+  for (const GgufTensor& tensor : base->tensors()) {
+    writer.AddTensor(tensor.name, tensor.shape, tensor.type);
+  }
+  std::string scaled = writer.Header();
+  const std::string bytes = ReadFile(base_);
+  scaled += bytes.substr(bytes.size() - writer.data_bytes());
+  for (const bool is_scaled : {false, true}) {
+    WriteFile(base_, is_scaled ? scaled : bytes);
+    for (const char* text : {"", "linear:4", "ntk:4", "yarn:4:8192", "none"}) {
+      adapter_.metadata.erase("eidetic.rope_scaling");
+      if (*text != 0) adapter_.metadata["eidetic.rope_scaling"] = text;
+      adapter_.Write(folder_ / "adapter");
+      Merge();
+      const ModelConfig merged = Checkpoint::Open(output_)->Config();
+      const ModelConfig adapted =
+          WithAdapter(Checkpoint::Open(base_), AdapterFile::Open(folder_ / "adapter"))->Config();
+      if (*text == 0) {
+        EXPECT_EQ(adapted.rotary_scaling.factor, is_scaled ? 2 : 1);
+      } else {
+        EXPECT_EQ(adapted.rotary_scaling, ParseRotaryScaling(text)) << text;
+      }
+      const auto frequencies = [](const ModelConfig& config) {
+        return RotaryFrequencies(config.head_dim, config.rotary_base, config.rotary_scaling);
+      };
+      const std::vector<double> expected = frequencies(adapted), given = frequencies(merged);
+      for (size_t i = 0; i < expected.size(); ++i) {
+        EXPECT_NEAR(given[i], expected[i], 1e-7 * expected[i]) << text;  // fp32 of the file
+      }
+      EXPECT_EQ(RotaryLength(merged.rotary_scaling), RotaryLength(adapted.rotary_scaling)) << text;
+      EXPECT_EQ(merged.rotary_dims, adapted.rotary_dims);
+    }
+  }
 }
 
 TEST_F(AdapterMergeTest, MatricesMayBeStoredAsHalves) {

@@ -24,6 +24,12 @@ TEST(RotaryScaling, WithoutOneFrequenciesAreThoseOfTheBase) {
   EXPECT_EQ(DescribeRotaryScaling({}), "");
 }
 
+TEST(RotaryScaling, ItsTextIsReadBackAsTheSame) {
+  for (const char* text : {"none", "linear:4", "ntk:2.5", "yarn:4", "yarn:1.5:8192"}) {
+    EXPECT_EQ(RotaryScalingText(ParseRotaryScaling(text)), text);
+  }
+}
+
 TEST(RotaryScaling, LinearMakesAPositionTheFactorTimesAsClose) {
   const std::vector<double> own = RotaryFrequencies(kDims, kRotaryBase, {});
   const RotaryScaling scaling = ParseRotaryScaling("linear:4");

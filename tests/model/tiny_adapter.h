@@ -23,7 +23,8 @@ struct TinyAdapter {
                            {"lora_alpha", kAlpha},     {"base_model_name_or_path", "tiny/base"},
                            {"task_type", "CAUSAL_LM"}, {"peft_version", "0.21.2"},
                            {"some_key_of_tomorrow", 1}};
-  std::map<std::string, Tensor> tensors;  // by their names in the file
+  nlohmann::json metadata = {{"format", "pt"}};  // of the weights
+  std::map<std::string, Tensor> tensors;         // by their names in the file
 
   // LoRA on every matrix of attention and feed-forward.
   static TinyAdapter Lora(const TinyFolder& base);
@@ -100,7 +101,7 @@ inline void TinyAdapter::Write(const std::string& folder) const {
   std::vector<std::pair<std::string, const Tensor*>> list;
   for (const auto& [name, tensor] : tensors) list.emplace_back(name, &tensor);
   WriteFile(folder + "/adapter_config.json", config.dump());
-  WriteFile(folder + "/adapter_model.safetensors", TinyFolder::File(list));
+  WriteFile(folder + "/adapter_model.safetensors", TinyFolder::File(list, metadata));
 }
 
 inline TinyFolder TinyAdapter::AppliedTo(TinyFolder base, double scale) const {

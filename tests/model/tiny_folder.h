@@ -46,7 +46,8 @@ struct TinyFolder {
   std::string Gguf() const;
 
   // A safetensors file of some of the tensors.
-  static std::string File(const std::vector<std::pair<std::string, const Tensor*>>& tensors);
+  static std::string File(const std::vector<std::pair<std::string, const Tensor*>>& tensors,
+                          const nlohmann::json& metadata = {{"format", "pt"}});
 
  private:
   void Add(std::mt19937* random, const std::string& name, std::vector<uint64_t> shape);
@@ -208,8 +209,9 @@ inline void TinyFolder::Round(const std::string& dtype) {
 }
 
 inline std::string TinyFolder::File(
-    const std::vector<std::pair<std::string, const Tensor*>>& tensors) {
-  nlohmann::json header = {{"__metadata__", {{"format", "pt"}}}};
+    const std::vector<std::pair<std::string, const Tensor*>>& tensors,
+    const nlohmann::json& metadata) {
+  nlohmann::json header = {{"__metadata__", metadata}};
   std::string data;
   for (const auto& [name, tensor] : tensors) {
     const size_t begin = data.size();

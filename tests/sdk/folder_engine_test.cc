@@ -245,6 +245,52 @@ TEST_F(FolderEngine, ScaledPositionsCountForAdaptersAndFingerprintsToo) {
   EXPECT_EQ(LogitsOf(**beside), LogitsOf(*alone));
 }
 
+// What an adapter was trained with is part of it: whoever uses it need not know.
+TEST_F(FolderEngine, AnAdapterBringsTheScalingThatItWasTrainedWith) {
+  const TinyFolder tiny = TinyFolder::Granite();
+  tiny.Write(path_);
+  model::TinyAdapter adapter = model::TinyAdapter::Lora(tiny);
+  adapter.Write(folder_ / "unscaled");
+  adapter.metadata["eidetic.rope_scaling"] = "yarn:4";
+  adapter.Write(folder_ / "scaled");
+  EngineOptions options;
+  options.model_path = path_;
+  options.threads = 1;
+  const auto base = *Engine::Create(options);
+  options.adapter_path = folder_ / "unscaled";
+  const auto unscaled = *Engine::Create(options);
+  options.rope_scaling = "yarn:4";
+  const std::vector<float> expected = LogitsOf(**Engine::Create(options));
+  EXPECT_NE(expected, LogitsOf(*unscaled));
+
+  options.adapter_path = folder_ / "scaled";
+  for (const char* given : {"", "yarn:4", "yarn:4:256"}) {  // 256 is the model's context
+    options.rope_scaling = given;
+    const auto scaled = Engine::Create(options);
+    ASSERT_TRUE(scaled.ok()) << scaled.status().message();
+    EXPECT_EQ(LogitsOf(**scaled), expected) << given;
+    EXPECT_NE((*scaled)->fingerprint(), unscaled->fingerprint());
+    EXPECT_EQ(*Engine::FingerprintOf(options), (*scaled)->fingerprint());
+    const auto beside = Engine::WithAdapter(*base, options.adapter_path, "");
+    ASSERT_TRUE(beside.ok()) << beside.status().message();
+    EXPECT_EQ(LogitsOf(**beside), expected);
+    EXPECT_EQ((*beside)->fingerprint(), (*scaled)->fingerprint());
+  }
+  // Another one is no answer that anybody trained.
+  options.adapter_path.clear();
+  options.rope_scaling = "linear:4";
+  const auto other = *Engine::Create(options);
+  options.adapter_path = folder_ / "scaled";
+  for (const auto& status :
+       {Engine::Create(options).status(), Engine::FingerprintOf(options).status(),
+        Engine::WithAdapter(*other, options.adapter_path, "").status()}) {
+    EXPECT_EQ(status.code(), Code::kInvalidArgument);
+    EXPECT_NE(status.message().find("linear:4"), std::string::npos) << status.message();
+    EXPECT_NE(status.message().find("was trained with yarn:4"), std::string::npos);
+    EXPECT_FALSE(status.remedy().empty());
+  }
+}
+
 TEST_F(FolderEngine, TheProfileLiesBesideTheFolder) {
   EXPECT_EQ(ProfilePathOf("models/llama"), "models/llama.profile.json");
   EXPECT_EQ(ProfilePathOf("models/llama/"), "models/llama.profile.json");

@@ -253,7 +253,8 @@ typedef struct eid_engine_options {
   const char* adapter_path;
   /* Rotary positions made to reach further, in place of what the model's file says: "linear:4",
    * "ntk:4", "yarn:4" or "yarn:4:8192" (factor, and for yarn the context before scaling, by default
-   * the model's), or "none". NULL: as the file says. It changes keys, and so the fingerprint. */
+   * the model's), or "none". NULL: what the adapter was trained with, else as the file says.
+   * Another than the adapter's is EID_INVALID_ARGUMENT. It changes keys, and so the fingerprint. */
   const char* rope_scaling;
 } eid_engine_options;
 
@@ -525,7 +526,8 @@ typedef struct eid_tune_options {
   int query_offset;   /* se-stream; 0: the window, -1: none */
   const int* span_layers;   /* se-stream: model layers that recall; NULL: all */
   size_t span_layer_count;  /* how many `span_layers` there are */
-  const char* rope_scaling; /* "linear:4", "ntk:4", "yarn:4", "none"; NULL: as the model says */
+  const char* rope_scaling; /* "linear:4", "ntk:4", "yarn:4", "none"; NULL: that of adapter_path,
+                             * else as the model says. What is trained says it, and is used so. */
   const char* dtype;        /* of linear maps and attention: "fp32" (NULL), "bf16"; what is trained
                              * is fp32 in both */
   int recompute; /* not 0: a layer keeps its input alone: less memory, a third more time */

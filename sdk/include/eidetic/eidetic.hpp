@@ -396,7 +396,8 @@ struct EngineOptions {
   // there; "none": none.
   std::string profile_path{};
   std::string adapter_path{};  // a folder as PEFT saves adapters; empty: none
-  std::string rope_scaling{};  // "linear:4", "ntk:4", "yarn:4", "none"; empty: as the file says
+  // "linear:4", "ntk:4", "yarn:4", "none"; empty: as adapter or file say
+  std::string rope_scaling{};
 };
 
 namespace detail {

@@ -370,6 +370,65 @@ TEST_F(TuneRunTest, GoesOnFromAnAdapterOfAnotherRun) {
   ExpectEqualRuns(second, pieces);
 }
 
+TEST_F(TuneRunTest, AnAdapterSaysWithWhichScalingItWasTrained) {
+  const auto scaling_of = [](const std::string& folder) {
+    return AdapterFile::Open(folder)->config().rotary_scaling;
+  };
+  TuneOptions options = Options("scaled");
+  options.steps = 4;
+  options.schedule = RateSchedule::kConstant;
+  options.rotary_scaling = ParseRotaryScaling("yarn:4");
+  Tune(options, {});
+  for (const char* name : {"/last", "/best"}) {
+    // The context is the model's; it is told, or the adapter would depend on what that says.
+    EXPECT_EQ(scaling_of(options.folder + name), ParseRotaryScaling("yarn:4:256")) << name;
+  }
+  TuneOptions other = options;
+  other.rotary_scaling.reset();
+  ExpectInvalid(other, "rope-scaling was yarn:4, is not given");
+  options.steps = 5;
+  EXPECT_EQ(Tune(options, {}).resumed_from, 4);
+
+  // Who goes on from it need not know of it, and may take another.
+  TuneOptions second = Options("second");
+  second.adapter = options.folder + "/last";
+  second.steps = 2;
+  second.schedule = RateSchedule::kConstant;
+  Tune(second, {});
+  EXPECT_EQ(Metrics(second)[0].at("loss"), Metrics(options).back().at("loss"));
+  EXPECT_EQ(scaling_of(second.folder + "/last"), ParseRotaryScaling("yarn:4:256"));
+  second.steps = 3;  // goes on by its own checkpoint
+  Tune(second, {});
+  EXPECT_EQ(scaling_of(second.folder + "/last"), ParseRotaryScaling("yarn:4:256"));
+  TuneOptions third = Options("third");
+  third.adapter = options.folder + "/last";
+  third.steps = 1;
+  third.rotary_scaling = ParseRotaryScaling("none");  // as the model's file: nothing to tell
+  Tune(third, {});
+  EXPECT_FALSE(scaling_of(third.folder + "/last"));
+  EXPECT_NE(Metrics(third)[0].at("loss"), Metrics(second)[0].at("loss"));
+}
+
+// To a model that is scaled they are two.
+TEST_F(TuneRunTest, NoScalingAndNoneGivenAreTwoSettings) {
+  TinyFolder scaled = TinyFolder::Granite();
+  scaled.config["rope_parameters"]["rope_type"] = "linear";
+  scaled.config["rope_parameters"]["factor"] = 4;
+  scaled.Write(folder_ / "model");
+  TuneOptions options = Options("run");
+  options.steps = 1;
+  options.schedule = RateSchedule::kConstant;
+  Tune(options, {});
+  EXPECT_FALSE(AdapterFile::Open(options.folder + "/last")->config().rotary_scaling);
+  TuneOptions none = options;
+  none.rotary_scaling = ParseRotaryScaling("none");
+  ExpectInvalid(none, "rope-scaling was not given, is none");
+  none.folder = folder_ / "none";
+  Tune(none, {});
+  EXPECT_NE(Metrics(none)[0].at("loss"), Metrics(options)[0].at("loss"));
+  EXPECT_EQ(AdapterFile::Open(none.folder + "/last")->config().rotary_scaling, RotaryScaling());
+}
+
 TEST_F(TuneRunTest, ALossThatIsNoNumberEndsTheRunBeforeItsStep) {
   TuneOptions options = Options("run");
   options.schedule = RateSchedule::kConstant;
