@@ -55,6 +55,8 @@ class TuneRun {
   std::string LastCheckpoint() const;
   std::string Folder(const char* name) const { return options_.folder + "/" + name; }
   bool EvaluationIsDue() const;
+  // Whether any process was told to stop; the same in all of them.
+  bool AgreeToStop();
   // Whether it evaluates, saves and tells: one of all processes does.
   bool IsFirst() const { return options_.process == 0; }
 
@@ -205,6 +207,11 @@ bool TuneRun::EvaluationIsDue() const {
   return state_.step % options_.evaluate_every == 0 || state_.step >= options_.steps;
 }
 
+bool TuneRun::AgreeToStop() {
+  if (group_ != nullptr) stopping_ = group_->AnyOf(stopping_);
+  return stopping_;
+}
+
 // Whatever a run was stopped at, the next one finds here what is to be done.
 void TuneRun::GoOn() {
   for (;;) {
@@ -213,12 +220,13 @@ void TuneRun::GoOn() {
     progress_.seconds = state_.seconds;
     Tell(TuneStage::kTraining, state_.step, options_.steps);
     if (IsFirst() && !stopping_ && EvaluationIsDue()) Evaluate();
-    if (group_ != nullptr) stopping_ = group_->AnyOf(stopping_);
     const bool finished = state_.step >= options_.steps;
     const bool is_due = state_.step > 0 && state_.step % options_.checkpoint_every == 0;
     const bool is_new = saved_ != state_.step || saved_evaluation_ != state_.evaluated;
-    if (IsFirst() && is_new && (is_due || finished || stopping_)) Save();
-    if (stopping_ && (!finished || (IsFirst() && EvaluationIsDue()))) {
+    const bool is_wanted = AgreeToStop() || is_due || finished;
+    if (IsFirst() && is_new && is_wanted) Save();
+    // It may have been told so while it saved: then too all of them stop, or none.
+    if (AgreeToStop() && (!finished || (IsFirst() && EvaluationIsDue()))) {
       throw Error(ErrorCode::kCancelled,
                   "stopped after step " + std::to_string(state_.step) + " of " +
                       std::to_string(options_.steps) + "; " + Folder("last") + " is of that step",

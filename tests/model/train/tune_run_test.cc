@@ -8,7 +8,9 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <sstream>
+#include <thread>
 
 #include "model/adapter_file.h"
 #include "model/error.h"
@@ -308,6 +310,50 @@ TEST_F(TuneRunTest, MixersAreTrainedInFp32AlsoWhereTheyComputeInBf16) {
     moved += change > 0;
   }
   EXPECT_GT(moved, was.size() / 2);
+}
+
+// Two processes, each a thread here, of one run; what each of them ended with: nothing, or the
+// words of its error.
+struct TwoProcesses {
+  TwoProcesses(TuneOptions options, const std::string& meeting, const TuneCallback& first) {
+    options.device = "cpu";  // NCCL wants a GPU for each
+    options.processes = 2;
+    options.meeting = meeting;
+    const auto run = [](TuneOptions own, const TuneCallback& callback, std::optional<Error>* end) {
+      try {
+        Tune(own, callback);
+      } catch (const Error& error) {
+        *end = error;
+      }
+    };
+    TuneOptions second = options;
+    second.process = 1;
+    std::jthread other([&] { run(second, {}, &ends[1]); });
+    run(options, first, &ends[0]);
+  }
+  std::optional<Error> ends[2];
+};
+
+TEST_F(TuneRunTest, SeveralProcessesStopTogetherWhereverOneIsToldTo) {
+  const TuneOptions whole = Options("whole"), pieces = Options("pieces");
+  const TwoProcesses at_once(whole, folder_ / "meeting", {});
+  ASSERT_FALSE(at_once.ends[0]) << at_once.ends[0]->what();
+  ASSERT_FALSE(at_once.ends[1]) << at_once.ends[1]->what();
+  for (const auto& [stage, step] :
+       {std::pair(TuneStage::kSaving, 3), {TuneStage::kTraining, 6}, {TuneStage::kEvaluating, 8}}) {
+    const TwoProcesses stopped(pieces, folder_ / ("meeting-" + std::to_string(step)),
+                               [stage = stage, step = step](const TuneProgress& progress) {
+                                 return progress.stage != stage || progress.step < step;
+                               });
+    for (const auto& end : stopped.ends) {
+      ASSERT_TRUE(end) << "at step " << step;
+      EXPECT_EQ(end->code(), ErrorCode::kCancelled) << end->what();
+    }
+  }
+  const TwoProcesses rest(pieces, folder_ / "meeting-of-the-rest", {});
+  ASSERT_FALSE(rest.ends[0]) << rest.ends[0]->what();
+  ASSERT_FALSE(rest.ends[1]) << rest.ends[1]->what();
+  ExpectEqualRuns(whole, pieces);
 }
 
 TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
