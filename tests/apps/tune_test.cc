@@ -260,7 +260,7 @@ TEST_F(TuneCommand, TwoProcessesTrainOneRunTogether) {
     EXPECT_NEAR(one[i].at("loss"), two[i].at("loss"), 1e-4) << one[i] << two[i];
     EXPECT_EQ(one[i].at("tokens"), two[i].at("tokens"));
   }
-  // Stopped, it goes on as one does.
+  // Other options are refused as those of one process are.
   const std::vector<std::string> longer = [&] {
     std::vector<std::string> all = arguments("two", "2");
     all[std::find(all.begin(), all.end(), "cosine") - all.begin()] = "constant";
@@ -272,6 +272,32 @@ TEST_F(TuneCommand, TwoProcessesTrainOneRunTogether) {
   const Outcome odd = RunProgram(arguments("odd", "3"));
   EXPECT_EQ(odd.code, 2) << odd.err;
   EXPECT_TRUE(Contains(odd.err, "batch is 4")) << odd.err;
+}
+
+TEST_F(TuneCommand, TwoProcessesThatAreStoppedOrKilledGoOnToTheSameBits) {
+  const auto arguments = [&](const std::string& run) {
+    return Arguments(run, {"--batch", "2", "--gpus", "2"});
+  };
+  RunJson(arguments("whole"));
+  std::size_t lines = 0;
+  for (const int signal : {SIGINT, SIGKILL}) {
+    Program program(arguments("run"));
+    lines += 10;  // of 45
+    const auto deadline = std::chrono::steady_clock::now() + 100s;
+    while (Lines("run") < lines && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(200us);
+    }
+    program.Signal(signal);
+    const Outcome outcome = program.Wait();
+    if (signal == SIGKILL || outcome.code == 0) continue;  // it may have been at its last step
+    EXPECT_EQ(outcome.code, 130) << outcome.err;
+    EXPECT_TRUE(Contains(outcome.err, "stopped after step ")) << outcome.err;
+    EXPECT_EQ(JsonLines(outcome.out).back().at("event"), "error");
+  }
+  const json report = RunJson(arguments("run"));
+  EXPECT_GT(report.at("resumed_from"), 0);
+  EXPECT_EQ(report.at("step"), 40);
+  ExpectEqualRuns("whole", "run");
 }
 
 TEST_F(TuneCommand, WhatIsInAFolderOfSomethingElseIsKept) {
