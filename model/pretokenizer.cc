@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include "model/error.h"
@@ -66,6 +67,11 @@ constexpr Rule kRules[] = {
 #undef EID_DIGITS_GPT2
 #undef EID_TEKKEN
 
+// Between two characters that no match of a rule holds both of, nor looks ahead over. Punctuation
+// may take line ends along.
+constexpr char kCut[] =
+    R"((?<=[\p{L}\p{N}])(?=\s)|(?<=\S)(?=\s)(?![\r\n])|(?<=\p{L})(?=[^\x00-\x7F])(?=\p{P}))";
+
 // For PCRE2, whose \s is another.
 std::string WithUnicodeSpace(std::string_view expression) {
   std::string translated;
@@ -111,8 +117,47 @@ using MatchData = std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_f
 
 }  // namespace
 
+// `whose`: for errors.
 struct Pretokenizer::Expression {
-  explicit Expression(pcre2_code* compiled) : code(compiled, &pcre2_code_free) {}
+  Expression(const std::string& pattern, std::string whose)
+      : whose(std::move(whose)), code(nullptr, &pcre2_code_free) {
+    int error = 0;
+    PCRE2_SIZE offset = 0;
+    code.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                             PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
+    if (code == nullptr) {
+      throw Error(ErrorCode::kUnsupported,
+                  "PCRE2 refuses the expression of " + this->whose + " at " +
+                      std::to_string(offset) + ": " + Pcre2Message(error),
+                  "use PCRE2 10.30 or newer with Unicode support");
+    }
+    // Where no code may be made at run time this fails, and the interpreter does the same, slower.
+    pcre2_jit_compile(code.get(), PCRE2_JIT_COMPLETE);
+  }
+
+  MatchData NewMatch() const {
+    MatchData match(pcre2_match_data_create_from_pattern(code.get(), nullptr),
+                    &pcre2_match_data_free);
+    if (match == nullptr) throw std::bad_alloc();
+    return match;
+  }
+  // Where the first match from `position` on begins and ends; nothing when there is none.
+  std::optional<std::pair<size_t, size_t>> Find(std::string_view text, size_t position,
+                                                pcre2_match_data* match) const {
+    const int found = pcre2_match(code.get(), reinterpret_cast<PCRE2_SPTR>(text.data()),
+                                  text.size(), position, PCRE2_NO_UTF_CHECK, match, nullptr);
+    if (found == PCRE2_ERROR_NOMATCH) return std::nullopt;
+    if (found < 0) {
+      throw Error(ErrorCode::kUnsupported,
+                  "the expression of " + whose + " fails at byte " + std::to_string(position) +
+                      " of " + std::to_string(text.size()) + ": " + Pcre2Message(found),
+                  "give the text in smaller parts");
+    }
+    const size_t* range = pcre2_get_ovector_pointer(match);
+    return std::pair(range[0], range[1]);
+  }
+
+  std::string whose;
   std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)> code;
 };
 
@@ -128,19 +173,7 @@ Pretokenizer::Pretokenizer(const std::string& name) : name_(name) {
 Pretokenizer::~Pretokenizer() = default;
 
 void Pretokenizer::Add(const std::string& pattern) {
-  int error = 0;
-  PCRE2_SIZE offset = 0;
-  Expression expression(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
-                                      PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr));
-  if (expression.code == nullptr) {
-    throw Error(ErrorCode::kUnsupported,
-                "PCRE2 refuses the expression of pre-tokenizer " + Quoted(name_) + " at " +
-                    std::to_string(offset) + ": " + Pcre2Message(error),
-                "use PCRE2 10.30 or newer with Unicode support");
-  }
-  // Where no code may be made at run time this fails, and the interpreter does the same, slower.
-  pcre2_jit_compile(expression.code.get(), PCRE2_JIT_COMPLETE);
-  expressions_.push_back(std::move(expression));
+  expressions_.emplace_back(pattern, "pre-tokenizer " + Quoted(name_));
   pattern_ += (pattern_.empty() ? "" : "\n") + pattern;
 }
 
@@ -152,29 +185,26 @@ void Pretokenizer::Split(std::string_view text,
 void Pretokenizer::SplitFrom(size_t first, std::string_view text,
                              const std::function<void(std::string_view)>& piece) const {
   if (first == expressions_.size()) return piece(text);
-  const pcre2_code* code = expressions_[first].code.get();
-  const MatchData match(pcre2_match_data_create_from_pattern(code, nullptr),
-                        &pcre2_match_data_free);
-  if (match == nullptr) throw std::bad_alloc();
-  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+  const Expression& expression = expressions_[first];
+  const MatchData match = expression.NewMatch();
   for (size_t position = 0; position < text.size();) {
-    const int found =
-        pcre2_match(code, subject, text.size(), position, PCRE2_NO_UTF_CHECK, match.get(), nullptr);
-    if (found < 0 && found != PCRE2_ERROR_NOMATCH) {
-      throw Error(ErrorCode::kUnsupported,
-                  "the expression of pre-tokenizer " + Quoted(name_) + " fails at byte " +
-                      std::to_string(position) + " of " + std::to_string(text.size()) + ": " +
-                      Pcre2Message(found),
-                  "give the text in smaller parts");
-    }
     // What lies between two matches is a piece as well.
-    const size_t* range = pcre2_get_ovector_pointer(match.get());
-    const size_t begin = found < 0 ? text.size() : range[0];
+    const auto found = expression.Find(text, position, match.get());
+    const size_t begin = found ? found->first : text.size();
     if (begin > position) SplitFrom(first + 1, text.substr(position, begin - position), piece);
-    if (found < 0) return;
-    SplitFrom(first + 1, text.substr(begin, range[1] - begin), piece);
-    position = range[1];
+    if (!found) return;
+    SplitFrom(first + 1, text.substr(begin, found->second - begin), piece);
+    position = found->second;
   }
+}
+
+size_t Pretokenizer::NextCut(std::string_view text, size_t from) {
+  static const Expression cut(WithUnicodeSpace(kCut), "places to cut a text");
+  const auto is_inside = [&] { return (static_cast<uint8_t>(text[from]) & 0xC0) == 0x80; };
+  while (from < text.size() && is_inside()) ++from;
+  if (from >= text.size()) return text.size();
+  const auto found = cut.Find(text, from, cut.NewMatch().get());
+  return found ? found->first : text.size();
 }
 
 std::string PretokenizerOfExpression(std::string_view expression) {

@@ -22,6 +22,12 @@ class Pretokenizer {
   // with the length of the text alone, whatever stands in it.
   void Split(std::string_view text, const std::function<void(std::string_view)>& piece) const;
 
+  // The first place at or behind byte `from` where `text` (valid UTF-8) can be cut, and the parts
+  // have the pieces of the whole, by every rule there is here: between a word and white space, or
+  // between a letter and punctuation outside of ASCII (for writing without spaces). The end of the
+  // text when there is none.
+  static size_t NextCut(std::string_view text, size_t from);
+
   // The regular expressions, one a line, for the fingerprint.
   const std::string& pattern() const { return pattern_; }
 

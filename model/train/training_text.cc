@@ -7,6 +7,7 @@
 
 #include "model/chat_template.h"
 #include "model/error.h"
+#include "model/pretokenizer.h"
 #include "model/text.h"
 #include "model/train/token_cache_format.h"
 #include "model/utf8.h"
@@ -30,10 +31,6 @@ char LowerLetter(char character) {
                                               : character;
 }
 
-bool IsAsciiLetter(char character) {
-  return LowerLetter(character) >= 'a' && LowerLetter(character) <= 'z';
-}
-
 bool HasJsonlName(const std::string& path) {
   constexpr std::string_view kEnd = ".jsonl";
   if (path.size() < kEnd.size()) return false;
@@ -51,15 +48,9 @@ MappedFile MapText(const std::string& path) {
   return MapFile(path);
 }
 
-// Where a piece of a document ends that has kPieceBytes or a little more. Between an ASCII letter
-// and a newline no tokenizer's word goes on, and what follows does not depend on what stood before.
+// Where a piece of a document ends that has kPieceBytes or a little more.
 size_t EndOfTextPiece(std::string_view text) {
-  for (size_t at = kPieceBytes; at < text.size(); ++at) {
-    at = text.find('\n', at);
-    if (at == std::string_view::npos) break;
-    if (IsAsciiLetter(text[at - 1])) return at;
-  }
-  return text.size();
+  return Pretokenizer::NextCut(text, kPieceBytes);
 }
 
 size_t EndOfLines(std::string_view text) {

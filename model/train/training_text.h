@@ -48,11 +48,12 @@ struct TextPiece {
 };
 
 // Goes through files piece by piece. A document is cut only where the words of a tokenizer end
-// anyway, so that the pieces have the tokens of the whole. Not thread-safe.
+// anyway (Pretokenizer::NextCut), so that the pieces have the tokens of the whole. Not thread-safe.
 class TextPieces {
  public:
+  // Of files that CheckText let through.
   explicit TextPieces(const std::vector<std::string>& files) : files_(files) {}
-  // About a MiB; nothing behind the last file.
+  // A MiB, and what is left of a word or a line; nothing behind the last file.
   std::optional<TextPiece> Next();
 
  private:

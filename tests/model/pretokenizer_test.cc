@@ -5,6 +5,7 @@
 #include <chrono>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "model/error.h"
 #include "model/gguf_writer.h"
@@ -155,6 +156,46 @@ TEST_F(PretokenizerTest, OtherChainsOfAFolderAreRefused) {
   refuse([](json* steps) { (*steps)[1]["use_regex"] = true; });
   refuse([](json* steps) { (*steps)[1]["add_prefix_space"] = true; });
   refuse([](json* steps) { steps->push_back((*steps)[1]); });
+}
+
+TEST_F(PretokenizerTest, TextThatIsCutHasThePiecesOfTheWhole) {
+  // Letters, one with a mark upon it, numbers, punctuation, spaces.
+  const char* const characters[] = {
+      "a",  "s",      "B",  "'",    "'s", "\u00e9", "\u4ed6", "\u0301", "7",
+      "12", "\u00b2", ".",  "_",    "/",  "$",      "\u3002", "\u2019", "\U0001f600",
+      " ",  "  ",     "\n", "\r\n", "\t", "\u00a0", "\u3000"};
+  for (const auto& [rule, names] : kNamesOf) {
+    const Pretokenizer pretokenizer(names[0]);
+    const auto add_pieces = [&](std::string_view text, std::vector<std::string>* pieces) {
+      pretokenizer.Split(text, [&](std::string_view piece) { pieces->emplace_back(piece); });
+    };
+    std::mt19937 random(12);
+    int cuts = 0;
+    for (int i = 0; i < 2000; ++i) {
+      std::string text;
+      for (int j = 0; j < 9; ++j) text += characters[random() % std::size(characters)];
+      std::vector<std::string> whole;
+      add_pieces(text, &whole);
+      size_t last = 0;
+      for (size_t from = 1; from <= text.size(); ++from) {
+        const size_t cut = Pretokenizer::NextCut(text, from);
+        ASSERT_GE(cut, from);
+        if (cut == last || cut == text.size()) continue;
+        last = cut;
+        ++cuts;
+        std::vector<std::string> parts;
+        add_pieces(std::string_view(text).substr(0, cut), &parts);
+        add_pieces(std::string_view(text).substr(cut), &parts);
+        ASSERT_EQ(parts, whole) << rule << ": " << text << ", cut at " << cut;
+      }
+    }
+    EXPECT_GT(cuts, 2000);
+  }
+  EXPECT_EQ(Pretokenizer::NextCut("", 0), 0u);
+  EXPECT_EQ(Pretokenizer::NextCut("abc", 7), 3u);
+  EXPECT_EQ(Pretokenizer::NextCut("one two", 1), 3u);
+  EXPECT_EQ(Pretokenizer::NextCut("one \r\ntwo", 4), 9u);  // not within white space
+  EXPECT_EQ(Pretokenizer::NextCut("one.\ntwo", 4), 8u);    // nor before what punctuation takes
 }
 
 TEST_F(PretokenizerTest, TimeGrowsWithTheLengthAlone) {

@@ -10,6 +10,7 @@
 #include "model/error.h"
 #include "model/gguf.h"
 #include "model/train/token_cache_format.h"
+#include "model/train/training_text.h"
 #include "tests/model/full_disk.h"
 #include "tests/model/model_files.h"
 
@@ -117,6 +118,40 @@ TEST_F(TokenCacheTest, ALongTextHasTheTokensOfTheWholeHoweverManyThreadsThereAre
   const int64_t border = kTokenCacheRecordTokens;
   EXPECT_EQ(cache.Sequence(border - 2, 5).tokens,
             std::vector<int32_t>(expected.begin() + border - 2, expected.begin() + border + 3));
+}
+
+// Of a letter of a language, of how it ends its lines, or of none.
+TEST_F(TokenCacheTest, NoKindOfTextIsOnePiece) {
+  const auto repeated = [](const std::string& text) {
+    std::string all;
+    while (all.size() < (size_t{5} << 18)) all += text;
+    return all;
+  };
+  const TextEncoder encoder(BaseTokenizer(), /*skip_bad=*/false);
+  for (const char* sentence :
+       {"Lines that end as on Windows, in a full stop.\r\n \r\n",
+        "\xE4\xBB\x96\xE8\xBF\x9B\xE4\xBA\x86\xE6\x88\xBF\xE9\x97\xB4\xE3\x80\x82\n",  // Chinese
+        "\xE4\xBB\x96\xE6\x9D\xA5\xE4\xBA\x86\xEF\xBC\x8C\xE5\x8F\x88\xE8\xB5\xB0\xE4\xBA\x86\xE3"
+        "\x80\x82",
+        "\xD0\x9E\xD0\xBD \xD0\xB2\xD0\xBE\xD1\x88\xD1\x91\xD0\xBB.\n\n",               // Russian
+        "\xE0\xA4\xB5\xE0\xA4\xB9 \xE0\xA4\x86\xE0\xA4\xAF\xE0\xA4\xBE\xE0\xA5\xA4\n",  // Hindi
+        "12,5;3.25;-7\r\n", "It's all one line, it isn't cut anywhere.  "}) {
+    const std::string text = repeated(sentence);
+    TextPieces pieces({Write("text.txt", text)});
+    std::vector<int32_t> tokens;
+    int count = 0;
+    while (const auto piece = pieces.Next()) {
+      EXPECT_LT(piece->text.size(), (size_t{1} << 20) + 200) << sentence;
+      ++count;
+      for (const uint32_t token : encoder.Encode(*piece).tokens) {
+        tokens.push_back(static_cast<int32_t>(token));
+      }
+    }
+    EXPECT_EQ(count, 2) << sentence;
+    std::vector<int32_t> expected = PlainTokens(text);
+    expected.push_back(kEndOfText);
+    EXPECT_TRUE(tokens == expected) << sentence;
+  }
 }
 
 // Tokens with loss in brackets.
