@@ -14,6 +14,7 @@
 #include "model/error.h"
 #include "model/gguf.h"
 #include "model/gguf_output.h"
+#include "model/gguf_rotary.h"
 #include "model/gguf_writer.h"
 #include "model/patch_config.h"
 #include "model/safetensors.h"
@@ -209,7 +210,7 @@ void AddArchitecture(const ModelConfig& config, GgufWriter* writer) {
   real("residual_scale", config.residual_scale);
   real("logit_scale", config.logit_scale);
   number("rope.dimension_count", config.rotary_dims);
-  real("rope.freq_base", config.rotary_base);
+  AddRotary(config, writer);
   writer->AddBool(config.architecture + ".rope.scaling.finetuned", true);  // rotary is on
   number("ssm.conv_kernel", config.mamba.conv_width);
   number("ssm.inner_size", config.mamba.Inner());

@@ -36,6 +36,24 @@ void CheckBase(const JsonFile& file, const ModelConfig& base) {
               base.tied_embeddings);
 }
 
+// A patch says of the base's scaling the same, or nothing. A GGUF holds fp32.
+void CheckScaling(const JsonFile& file, const RotaryScaling& patch, const RotaryScaling& base) {
+  if (patch.kind == RotaryScalingKind::kNone) return;
+  const auto is_same = [](double one, double other) {
+    return static_cast<float>(one) == static_cast<float>(other);
+  };
+  if (patch.kind == base.kind && is_same(patch.factor, base.factor) &&
+      is_same(patch.original_context, base.original_context) &&
+      is_same(patch.beta_fast, base.beta_fast) && is_same(patch.beta_slow, base.beta_slow) &&
+      is_same(RotaryLength(patch), RotaryLength(base))) {
+    return;
+  }
+  throw Error(ErrorCode::kMismatch,
+              file.path() + ": 'rope_parameters' or 'rope_scaling' is " + RotaryScalingText(patch) +
+                  ", but the base has " + RotaryScalingText(base),
+              "use the patch that was made for this base");
+}
+
 }  // namespace
 
 ModelConfig ReadPatchConfig(const std::string& path, const ModelConfig& base) {
@@ -51,11 +69,7 @@ ModelConfig ReadPatchConfig(const std::string& path, const ModelConfig& base) {
   if (own.rotary_dims == 0) {
     file.Fail(ErrorCode::kUnsupported, "position_embedding_type", "is not 'rope'");
   }
-  if (base.rotary_scaling != own.rotary_scaling ||
-      own.rotary_scaling.kind != RotaryScalingKind::kNone) {
-    file.Fail(ErrorCode::kUnsupported, "rope_parameters",
-              "of patch or base scale rotary positions; merge without, and scale what is merged");
-  }
+  CheckScaling(file, own.rotary_scaling, base.rotary_scaling);
   ModelConfig config = base;
   config.architecture = own.architecture;
   config.name = own.name.empty() ? base.name + " with Mamba-2 mixers" : own.name;

@@ -80,8 +80,9 @@ class MergeTest : public ::testing::Test {
     AddRows(mixer + "out_proj.weight", kHidden, kInner);
   }
 
-  void WriteBase(char fill) {
+  void WriteBase(char fill, const std::function<void(GgufWriter*)>& add = {}) {
     GgufWriter writer;
+    if (add) add(&writer);
     writer.AddString("general.architecture", "llama");
     writer.AddString("general.name", "Tiny base");
     writer.AddString("general.license", "apache-2.0");
@@ -288,6 +289,59 @@ TEST_F(MergeTest, AConfigurationThatContradictsTheBaseIsRefused) {
     WritePatch();
     ExpectRefused(ErrorCode::kMismatch, {key});
   }
+}
+
+// By the base's own keys, under the hybrid's architecture.
+TEST_F(MergeTest, ScaledPositionsOfTheBaseAreThoseOfTheMergedFile) {
+  const auto write_base = [&](const std::function<void(GgufWriter*)>& add) {
+    WriteBase(7, add);
+    WritePatch();
+  };
+  const auto merged_as_base = [&] {
+    Merge();
+    const ModelConfig base = ReadModelConfig(*GgufFile::Open(base_));
+    const ModelConfig merged = ReadModelConfig(*GgufFile::Open(output_));
+    EXPECT_EQ(merged.rotary_scaling.kind, base.rotary_scaling.kind);
+    EXPECT_EQ(merged.rotary_scaling.original_context, base.rotary_scaling.original_context);
+    EXPECT_NEAR(RotaryLength(merged.rotary_scaling), RotaryLength(base.rotary_scaling), 1e-6);
+    EXPECT_EQ(RotaryFrequencies(kHeadDim, merged.rotary_base, merged.rotary_scaling),
+              RotaryFrequencies(kHeadDim, base.rotary_base, base.rotary_scaling));
+    EXPECT_NE(RotaryFrequencies(kHeadDim, base.rotary_base, base.rotary_scaling),
+              RotaryFrequencies(kHeadDim, base.rotary_base, {}));
+  };
+  const json plain = config_;
+  write_base([](GgufWriter* writer) {
+    writer->AddString("llama.rope.scaling.type", "linear");
+    writer->AddFloat32("llama.rope.scaling.factor", 4);
+  });
+  merged_as_base();
+  config_["rope_scaling"] = {{"type", "linear"}, {"factor", 4.0}};
+  WritePatch();
+  merged_as_base();
+  config_["rope_scaling"]["factor"] = 2.0;
+  WritePatch();
+  std::filesystem::remove(output_);
+  ExpectRefused(ErrorCode::kMismatch, {"rope_scaling", "linear:2", "linear:4"});
+
+  // The context before scaling is the base's, whatever the hybrid's is.
+  config_ = plain;
+  config_["max_position_embeddings"] = 4096;
+  write_base([](GgufWriter* writer) {
+    writer->AddUint32("llama.context_length", 1024);
+    writer->AddString("llama.rope.scaling.type", "yarn");
+    writer->AddFloat32("llama.rope.scaling.factor", 8);
+    writer->AddFloat32("llama.rope.scaling.yarn_beta_fast", 16);
+    writer->AddFloat32("llama.rope.scaling.attn_factor", 1.25f);
+  });
+  merged_as_base();
+  EXPECT_EQ(ReadModelConfig(*GgufFile::Open(output_)).trained_context, 4096);
+  config_["rope_parameters"] = {{"rope_type", "yarn"},
+                                {"factor", 8.0},
+                                {"beta_fast", 16.0},
+                                {"original_max_position_embeddings", 1024},
+                                {"attention_factor", 1.25 * (0.1 * std::log(8) + 1)}};
+  WritePatch();
+  merged_as_base();
 }
 
 TEST_F(MergeTest, AConfigurationThatCannotBeMergedIsRefused) {
