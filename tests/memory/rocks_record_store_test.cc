@@ -120,6 +120,7 @@ TEST(ArchiveFolder, ALockLeftByAKilledProcessIsNoObstacle) {
     pause();
     _exit(0);
   }
+  close(pipe_ends[1]);  // so that a child that ended is no wait without end
   char ready = 0;
   ASSERT_EQ(read(pipe_ends[0], &ready, 1), 1);
   ASSERT_EQ(ready, 'y');
@@ -131,7 +132,6 @@ TEST(ArchiveFolder, ALockLeftByAKilledProcessIsNoObstacle) {
   waitpid(child, nullptr, 0);
   EID_ASSERT_RESULT(auto archive, OpenAt(path));
   close(pipe_ends[0]);
-  close(pipe_ends[1]);
 }
 
 TEST(ArchiveFolder, AReadOnlyArchiveRefusesEveryWrite) {
