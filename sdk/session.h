@@ -226,6 +226,8 @@ class Session {
   // The tokens that no part of the turn has yet, as text.
   std::string UnloggedText() const;
   memory::RecallView CurrentView() const;
+  // The keys and values that a turn writes, as they are stored.
+  memory::RowsOf WindowRows() const;
   memory::TurnContent ContentSinceCommit(const std::string& recurrent) const;
   memory::Status RestoreTurns(const memory::SessionHead& head);
   memory::Status CheckPath(const memory::SessionHead& head, const SessionOptions& options) const;

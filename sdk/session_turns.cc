@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "memory/hash.h"
+#include "model/packed_floats.h"
 #include "sdk/clock.h"
 #include "sdk/error_wall.h"
 #include "sdk/session.h"
@@ -21,10 +22,17 @@ uint64_t StateChecksum(const std::string& recurrent) {
   return memory::RecordChecksum("state", recurrent);
 }
 
+// Rows and columns of the matrices in a recurrent state that packs well; its own need not be known.
+constexpr uint32_t kStateRows = 32, kStateColumns = 64;
+
+std::string PackState(const std::string& recurrent) {
+  return model::PackFloats(recurrent, kStateRows, kStateColumns);
+}
+
 std::vector<model::StateRows> RowsOf(memory::Snapshot* snapshot) {
   std::vector<model::StateRows> rows;
   for (memory::WindowRows& piece : snapshot->rows) {
-    rows.push_back({piece.begin, piece.end, std::move(piece.bytes)});
+    rows.push_back({piece.begin, piece.end, model::UnpackFloats(std::move(piece.bytes))});
   }
   return rows;
 }
@@ -89,6 +97,17 @@ memory::TurnContent Session::ContentSinceCommit(const std::string& recurrent) co
   return content;
 }
 
+// A head's keys, or values, of a piece are one chunk: of each channel the exponents are alike.
+memory::RowsOf Session::WindowRows() const {
+  return [this](uint64_t begin, uint64_t end) {
+    return BehindWall([&]() -> Result<std::string> {
+      return model::PackFloats(state_->SerializeRows(begin, end),
+                               static_cast<uint32_t>(end - begin),
+                               static_cast<uint32_t>(engine_->model().config().head_dim));
+    });
+  };
+}
+
 Result<CommittedTurn> Session::CommitTurn(const std::string& name) {
   return BehindWall([&]() -> Result<CommittedTurn> {
     EID_RETURN_IF_ERROR(CheckCanCommit());
@@ -107,15 +126,16 @@ Result<CommittedTurn> Session::CommitLogged(const std::string& name, bool waitin
     commit.settings = EncodeSettings({engine_->fingerprint(), options_});
     commit.name = name;
     commit.time = MillisecondsSince1970();
-    commit.state = state_->SerializeRecurrent();
-    commit.content = ContentSinceCommit(commit.state);
+    {
+      const std::string recurrent = state_->SerializeRecurrent();
+      commit.content = ContentSinceCommit(recurrent);
+      commit.state = PackState(recurrent);
+    }
     commit.window_begin = state_->window_begin();
     commit.sinks = state_->sink_count();
     commit.replayable = log_.replayable();
     commit.waiting = waiting;
-    commit.rows = [this](uint64_t begin, uint64_t end) {
-      return BehindWall([&]() -> Result<std::string> { return state_->SerializeRows(begin, end); });
-    };
+    commit.rows = WindowRows();
     EID_ASSIGN_OR_RETURN(
         const memory::TurnReceipt receipt,
         archive_->sessions().CommitTurn(options_.name, lineage_.get(), std::move(commit)));
@@ -174,7 +194,8 @@ Status Session::RestoreTurns(const memory::SessionHead& head) {
     state_ = NewState();
   } else {
     EID_ASSIGN_OR_RETURN(memory::Snapshot snapshot, store.ReadSnapshot(head, turns[from - 1]));
-    state_ = engine_->model().RestoreState(snapshot.state, RowsOf(&snapshot));
+    state_ = engine_->model().RestoreState(model::UnpackFloats(std::move(snapshot.state)),
+                                           RowsOf(&snapshot));
     engine_->model().Logits(*state_, &logits_);
   }
   if (state_->position() != tokens_.size()) {
@@ -220,10 +241,7 @@ Status Session::RestoreTurns(const memory::SessionHead& head) {
   if (from < turns.size() && !archive_->read_only()) {
     // So that the next opening need not read again.
     EID_RETURN_IF_ERROR(archive_->sessions().PutSnapshot(
-        head.name, state_->SerializeRecurrent(), [this](uint64_t begin, uint64_t end) {
-          return BehindWall(
-              [&]() -> Result<std::string> { return state_->SerializeRows(begin, end); });
-        }));
+        head.name, PackState(state_->SerializeRecurrent()), WindowRows()));
   }
   return ReadWaitingTurns();
 }
