@@ -139,6 +139,7 @@ Status TakeSteps(const eid_tune_options& given, model::TuneOptions* options) {
   EID_RETURN_IF_ERROR(TakeName("schedule", given.schedule, model::FindRateSchedule,
                                "constant, cosine", &options->schedule));
   options->text_share = given.text_share;
+  if (given.mixer_rate != 0) options->mixer_rate = given.mixer_rate;
   if (given.mixer_steps != 0) {
     EID_RETURN_IF_ERROR(TakeNumber("mixer_steps", given.mixer_steps, true, &options->mixer_steps));
   }

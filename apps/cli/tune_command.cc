@@ -190,6 +190,11 @@ void add_teacher_options(CLI::App& c, TuneOptions& o) {
       ->check(CLI::Range(std::int64_t{-1}, std::int64_t{1} << 40))
       ->type_name("N")
       ->group("Teacher");
+  c.add_option("--mixer-rate", o.mixer_rate,
+               "Rate of learning in these; warm-up and schedule are of each stage; default: 0.003")
+      ->check(CLI::PositiveNumber)
+      ->type_name("X")
+      ->group("Teacher");
   c.add_option("--text-share", o.text_share,
                "How much of the loss after them is the text's own, for what the teacher cannot do; "
                "default: 0")
@@ -290,7 +295,7 @@ void add_tune_command(CLI::App& app, Action& action) {
       "  eidetic tune books/*.txt --held-out other.txt -o run --length 16384 --recompute\n"
       "  eidetic tune chats.jsonl -o run --kind lora --rank 8 --attention full --length 2048\n"
       "  eidetic tune books/ -o run --dry-run   # what it would take\n"
-      "  eidetic tune books/ -o run --model hybrid.gguf --distill-from llama.gguf --rate 0.001\n"
+      "  eidetic tune books/ -o run --model hybrid.gguf --distill-from llama.gguf --rate 0.0008\n"
       "  eidetic ask \"Who?\" --from books --adapter run/best\n"
       "\nThe same command again goes on where the run was stopped, however that happened.");
   c->callback([flags, &action] { action = [flags] { return run_tune(*flags); }; });

@@ -41,7 +41,7 @@ AdamW::AdamW(NamedTensors trained, const AdamWOptions& options)
 void AdamW::Step(double rate) {
   const at::NoGradGuard no_gradient;
   ++steps_;
-  const auto count = static_cast<double>(steps_);
+  const auto count = static_cast<double>(steps_ - restarted_);
   const double first_share = 1 - std::pow(options_.beta1, count);
   const double second_share = 1 - std::pow(options_.beta2, count);
   for (size_t i = 0; i < trained_.size(); ++i) {
@@ -86,10 +86,18 @@ HostTensors AdamW::Export() const {
   return moments;
 }
 
-void AdamW::Import(const HostTensors& moments, int64_t steps) {
-  if (steps < 0) {
-    throw Error(ErrorCode::kInvalidArgument,
-                "AdamW: steps is " + std::to_string(steps) + "; it must be 0 or more");
+void AdamW::Restart() {
+  for (const auto* moments : {&first_, &second_}) {
+    for (const at::Tensor& moment : *moments) moment.zero_();
+  }
+  restarted_ = steps_;
+}
+
+void AdamW::Import(const HostTensors& moments, int64_t steps, int64_t restarted) {
+  if (steps < 0 || restarted < 0 || restarted > steps) {
+    throw Error(ErrorCode::kInvalidArgument, "AdamW: steps is " + std::to_string(steps) + ", " +
+                                                 std::to_string(restarted) +
+                                                 " before a restart; they must be 0 or more");
   }
   const auto read = [&](const std::string& name, const at::Tensor& like) {
     const auto found = moments.find(name);
@@ -109,6 +117,7 @@ void AdamW::Import(const HostTensors& moments, int64_t steps) {
   first_ = std::move(first);
   second_ = std::move(second);
   steps_ = steps;
+  restarted_ = restarted;
 }
 
 }  // namespace eidetic::model

@@ -38,15 +38,18 @@ class AdamW {
   // m and v as "<name>.first_moment" and "<name>.second_moment", rounded to fp32. With steps() it
   // is all there is to go on from; of fp32 tensors to the bit.
   HostTensors Export() const;
-  // Throws kInvalidArgument, and changes nothing, for a name that is missing or a shape that
-  // differs, or steps below 0.
-  void Import(const HostTensors& moments, int64_t steps);
+  // `restarted`: steps() at the last Restart. Throws kInvalidArgument, and changes nothing, for a
+  // name that is missing or a shape that differs, or counts out of range.
+  void Import(const HostTensors& moments, int64_t steps, int64_t restarted = 0);
+  // Moments begin anew, and t at 1: for another loss, whose gradients are of another size. steps()
+  // counts on.
+  void Restart();
 
  private:
   NamedTensors trained_;
   AdamWOptions options_;
   std::vector<at::Tensor> first_, second_;  // m, v
-  int64_t steps_ = 0;
+  int64_t steps_ = 0, restarted_ = 0;
 };
 
 }  // namespace eidetic::model

@@ -138,6 +138,7 @@ void CheckTuneOptions(const TuneOptions& options) {
     RefuseOption("text-share", Text(options.text_share), "within 0 to 1");
   }
   CheckAmount("rate", options.rate);
+  CheckAmount("mixer-rate", options.mixer_rate);
   CheckAmount("weight-decay", options.weight_decay);
   CheckAmount("clip", options.largest_norm);
   CheckSequenceOptions(options.attention);
@@ -181,6 +182,7 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
   if (!options.teacher.empty()) {
     settings["teacher"] = options.teacher_digest;
     settings["mixer-steps"] = std::to_string(options.mixer_steps);
+    settings["mixer-rate"] = Text(options.mixer_rate);
     settings["text-share"] = Text(options.text_share);
   }
   if (attention.mode == SequenceMode::kStream) {
@@ -205,13 +207,21 @@ TuneObjective ObjectiveOf(const TuneOptions& options, int64_t step) {
 }
 
 double RateOf(const TuneOptions& options, int64_t step, int64_t steps) {
-  if (step < options.warm_up || options.schedule == RateSchedule::kConstant) {
-    return RateOfStep(step, options.rate, options.warm_up);
+  double rate = options.rate;
+  int64_t first = 0, end = steps;  // of the stage
+  if (!options.teacher.empty()) {
+    const bool of_mixers = ObjectiveOf(options, step) == TuneObjective::kMixers;
+    if (of_mixers) rate = options.mixer_rate;
+    (of_mixers ? end : first) = std::min(options.mixer_steps, steps);
   }
-  const auto behind = static_cast<double>(step - options.warm_up);
-  const auto whole = static_cast<double>(std::max<int64_t>(steps - options.warm_up, 1));
+  const int64_t at = step - first;
+  if (at < options.warm_up || options.schedule == RateSchedule::kConstant) {
+    return RateOfStep(at, rate, options.warm_up);
+  }
+  const auto behind = static_cast<double>(at - options.warm_up);
+  const auto whole = static_cast<double>(std::max<int64_t>(end - first - options.warm_up, 1));
   constexpr double kPi = 3.14159265358979323846;
-  return options.rate * 0.5 * (1 + std::cos(kPi * behind / whole));
+  return rate * 0.5 * (1 + std::cos(kPi * behind / whole));
 }
 
 }  // namespace eidetic::model

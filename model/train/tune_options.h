@@ -53,7 +53,8 @@ struct TuneOptions {
   // is held out is measured by its text all the same.
   std::string teacher, teacher_digest;
   int64_t mixer_steps = -1;
-  double text_share = 0;  // of that loss that is the text's cross entropy; 0 .. 1
+  double mixer_rate = 3e-3;  // in these; warm-up and schedule are of each stage
+  double text_share = 0;     // of that loss that is the text's cross entropy; 0 .. 1
 
   AdapterOptions trained;  // of a new adapter; its seed is `seed`
   SequenceAttentionOptions attention;
@@ -92,7 +93,8 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options);
 
 TuneObjective ObjectiveOf(const TuneOptions& options, int64_t step);
 
-// The rate of step 0, 1, ...: it grows over the warm-up, then follows the schedule.
+// The rate of step 0, 1, ...: it grows over the warm-up, then follows the schedule; with a teacher
+// once for the mixers and once for all together.
 double RateOf(const TuneOptions& options, int64_t step, int64_t steps);
 
 }  // namespace eidetic::model

@@ -177,7 +177,9 @@ void TuneRun::PutAsideBest() const {
 
 void TuneRun::Resume(const TrainCheckpoint& checkpoint) {
   subject_->adapter().Import(checkpoint.trained);
-  optimizer_->Import(checkpoint.moments, checkpoint.state.step);
+  const int64_t mixer_steps = options_.teacher.empty() ? 0 : options_.mixer_steps;
+  const int64_t step = checkpoint.state.step;
+  optimizer_->Import(checkpoint.moments, step, step > mixer_steps ? mixer_steps : 0);
   state_ = checkpoint.state;
   saved_ = report_.resumed_from = state_.step;
   saved_evaluation_ = state_.evaluated;
@@ -269,6 +271,7 @@ void TuneRun::Step() {
   options.micro_batch = options_.micro_batch;
   options.group = group_.get();
   progress_.objective = ObjectiveOf(options_, state_.step);
+  if (!options_.teacher.empty() && state_.step == options_.mixer_steps) optimizer_->Restart();
   options.loss = subject_->LossFor(progress_.objective);
   const std::string name = "step " + std::to_string(state_.step + 1);
   const TrainStepResult result = WithMemoryAdvice(options_, name, [&] {

@@ -558,7 +558,8 @@ typedef struct eid_tune_options {
   int64_t mixer_steps;      /* the first steps, in which each mixer learns alone to do what the
                              * teacher's attention does; then all together learn to say what the
                              * teacher says. 0: an eighth of the steps, -1: none */
-  double text_share;        /* of the loss of saying that, how much is the text's own; 0 to 1 */
+  double mixer_rate;   /* of learning in these; 0: 3e-3. Each stage has its warm-up and schedule */
+  double text_share;   /* of the loss of saying that, how much is the text's own; 0 to 1 */
   int64_t micro_batch; /* most sequences of a batch that go through the model at once: faster on
                         * a GPU, for as much more memory; 0: 1 */
 } eid_tune_options;

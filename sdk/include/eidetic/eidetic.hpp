@@ -307,6 +307,7 @@ struct TuneOptions {
   bool dry_run = false;
   std::string teacher_path{};    // to learn from instead of from the text alone
   std::int64_t mixer_steps = 0;  // of these first each mixer alone; -1: none
+  double mixer_rate = 0;         // in these
   double text_share = 0;         // of the loss after them
   std::int64_t micro_batch = 0;  // sequences that go through the model at once
 };
@@ -374,6 +375,7 @@ inline std::string tune(const TuneOptions& options, const TuneCallback& progress
   o.dry_run = options.dry_run;
   o.teacher_path = detail::text_or_null(options.teacher_path);
   o.mixer_steps = options.mixer_steps;
+  o.mixer_rate = options.mixer_rate;
   o.text_share = options.text_share;
   o.micro_batch = options.micro_batch;
   detail::Callback<TuneCallback> callback(progress);

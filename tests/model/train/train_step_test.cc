@@ -90,6 +90,33 @@ TEST(AdamW, GoesOnFromItsMomentsAsIfItHadNotStopped) {
   EXPECT_THROW(resumed.Import(moments, -1), Error);
 }
 
+TEST(AdamW, RestartedItStepsAsItDidAtFirst) {
+  const NamedTensors tensors = TwoTensors(at::kFloat), fresh = TwoTensors(at::kFloat);
+  AdamW restarted(tensors, {}), first(fresh, {});
+  SetGradients(tensors, 1);
+  restarted.Step(0.1);
+  {
+    const at::NoGradGuard no_gradient;
+    for (int i = 0; i < 2; ++i) tensors[i].second.copy_(fresh[i].second);
+  }
+  restarted.Restart();
+  EXPECT_EQ(restarted.steps(), 1);
+  const NamedTensors resumed_tensors = TwoTensors(at::kFloat);
+  AdamW resumed(resumed_tensors, {});
+  resumed.Import(restarted.Export(), 1, 1);
+  for (AdamW* optimizer : {&restarted, &first, &resumed}) {
+    SetGradients(optimizer->trained(), 2);
+    optimizer->Step(0.1);
+    SetGradients(optimizer->trained(), 3);
+    optimizer->Step(0.1);
+  }
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_TRUE(tensors[i].second.equal(fresh[i].second));
+    EXPECT_TRUE(resumed_tensors[i].second.equal(fresh[i].second));
+  }
+  EXPECT_THROW(resumed.Import(restarted.Export(), 1, 2), Error);
+}
+
 TEST(AdamW, ClipsByTheNormOfAllGradientsTogether) {
   const NamedTensors tensors = TwoTensors(at::kDouble);
   AdamW optimizer(tensors, {});

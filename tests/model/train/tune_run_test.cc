@@ -237,6 +237,7 @@ TEST_F(TuneRunTest, LearnsFromATeacherInTwoStagesAndGoesOnToTheSameBits) {
     options.attention.mode = SequenceMode::kFull;
     options.steps = 40;
     options.mixer_steps = 5;
+    options.mixer_rate = 2e-2;
     options.checkpoint_every = 8;
     return options;
   };
@@ -270,7 +271,7 @@ TEST_F(TuneRunTest, LearnsFromATeacherInTwoStagesAndGoesOnToTheSameBits) {
   EXPECT_NEAR(MeanLoss(OnTestDevice(*teacher, at::kFloat), sequences, ForwardOptionsOf(options)),
               *report.state.teacher_loss, 1e-6);
 
-  for (int left : {3, 9, 14, 1000}) {
+  for (int left : {3, 9, 14, 20, 1000}) {
     try {
       Tune(pieces, [&](const TuneProgress& progress) {
         return progress.stage == TuneStage::kTokenizing || --left > 0;
@@ -581,6 +582,15 @@ TEST(TuneRates, GrowAndFall) {
   EXPECT_DOUBLE_EQ(RateOf(options, 3, 100), 1);
   EXPECT_DOUBLE_EQ(RateOf(options, 4, 100), 1);
   EXPECT_NEAR(RateOf(options, 52, 100), 0.5, 1e-12);
+  EXPECT_NEAR(RateOf(options, 100, 100), 0, 1e-12);
+  options.teacher = "another";  // two stages
+  options.mixer_steps = 36;
+  options.mixer_rate = 8;
+  EXPECT_DOUBLE_EQ(RateOf(options, 0, 100), 2);
+  EXPECT_DOUBLE_EQ(RateOf(options, 4, 100), 8);
+  EXPECT_NEAR(RateOf(options, 20, 100), 4, 1e-12);
+  EXPECT_DOUBLE_EQ(RateOf(options, 36, 100), 0.25);
+  EXPECT_NEAR(RateOf(options, 70, 100), 0.5, 1e-12);
   EXPECT_NEAR(RateOf(options, 100, 100), 0, 1e-12);
 }
 
