@@ -188,6 +188,13 @@ memory::Result<model::TuneOptions> ReadTuneOptions(const eid_tune_options* optio
   result.skip_bad = given.skip_bad != 0;
   if (given.device != nullptr) result.device = given.device;
   result.threads = given.threads;
+  const bool asks_teacher =
+      given.mixer_steps != 0 || given.mixer_rate != 0 || given.text_share != 0;
+  if (given.teacher_path == nullptr && asks_teacher) {
+    return Status(Code::kInvalidArgument,
+                  "mixer_steps, mixer_rate and text_share are of a teacher, and there is none",
+                  "name one with teacher_path, or leave them 0");
+  }
   if (given.teacher_path != nullptr) {
     result.teacher = given.teacher_path;
     result.attention.mode = model::SequenceMode::kFull;

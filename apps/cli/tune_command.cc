@@ -178,29 +178,28 @@ void add_attention_options(CLI::App& c, TuneOptions& o) {
 }
 
 void add_teacher_options(CLI::App& c, TuneOptions& o) {
-  c.add_option("--distill-from", o.teacher_path,
-               "A model that this one was made of by `model hybridize`, to learn from instead of "
-               "from the text alone")
-      ->type_name("TEACHER")
-      ->group("Teacher");
-  c.add_option("--mixer-steps", o.mixer_steps,
-               "The first steps: each mixer learns alone to do what the teacher's attention does; "
-               "then all together learn to say what the teacher says; default: an eighth of the "
-               "steps; -1: none")
+  CLI::Option* teacher =
+      c.add_option("--distill-from", o.teacher_path,
+                   "A model that this one was made of by `model hybridize`, to learn from instead "
+                   "of from the text alone");
+  teacher->type_name("TEACHER")->group("Teacher");
+  const auto add = [&](const char* name, auto& value, const char* text) {
+    return c.add_option(name, value, text)->needs(teacher)->group("Teacher");
+  };
+  add("--mixer-steps", o.mixer_steps,
+      "The first steps: each mixer learns alone to do what the teacher's attention does; then all "
+      "together learn to say what the teacher says; default: an eighth of the steps; -1: none")
       ->check(CLI::Range(std::int64_t{-1}, std::int64_t{1} << 40))
-      ->type_name("N")
-      ->group("Teacher");
-  c.add_option("--mixer-rate", o.mixer_rate,
-               "Rate of learning in these; warm-up and schedule are of each stage; default: 0.003")
+      ->type_name("N");
+  add("--mixer-rate", o.mixer_rate,
+      "Rate of learning in these; warm-up and schedule are of each stage; default: 0.003")
       ->check(CLI::PositiveNumber)
-      ->type_name("X")
-      ->group("Teacher");
-  c.add_option("--text-share", o.text_share,
-               "How much of the loss after them is the text's own, for what the teacher cannot do; "
-               "default: 0")
+      ->type_name("X");
+  add("--text-share", o.text_share,
+      "How much of the loss after them is the text's own, for what the teacher cannot do; default: "
+      "0")
       ->check(CLI::Range(0.0, 1.0))
-      ->type_name("SHARE")
-      ->group("Teacher");
+      ->type_name("SHARE");
 }
 
 void add_training_options(CLI::App& c, TuneOptions& o) {

@@ -184,6 +184,7 @@ void TuneRun::Resume(const TrainCheckpoint& checkpoint) {
   saved_ = report_.resumed_from = state_.step;
   saved_evaluation_ = state_.evaluated;
   if (state_.step > 0) progress_.loss = state_.loss;
+  progress_.objective = ObjectiveOf(options_, std::max<int64_t>(state_.step - 1, 0));
   if (state_.evaluated >= 0) progress_.held_out_loss = state_.held_out_loss;
 }
 

@@ -335,6 +335,7 @@ TEST_F(TuneCommand, WhatCannotBeTrainedIsRefusedByName) {
   expect({"tune", text_, "-o", Path("run")}, 2, "no model was named");
   expect(Arguments("run", {"--adapter", Path("none")}), 2, "--adapter");
   expect(Arguments("run", {"--attention", "sideways"}), 2, "attention is 'sideways'");
+  expect(Arguments("run", {"--text-share", "0.5"}), 2, "--distill-from");
   expect({"tune", Path("none.txt"), "-o", Path("run"), "--model", model_}, 3, "none.txt");
   const std::string bad = Write("bad.jsonl", "{\"text\": \"ab ab ab\"}\n{\"text\": 7}\n");
   expect({"tune", bad, "-o", Path("run"), "--model", model_}, 4, "bad.jsonl");

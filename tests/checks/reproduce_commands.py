@@ -25,8 +25,8 @@ import json, pathlib, sys
 here, call = pathlib.Path(__file__).parent, sys.argv[1:]
 with open(here / "calls.jsonl", "a") as file:
     file.write(json.dumps(call) + "\\n")
-def value(flag):
-    return call[call.index(flag) + 1]
+def value(flag, default=None):
+    return call[call.index(flag) + 1] if flag in call else default
 if call[:2] == ["model", "info"]:
     print(json.dumps({"name": "stand-in", "mamba_layers": [0]}))
 elif call[0] == "tune":
@@ -39,9 +39,14 @@ elif call[0] == "tune":
     step = json.dumps({"event": "step", "tokens_per_second": 1e5 / factor,
                        "peak_memory_bytes": 1e5 * length})
     (run / "metrics.jsonl").write_text((step + "\\n") * int(value("--steps")))
+elif call[:2] == ["model", "hybridize"]:
+    pathlib.Path(value("-o")).mkdir()
+elif call[1] == "merge":
+    pathlib.Path(value("-o")).touch()
 else:
     mode, lengths = value("--modes"), [int(one) for one in value("--lengths").split(",")]
     report = {"means": [{"mode": mode, "length": one, "ruler_11": one / 1000} for one in lengths],
+              "cells": [{"accuracy": 0.75}],
               "rows": [{"mode": mode, "length": one, "text": text, "token_perplexity": figure}
                        for one in lengths for text, figure in (("a", 1), (None, one / 1000))]}
     pathlib.Path(value("--json")).write_text(json.dumps(report))
@@ -133,6 +138,42 @@ def try_commands(repository):
     return flags
 
 
+def try_hybrid(repository, flags):
+    """The command that makes a hybrid; and the text that it is taught with."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(repository, folder)
+        sentence = "Nobody of the family of the captain came to the large house that winter night. "
+        words = " ".join("".join("abcdefghij"[int(digit)] for digit in str(number))
+                         for number in range(1000, 1200))
+        book = words + ".\n\n" + (sentence * 8 + "\n\n") * 400
+        (trial.folder / "text.txt").write_text(book)
+        stopped = trial.run("hybrid", "--asking", "0.5", "--seconds", "0.5")
+        check(stopped.returncode == 0 and "stopped" in stopped.stderr, stopped.stderr)
+        check(not (trial.folder / "calls.jsonl").exists(), "it went on without time")
+        result = trial.run("hybrid", "--asking", "0.5")
+        check(result.returncode == 0, result.stderr)
+        rows = cells_of((trial.folder / "out" / "hybrid.md").read_text(), "the hybrid")
+        check(rows == [["measured", "0.717", "0.75"]], f"the row of the hybrid: {rows}")
+        calls = trial.calls()
+        check([call[:2] for call in calls if call[0] == "model"] ==
+              [["model", "hybridize"], ["model", "merge"]], "what is made before training")
+        flags["tune"] |= {one for call in calls if call[0] == "tune" for one in call
+                          if one.startswith("--")}
+        again = trial.run("hybrid", "--asking", "0.5")
+        check(again.returncode == 0 and
+              not [call for call in trial.calls() if call[0] != "eval"], "it is made twice")
+        other = trial.run("hybrid", "--asking", "0.4")
+        check(other.returncode != 0 and "name another --out" in other.stderr, other.stderr)
+        texts = sorted((trial.folder / "out" / "texts").iterdir())
+        check(len(texts) == 3 and len({text.read_text() for text in texts}) == 3, "three versions")
+        for text in texts:
+            taught = text.read_text()
+            hidden = re.findall(r"One of the special magic numbers for (\S+) is: (\d{7})\.", taught)
+            asked = re.findall(r"for (\S+) mentioned in the provided text is: (\d{7})\.", taught)
+            check(len(hidden) > 20 and sorted(hidden) == sorted(asked), "what is hidden is asked for")
+            check(taught.count("Nobody of") == book.count("Nobody of"), "the text itself is kept")
+
+
 def hold_against(program, flags):
     for name, used in flags.items():
         command = [name] if name == "tune" else ["eval", name]
@@ -161,6 +202,7 @@ def try_program(repository, program):
 
 if __name__ == "__main__":
     used_flags = try_commands(pathlib.Path(sys.argv[1]))
+    try_hybrid(pathlib.Path(sys.argv[1]), used_flags)
     if len(sys.argv) > 2:
         hold_against(sys.argv[2], used_flags)
         try_program(pathlib.Path(sys.argv[1]), sys.argv[2])

@@ -90,6 +90,10 @@ static void training_checks_its_options(void) {
   options.length = -1;
   EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
   options.length = 0;
+  options.text_share = 0.5;
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(strstr(error.message, "of a teacher") != NULL);
+  options.text_share = 0;
   options.rank = 4;
   options.adapter_path = "no-such-adapter";
   EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
