@@ -14,6 +14,7 @@
 #include <limits>
 #include <vector>
 
+#include "model/causal_convolution.h"
 #include "model/feed_forward.h"
 
 namespace eidetic::model {
@@ -162,24 +163,24 @@ at::Tensor Mamba2MixProjected(const Mamba2Weights& weights, const MambaConfig& c
                 width = config.conv_width;
 
   const at::Tensor before = state.conv.view({sequences, width - 1, channels});
+  // Parts of one tensor come from one split: its gradient is put together once.
+  const std::vector<at::Tensor> parts = projected.split_with_sizes(
+      {inner, channels, heads, projected.size(1) - inner - channels - heads}, 1);
   const at::Tensor inputs =  // [S, W - 1 + L, C]
-      at::cat({before, projected.narrow(1, inner, channels).unflatten(0, {sequences, length})}, 1);
+      at::cat({before, parts[1].unflatten(0, {sequences, length})}, 1);
   before.copy_(inputs.narrow(1, length, width - 1));
-  at::Tensor xbc = at::addcmul(weights.conv_bias, inputs.narrow(1, 0, length), weights.conv[0]);
-  for (int64_t tap = 1; tap < width; ++tap) {
-    xbc.addcmul_(inputs.narrow(1, tap, length), weights.conv[tap]);
-  }
-  at::silu_(xbc);
+  const std::vector<at::Tensor> xbc =  // [S, L, ...] each
+      SiluOfCausalConvolution(inputs, weights.conv, weights.conv_bias)
+          .split_with_sizes({inner, groups * n, groups * n}, 2);
 
   // To the scan, sequences are more heads of the same tokens.
   const auto by_token = [&](const at::Tensor& part) {  // [S, L, A, B] -> [L, S A, B]
     return sequences == 1 ? part[0] : part.transpose(0, 1).flatten(1, 2);
   };
-  const at::Tensor x = xbc.narrow(2, 0, inner).unflatten(2, {heads, p});
-  const at::Tensor b = by_token(xbc.narrow(2, inner, groups * n).unflatten(2, {groups, n}));
-  const at::Tensor c =
-      by_token(xbc.narrow(2, inner + groups * n, groups * n).unflatten(2, {groups, n}));
-  const at::Tensor raw_dt = projected.narrow(1, inner + channels, heads).add(weights.dt_bias);
+  const at::Tensor x = xbc[0].unflatten(2, {heads, p});
+  const at::Tensor b = by_token(xbc[1].unflatten(2, {groups, n}));
+  const at::Tensor c = by_token(xbc[2].unflatten(2, {groups, n}));
+  const at::Tensor raw_dt = parts[2].add(weights.dt_bias);
   const at::Tensor dt =  // [L, S H]
       by_token(at::softplus(raw_dt).view({sequences, length, heads, 1})).squeeze(2);
   const at::Tensor decay = sequences == 1 ? weights.decay : weights.decay.repeat({sequences});
@@ -187,7 +188,7 @@ at::Tensor Mamba2MixProjected(const Mamba2Weights& weights, const MambaConfig& c
                              : Mamba2Scan(by_token(x), dt, decay, b, c, state.ssm, kChunk);
   y = y.view({length, sequences, heads, p}).transpose(0, 1);
   y = at::addcmul(y, x, weights.skip);
-  y = y.reshape({rows, inner}).mul(at::silu(projected.narrow(1, 0, inner)));
+  y = y.reshape({rows, inner}).mul(at::silu(parts[0]));
   const at::Tensor normed =
       RmsNorm(y.reshape({rows, groups, inner / groups}), at::Tensor(), epsilon);
   return normed.mul(weights.gated_norm).view({rows, inner});
