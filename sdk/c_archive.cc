@@ -21,40 +21,46 @@ int OrDefault(int value, int fallback) {
   return value == 0 ? fallback : value;
 }
 
+// What a caller's callback is told of documents that go through the model.
+template <typename Progress>
+eid_progress ToldOf(const Progress& progress, const char* stage, const char* item) {
+  eid_progress told = {};
+  told.struct_size = sizeof(told);
+  told.stage = stage;
+  told.item = item;
+  told.done = progress.tokens;
+  told.total = progress.total;
+  told.blocks = progress.blocks;
+  told.bytes = progress.bytes;
+  told.committed = progress.committed;
+  told.seconds = progress.seconds;
+  return told;
+}
+
 // The caller's callback as document_reader.h wants it.
 std::function<bool(const sdk::IngestProgress&)> IngestCallback(const eid_ingest_options& options) {
   if (options.progress == nullptr) return {};
   return [options](const sdk::IngestProgress& progress) {
-    eid_progress told = {};
-    told.struct_size = sizeof(told);
-    told.stage = "reading";
-    told.item = options.source;
-    told.done = progress.tokens;
-    told.total = progress.total;
-    told.blocks = progress.blocks;
-    told.bytes = progress.bytes;
-    told.committed = progress.committed;
-    told.seconds = progress.seconds;
+    const eid_progress told = ToldOf(progress, "reading", options.source);
     return options.progress(&told, options.user) == 0;
   };
 }
 
+// The same as migrate.h wants it.
 std::function<bool(const sdk::MigrateProgress&)> MigrateCallback(
     const eid_migrate_options& options) {
   if (options.progress == nullptr) return {};
   return [options](const sdk::MigrateProgress& progress) {
-    eid_progress told = {};
-    told.struct_size = sizeof(told);
-    told.stage = "migrating";
-    told.item = progress.source.c_str();
-    told.done = progress.tokens;
-    told.total = progress.total;
-    told.blocks = progress.blocks;
-    told.bytes = progress.bytes;
-    told.committed = progress.committed;
-    told.seconds = progress.seconds;
+    const eid_progress told = ToldOf(progress, "migrating", progress.source.c_str());
     return options.progress(&told, options.user) == 0;
   };
+}
+
+// For which model a dry run is to tell.
+memory::Result<std::string> PlannedFor(const eid_migrate_options& given, const eid_engine* engine) {
+  if (engine != nullptr) return engine->engine->fingerprint();
+  EID_RETURN_IF_ERROR(sdk::RequireText(given.fingerprint, "fingerprint"));
+  return std::string(given.fingerprint);
 }
 
 // What the text was extracted from.
@@ -165,14 +171,20 @@ eid_status eid_archive_migrate(eid_archive* archive, eid_engine* engine,
   return sdk::Call(error, [&]() -> Status {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(json, "json"));
     EID_RETURN_IF_ERROR(sdk::RequireHandle(archive, "archive"));
-    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     eid_migrate_options given;
     EID_RETURN_IF_ERROR(sdk::ReadOptions(options, "eid_migrate_options", &given));
     EID_RETURN_IF_ERROR(sdk::RequireName(given.collection, "collection"));
+    if (given.dry_run != 0) {
+      EID_ASSIGN_OR_RETURN(const std::string fingerprint, PlannedFor(given, engine));
+      EID_ASSIGN_OR_RETURN(const sdk::MigrateReport plan,
+                           sdk::PlanMigration(*archive->archive, given.collection, fingerprint));
+      *json = sdk::NewString(sdk::MigrateJson(plan));
+      return Status();
+    }
+    EID_RETURN_IF_ERROR(sdk::RequireHandle(engine, "engine"));
     sdk::MigrateOptions wanted;
     wanted.collection = given.collection;
     if (given.commit_seconds != 0) wanted.commit_seconds = given.commit_seconds;
-    wanted.dry_run = given.dry_run != 0;
     wanted.leave_sessions = given.leave_sessions != 0;
     wanted.progress = MigrateCallback(given);
     // Held: the callback may free the handles.

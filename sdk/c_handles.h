@@ -64,6 +64,9 @@ inline constexpr std::array<size_t, 3> kKnownSizes<eid_append_options> = {
     sizeof(eid_append_options)};
 
 template <>
+inline constexpr std::array<size_t, 2> kKnownSizes<eid_migrate_options> = {
+    offsetof(eid_migrate_options, fingerprint), sizeof(eid_migrate_options)};
+template <>
 inline constexpr std::array<size_t, 2> kKnownSizes<eid_forget_options> = {
     offsetof(eid_forget_options, sources), sizeof(eid_forget_options)};
 

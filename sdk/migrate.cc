@@ -58,8 +58,10 @@ Result<SessionOfModel> LookAt(const memory::Archive& archive, const std::string&
   return SessionOfModel{std::move(record.fingerprint), std::move(record.collections)};
 }
 
-// Sessions that the engine's model cannot open.
+// Sessions that the new model cannot open, as they are now.
 Status SortSessions(const memory::Archive& archive, MigrateReport* report) {
+  report->sessions.clear();
+  report->other_sessions.clear();
   EID_ASSIGN_OR_RETURN(const std::vector<std::string> names, archive.Sessions());
   for (const std::string& name : names) {
     const Result<SessionOfModel> session = LookAt(archive, name);
@@ -105,6 +107,34 @@ bool Holds(const BySource& documents, const DocumentRecord& wanted) {
   return there != documents.end() && there->second.content_hash == wanted.content_hash;
 }
 
+// Begins a report: what the collection is, and whose sessions are in its way.
+Result<MigrateReport> Begun(const memory::Archive& archive,
+                            const memory::CollectionRecord& collection,
+                            const std::string& fingerprint) {
+  MigrateReport report;
+  report.collection = collection.name;
+  report.from = collection.layout.fingerprint;
+  report.to = fingerprint;
+  if (report.from != report.to) EID_RETURN_IF_ERROR(SortSessions(archive, &report));
+  return report;
+}
+
+// Ends a report with what the collection is now.
+Result<MigrateReport> Told(const memory::Archive& archive, MigrateOutcome outcome,
+                           MigrateReport report, Clock::time_point start) {
+  report.outcome = outcome;
+  EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> documents,
+                       archive.Documents(report.collection));
+  for (const auto& [source, document] : Complete(documents)) {
+    ++report.documents;
+    report.tokens += document.tokens;
+    report.text_bytes += document.bytes;
+    report.blocks += document.committed_blocks;
+  }
+  report.seconds = SecondsSince(start);
+  return report;
+}
+
 // One collection on its way to another model.
 class Migration {
  public:
@@ -114,58 +144,22 @@ class Migration {
   Result<MigrateReport> Run() {
     EID_ASSIGN_OR_RETURN(memory::CollectionRecord collection,
                          archive_->Collection(options_.collection));
-    report_.collection = options_.collection;
-    report_.from = collection.layout.fingerprint;
-    report_.to = engine_.fingerprint();
+    EID_ASSIGN_OR_RETURN(report_, Begun(*archive_, collection, engine_.fingerprint()));
     if (report_.from == report_.to) {
       // What was begun for another model is given up.
-      if (!options_.dry_run) EID_RETURN_IF_ERROR(archive_->DropGeneration(options_.collection));
-      return Told(MigrateOutcome::kUnchanged);
+      EID_RETURN_IF_ERROR(archive_->DropGeneration(options_.collection));
+      return Told(*archive_, MigrateOutcome::kUnchanged, std::move(report_), start_);
     }
-    EID_RETURN_IF_ERROR(SortSessions(*archive_, &report_));
-    if (options_.dry_run) return Planned();
-    if (!report_.sessions.empty() && !options_.leave_sessions) return Refused(report_);
+    EID_RETURN_IF_ERROR(CheckSessions());
     collection.layout = engine_.LayoutOf({}, collection.layout.codec);
     EID_ASSIGN_OR_RETURN(next_, archive_->BeginGeneration(collection));
     EID_RETURN_IF_ERROR(ReadAndSwap());
-    return Told(MigrateOutcome::kMigrated);
+    return Told(*archive_, MigrateOutcome::kMigrated, std::move(report_), start_);
   }
 
  private:
-  // With what the collection is now.
-  Result<MigrateReport> Told(MigrateOutcome outcome) {
-    report_.outcome = outcome;
-    EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> documents,
-                         archive_->Documents(options_.collection));
-    for (const auto& [source, document] : Complete(documents)) {
-      ++report_.documents;
-      report_.tokens += document.tokens;
-      report_.text_bytes += document.bytes;
-      report_.blocks += document.committed_blocks;
-    }
-    report_.seconds = SecondsSince(start_);
-    return std::move(report_);
-  }
-
-  Result<MigrateReport> Planned() {
-    EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> documents,
-                         archive_->Documents(options_.collection));
-    EID_ASSIGN_OR_RETURN(const auto begun, archive_->NextGeneration(options_.collection));
-    BySource there;
-    if (begun && begun->layout.fingerprint == engine_.fingerprint()) {
-      EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> read,
-                           archive_->Documents(begun->name));
-      there = Complete(read);
-    }
-    for (const DocumentRecord& document : documents) {
-      if (!document.complete) {
-        report_.unfinished.push_back(document.source);
-      } else if (!Holds(there, document)) {
-        ++report_.documents_read;
-        report_.text_bytes_to_read += document.bytes;
-      }
-    }
-    return Told(MigrateOutcome::kPlanned);
+  Status CheckSessions() const {
+    return report_.sessions.empty() || options_.leave_sessions ? Status() : Refused(report_);
   }
 
   // Documents may come, change and go meanwhile: what is missing is read until nothing is.
@@ -173,6 +167,9 @@ class Migration {
     for (int idle = 0; idle < kMostIdleRounds; ++idle) {
       const uint64_t changes = changes_;
       EID_RETURN_IF_ERROR(ReadMissing());
+      // Hours may have gone by: sessions began to recall from it meanwhile, or went.
+      EID_RETURN_IF_ERROR(SortSessions(*archive_, &report_));
+      EID_RETURN_IF_ERROR(CheckSessions());
       EID_ASSIGN_OR_RETURN(const bool swapped, archive_->SwapGeneration(options_.collection));
       if (swapped) return Status();
       if (changes_ != changes) idle = -1;
@@ -305,6 +302,35 @@ Result<MigrateReport> MigrateCollection(const Engine& engine, memory::Archive* a
                     "correct it, or leave it 0 for the default");
     }
     return Migration(engine, archive, options).Run();
+  });
+}
+
+Result<MigrateReport> PlanMigration(const memory::Archive& archive, const std::string& collection,
+                                    const std::string& fingerprint) {
+  return BehindWall([&]() -> Result<MigrateReport> {
+    const Clock::time_point start = Clock::now();
+    EID_ASSIGN_OR_RETURN(const memory::CollectionRecord record, archive.Collection(collection));
+    EID_ASSIGN_OR_RETURN(MigrateReport report, Begun(archive, record, fingerprint));
+    if (report.from == report.to) {
+      return Told(archive, MigrateOutcome::kUnchanged, std::move(report), start);
+    }
+    EID_ASSIGN_OR_RETURN(const auto begun, archive.NextGeneration(collection));
+    BySource there;
+    if (begun && begun->layout.fingerprint == fingerprint) {
+      EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> read, archive.Documents(begun->name));
+      there = Complete(read);
+    }
+    EID_ASSIGN_OR_RETURN(const std::vector<DocumentRecord> documents,
+                         archive.Documents(collection));
+    for (const DocumentRecord& document : documents) {
+      if (!document.complete) {
+        report.unfinished.push_back(document.source);
+      } else if (!Holds(there, document)) {
+        ++report.documents_read;
+        report.text_bytes_to_read += document.bytes;
+      }
+    }
+    return Told(archive, MigrateOutcome::kPlanned, std::move(report), start);
   });
 }
 

@@ -26,7 +26,6 @@ struct MigrateProgress {
 struct MigrateOptions {
   std::string collection;
   double commit_seconds = 2;
-  bool dry_run = false;
   // Migrates also when sessions of another model recall from the collection: they lose it.
   bool leave_sessions = false;
   // Called on the caller's thread after each segment and document. Returns false to stop; what was
@@ -37,7 +36,7 @@ struct MigrateOptions {
 enum class MigrateOutcome {
   kMigrated,
   kUnchanged,  // it is this model's already
-  kPlanned     // a dry run of what would be migrated
+  kPlanned     // nothing was done: the report tells what would be
 };
 const char* MigrateOutcomeName(MigrateOutcome outcome);
 
@@ -47,7 +46,7 @@ struct MigrateReport {
   std::string from, to;             // fingerprints
   uint64_t documents = 0;           // complete ones
   uint64_t documents_read = 0;      // by this call, or that it would read
-  uint64_t tokens = 0;              // of all documents: as they were in a dry run, else as read
+  uint64_t tokens = 0;              // of all documents: as they were in a plan, else as read
   uint64_t tokens_read = 0;         // by this call
   uint64_t text_bytes = 0;          // of all documents
   uint64_t text_bytes_to_read = 0;  // of those that this call reads, or would read
@@ -64,11 +63,18 @@ struct MigrateReport {
 };
 
 // Goes on where an earlier call for the same model was stopped, or killed. kLocked when sessions
-// recall from the collection and are not to be left; kCorruption when a text is damaged (names the
-// document); kCancelled; errors of reading and of the archive. After any of them the collection is
-// as it was, and what was read is kept for the next call. Thread-safe.
+// recall from the collection and are not to be left, also ones that began while it was read;
+// kCorruption when a text is damaged (names the document); kCancelled; errors of reading and of the
+// archive. After any of them the collection is as it was, and what was read is kept for the next
+// call. Thread-safe.
 memory::Result<MigrateReport> MigrateCollection(const Engine& engine, memory::Archive* archive,
                                                 const MigrateOptions& options);
+
+// What MigrateCollection would do for a model of that fingerprint: kPlanned or kUnchanged. No model
+// is needed, and the archive may be read-only. Thread-safe.
+memory::Result<MigrateReport> PlanMigration(const memory::Archive& archive,
+                                            const std::string& collection,
+                                            const std::string& fingerprint);
 
 // The fields are in docs/reports.md.
 std::string MigrateJson(const MigrateReport& report);

@@ -1,6 +1,7 @@
 // eidetic archive migrate
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <functional>
 #include <iostream>
 
 #include "apps/cli/calibrate_command.h"
@@ -95,7 +96,6 @@ json migrate_one(Archive& archive, const Engine& engine, const std::string& coll
   MigrateOptions options;
   options.collection = collection;
   options.commit_seconds = flags.commit_seconds;
-  options.dry_run = flags.dry_run;
   options.leave_sessions = flags.leave_sessions;
   const auto tell = [&](const eid_progress& progress) {
     meter.update(progress);
@@ -118,14 +118,16 @@ json migrate_one(Archive& archive, const Engine& engine, const std::string& coll
   return report;
 }
 
-int migrate_all(Archive& archive, const Engine& engine, const MigrateFlags& flags) {
+// Each collection by `migrate`, which gives its report.
+int migrate_all(const Archive& archive, const MigrateFlags& flags,
+                const std::function<json(const std::string& collection)>& migrate) {
   int code = kExitOk;
   json other_sessions = json::array();
   const std::vector<std::string> collections = collections_of(archive, flags);
   if (collections.empty()) print_note("the archive has no collections");
   for (const std::string& collection : collections) {
     try {
-      json report = migrate_one(archive, engine, collection, flags);
+      json report = migrate(collection);
       other_sessions = report.at("other_sessions");
       if (flags.json) {
         report["event"] = report.at("outcome");
@@ -148,16 +150,26 @@ int migrate_all(Archive& archive, const Engine& engine, const MigrateFlags& flag
   return code;
 }
 
+int run_migrate_dry(const MigrateFlags& flags) {
+  const Archive archive = flags.archive.open_to_read();
+  const std::string fingerprint = Engine::fingerprint_of(flags.model.options());
+  return migrate_all(archive, flags, [&](const std::string& collection) {
+    return parse_json(archive.plan_migration(fingerprint, collection));
+  });
+}
+
 int run_migrate(const MigrateFlags& flags) {
   for (const std::string& path : flags.calibrate.texts) read_text_file(path);  // before hours go by
+  if (flags.dry_run) return run_migrate_dry(flags);
   // The archive first: a lock or a wrong path shows before the model is loaded.
-  Archive archive =
-      flags.dry_run ? flags.archive.open_to_read() : flags.archive.open_to_write(/*create=*/false);
+  Archive archive = flags.archive.open_to_write(/*create=*/false);
   ModelFlags model = flags.model;
   if (!flags.calibrate.texts.empty()) model.profile = "none";
   const Engine engine = model.load();
-  const int code = migrate_all(archive, engine, flags);
-  if (code != kExitOk || flags.calibrate.texts.empty() || flags.dry_run) return code;
+  const int code = migrate_all(archive, flags, [&](const std::string& collection) {
+    return migrate_one(archive, engine, collection, flags);
+  });
+  if (code != kExitOk || flags.calibrate.texts.empty()) return code;
   const CalibrationDone done = calibrate_model(engine, model, flags.calibrate);
   if (flags.json) {
     print_json({{"event", "calibrated"}, {"output", done.path}, {"profile", done.profile}});
@@ -191,7 +203,8 @@ void add_archive_commands(CLI::App& app, Action& action) {
                 "Then find how this model recalls, with needles in these texts, and write its "
                 "profile, as `model calibrate` does")
       ->type_name("FILE...");
-  c->add_flag("--dry-run", flags->dry_run, "Print what would be read; nothing is written");
+  c->add_flag("--dry-run", flags->dry_run,
+              "Print what would be read; no weights are loaded, nothing is written");
   c->add_option("--commit-seconds", flags->commit_seconds,
                 "Longest time between commits; default: 2")
       ->check(CLI::Range(0.0, 3600.0))

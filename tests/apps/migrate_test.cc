@@ -4,6 +4,7 @@
 #include <signal.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <set>
 
 #include "tests/apps/documented_keys.h"
@@ -142,6 +143,50 @@ TEST_F(Migrate, PeopleReadWhatWasDoneAndWhatIsLeft) {
   const Outcome none = RunProgram(arguments);
   EXPECT_EQ(none.code, 3);
   EXPECT_TRUE(Contains(none.err, "there is no collection none")) << none.err;
+}
+
+// A device that is not there is no matter where no weights are loaded.
+TEST_F(Migrate, ADryRunLoadsNoWeights) {
+  Ingest("archive", {WriteText("one.txt", 1, 100)});
+  const std::vector<std::string> nowhere = {"--device", "cuda:99"};
+  EXPECT_NE(RunProgram(Command(nowhere)).code, 0);
+  const std::vector<json> plan = Run({"--device", "cuda:99", "--dry-run"});
+  ASSERT_EQ(plan.size(), 1u);
+  EXPECT_EQ(plan[0].at("outcome"), "planned");
+  EXPECT_EQ(plan[0].at("documents_read"), 1);
+}
+
+// The parity models have a tokenizer that knows every byte, as the words of needles ask.
+TEST_F(Migrate, CalibrateWritesTheProfileOfTheNewModel) {
+  const std::filesystem::path adapter = Path("adapter");
+  std::filesystem::copy(EIDETIC_GOLDEN_DIR "/peft_granite", adapter);
+  const auto run = [&](std::vector<std::string> arguments, const std::vector<std::string>& model) {
+    for (const std::string& one : std::vector<std::string>{"--archive", Path("archive"), "--model",
+                                                           EIDETIC_PARITY_DIR "/granite_folder"}) {
+      arguments.push_back(one);
+    }
+    arguments.insert(arguments.end(), model.begin(), model.end());
+    const Outcome outcome = RunProgram(arguments);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    return outcome;
+  };
+  run({"ingest", Write("one.txt", "A short text that another model reads."), "--into", "books"},
+      {});
+  const std::vector<json> lines =
+      JsonLines(run({"archive", "migrate", "--calibrate", EIDETIC_TEST_TEXT, "--json"},
+                    {"--adapter", adapter})
+                    .out);
+  ASSERT_GE(lines.size(), 2u);
+  const json& migrated = lines[lines.size() - 2];
+  const json& calibrated = lines.back();
+  EXPECT_EQ(migrated.at("outcome"), "migrated");
+  ExpectDocumented("archive migrate calibrated", calibrated);
+  EXPECT_EQ(calibrated.at("output"), adapter.string() + ".profile.json");
+  EXPECT_EQ(calibrated.at("profile").at("fingerprint"), migrated.at("to"));
+  EXPECT_EQ(json::parse(model::ReadFile(calibrated.at("output").get<std::string>())),
+            calibrated.at("profile"));
+  // A profile of another model would be refused when this one is loaded.
+  run({"archive", "migrate"}, {"--adapter", adapter});
 }
 
 // What is there as it is needs no weights: a device that is not there is no matter.

@@ -149,6 +149,10 @@ TEST_F(Misuse, WhatIsLeftOutOfACallIsNamed) {
   migrate.collection = "notes";
   Refused(eid_archive_migrate(archive, nullptr, &migrate, &json, &error_), EID_INVALID_ARGUMENT,
           "engine");
+  migrate.dry_run = 1;
+  Refused(eid_archive_migrate(archive, nullptr, &migrate, &json, &error_), EID_INVALID_ARGUMENT,
+          "fingerprint");
+  migrate.dry_run = 0;
   Refused(eid_archive_migrate(nullptr, Engine(), &migrate, &json, &error_), EID_INVALID_ARGUMENT,
           "archive");
   Refused(eid_archive_migrate(archive, Engine(), &migrate, nullptr, &error_), EID_INVALID_ARGUMENT,

@@ -341,6 +341,13 @@ TEST_F(Interface, AnAdapterBesideAModelReadsWhatTheModelHadRead) {
     Session session(beside);
     EXPECT_THROW(session.attach(archive, "notes"), Error);
   }
+  const std::string by_engine = archive.migrate(beside, {.collection = "notes", .dry_run = true});
+  EXPECT_TRUE(has(by_engine, "\"outcome\":\"planned\"")) << by_engine;
+  const std::string plan = archive.plan_migration(Engine::fingerprint_of(tuned), "notes");
+  const auto but_for_time = [](const std::string& json) {
+    return json.substr(0, json.find("seconds"));
+  };
+  EXPECT_EQ(but_for_time(plan), but_for_time(by_engine));
   EXPECT_THROW(
       archive.migrate(beside, {.collection = "notes"}, [](const eid_progress&) { return false; }),
       Error);

@@ -251,12 +251,10 @@ TEST_F(MigrateTest, SessionsAreToldOfAndNeverTakenAlongInSilence) {
   EXPECT_NE(refused.message().find("'recalls'"), std::string::npos) << refused.message();
   EXPECT_EQ(Digest(*archive), old);
 
-  MigrateOptions options = Books();
-  options.dry_run = true;
-  const MigrateReport plan = Made(MigrateCollection(Tuned(), archive.get(), options));
+  const MigrateReport plan = Made(PlanMigration(*archive, "books", Tuned().fingerprint()));
   EXPECT_EQ(plan.sessions, std::vector<std::string>{"recalls"});
   EXPECT_EQ(plan.other_sessions, std::vector<std::string>{"alone"});
-  options.dry_run = false;
+  MigrateOptions options = Books();
   options.leave_sessions = true;
   const MigrateReport report = Made(MigrateCollection(Tuned(), archive.get(), options));
   EXPECT_EQ(report.sessions, plan.sessions);
@@ -273,12 +271,38 @@ TEST_F(MigrateTest, SessionsAreToldOfAndNeverTakenAlongInSilence) {
   EXPECT_TRUE(Made(live->Sources(0, PassageOrder::kByScore)).empty());
 }
 
-TEST_F(MigrateTest, ADryRunTellsWhatIsMissingAndTheOldModelGivesUpWhatWasBegun) {
+TEST_F(MigrateTest, SessionsThatBeginToRecallMeanwhileAreNotLeftInSilence) {
   auto archive = Open();
   IngestThree(Base(), archive.get());
-  MigrateOptions dry = Books();
-  dry.dry_run = true;
-  MigrateReport plan = Made(MigrateCollection(Tuned(), archive.get(), dry));
+  const std::string old = Digest(*archive);
+  MigrateOptions options = Books();
+  bool begun = false;
+  options.progress = [&](const MigrateProgress&) {
+    if (begun) return true;
+    begun = true;
+    const auto session = Made(Session::Create(*base_, Named("late"), archive));
+    EXPECT_TRUE(session->Attach(archive, "books").ok());
+    EXPECT_TRUE(session->Append(Base().tokenizer().Encode(Text(9, 40), false), true, {}).ok());
+    EXPECT_TRUE(session->Save().ok());
+    return true;
+  };
+  const memory::Status refused = MigrateCollection(Tuned(), archive.get(), options).status();
+  EXPECT_EQ(refused.code(), Code::kLocked) << refused.message();
+  EXPECT_NE(refused.message().find("'late'"), std::string::npos) << refused.message();
+  EXPECT_EQ(Digest(*archive), old);
+
+  // What was read is kept; the report names those that are left at the swap.
+  options.leave_sessions = true;
+  const MigrateReport report = Made(MigrateCollection(Tuned(), archive.get(), options));
+  EXPECT_EQ(report.outcome, MigrateOutcome::kMigrated);
+  EXPECT_EQ(report.tokens_read, 0u);
+  EXPECT_EQ(report.sessions, std::vector<std::string>{"late"});
+}
+
+TEST_F(MigrateTest, APlanTellsWhatIsMissingAndTheOldModelGivesUpWhatWasBegun) {
+  auto archive = Open();
+  IngestThree(Base(), archive.get());
+  MigrateReport plan = Made(PlanMigration(*archive, "books", Tuned().fingerprint()));
   EXPECT_EQ(plan.outcome, MigrateOutcome::kPlanned);
   EXPECT_EQ(plan.documents_read, 3u);
   EXPECT_EQ(plan.text_bytes_to_read, plan.text_bytes);
@@ -287,10 +311,14 @@ TEST_F(MigrateTest, ADryRunTellsWhatIsMissingAndTheOldModelGivesUpWhatWasBegun) 
   MigrateOptions stopped = Books();
   stopped.progress = [](const MigrateProgress& progress) { return progress.source != "text 2"; };
   EXPECT_EQ(MigrateCollection(Tuned(), archive.get(), stopped).status().code(), Code::kCancelled);
-  plan = Made(MigrateCollection(Tuned(), archive.get(), dry));
+  plan = Made(PlanMigration(*archive, "books", Tuned().fingerprint()));
   EXPECT_EQ(plan.documents_read, 2u);
   EXPECT_EQ(plan.text_bytes_to_read, Text(2).size() + Text(3).size());
 
+  // Nothing is given up by a plan.
+  plan = Made(PlanMigration(*archive, "books", Base().fingerprint()));
+  EXPECT_EQ(plan.outcome, MigrateOutcome::kUnchanged);
+  EXPECT_TRUE(Made(archive->NextGeneration("books")).has_value());
   EXPECT_EQ(Made(MigrateCollection(Base(), archive.get(), Books())).outcome,
             MigrateOutcome::kUnchanged);
   EXPECT_FALSE(Made(archive->NextGeneration("books")).has_value());
@@ -315,6 +343,7 @@ TEST_F(MigrateTest, AnInterruptedIngestIsDroppedAndNamed) {
 TEST_F(MigrateTest, WrongCallsAreRefused) {
   auto archive = Open();
   EXPECT_EQ(MigrateCollection(Tuned(), archive.get(), Books()).status().code(), Code::kNotFound);
+  EXPECT_EQ(PlanMigration(*archive, "books", "").status().code(), Code::kNotFound);
   MigrateOptions options = Books();
   options.commit_seconds = -1;
   EXPECT_EQ(MigrateCollection(Tuned(), archive.get(), options).status().code(),

@@ -752,13 +752,14 @@ EID_API eid_status eid_archive_ingest(eid_archive* archive, eid_engine* engine,
  * Owner    the caller's, with what it points to: read during the call only.
  */
 typedef struct eid_migrate_options {
-  size_t struct_size;     /* of this struct, in bytes */
-  const char* collection; /* required */
-  double commit_seconds;  /* longest time between commits; 0: 2 s */
-  int dry_run;            /* not 0: tells what would be read; the archive may be read-only */
-  int leave_sessions;     /* not 0: also when sessions of another model recall from it */
+  size_t struct_size;             /* of this struct, in bytes */
+  const char* collection;         /* required */
+  double commit_seconds;          /* longest time between commits; 0: 2 s */
+  int dry_run;                    /* not 0: tells what would be read */
+  int leave_sessions;             /* not 0: also when sessions of another model recall from it */
   eid_progress_callback progress; /* tokens of the collection, at every segment; or NULL */
   void* user;                     /* handed to `progress` */
+  const char* fingerprint;        /* of the model, for a dry run without an engine; or NULL */
 } eid_migrate_options;
 
 /* Has the engine's model read a collection that another model made: from the texts that the archive
@@ -773,9 +774,11 @@ typedef struct eid_migrate_options {
  * is the report (docs/reports.md).
  *
  * Takes    `archive`, opened to write or, for a dry run, read-only; `engine`, of the model that is
- *          to read; `options`, required.
+ *          to read, or for a dry run NULL and in `options` what eid_engine_fingerprint tells of it:
+ *          so no weights are loaded; `options`, required.
  * Errors   EID_NOT_FOUND when there is no such collection; EID_LOCKED when sessions recall from it,
- *          or while a document of it is being ingested; EID_CORRUPTION names the document whose
+ *          also ones that were kept while it was read, or while a document of it is being
+ *          ingested; EID_CORRUPTION names the document whose
  *          text is damaged; EID_CANCELLED. After any of them the collection is as it was, and what
  *          was committed is kept for the next call.
  * Owner    `json` is the caller's: eid_string_free.

@@ -569,7 +569,7 @@ struct Verification {
 struct MigrateOptions {
   std::string collection{};     // required
   double commit_seconds = 0;    // longest time between commits; 0: 2 s
-  bool dry_run = false;         // tells what would be read
+  bool dry_run = false;         // tells what would be read; plan_migration() needs no engine
   bool leave_sessions = false;  // also when sessions of another model recall from it
 };
 
@@ -636,6 +636,17 @@ class Archive {
     callback.rethrow();
     detail::check(status, error);
     return json;
+  }
+  // The report of what migrate() would do, with the model of that Engine::fingerprint_of(): none is
+  // loaded, and the archive may be read-only.
+  std::string plan_migration(const std::string& fingerprint, const std::string& collection) const {
+    auto o = detail::sized<eid_migrate_options>();
+    o.collection = detail::text_or_null(collection);
+    o.dry_run = 1;
+    o.fingerprint = detail::text_or_null(fingerprint);
+    return detail::text_from([&](eid_string** out, eid_error* error) {
+      return eid_archive_migrate(handle_.get(), nullptr, &o, out, error);
+    });
   }
 
   // Collections, documents and sessions as JSON; an empty `collection` means all.
