@@ -18,6 +18,7 @@
 
 #include "model/device.h"
 #include "model/error.h"
+#include "tests/model/attention_numbers.h"
 #include "tests/model/tiny_model.h"
 
 namespace eidetic::model {
@@ -30,32 +31,8 @@ struct Sizes {
   int tokens, heads, kv_heads, width;  // L, H, K, d
 };
 
-at::Tensor Normal(std::vector<int64_t> sizes, std::mt19937* random) {
-  at::Tensor tensor = at::empty(sizes, at::kDouble);
-  std::normal_distribution<double> draw(0, 1);
-  double* values = tensor.mutable_data_ptr<double>();
-  for (int64_t i = 0; i < tensor.numel(); ++i) values[i] = draw(*random);
-  return tensor;
-}
-
 at::Tensor OnDevice(const at::Tensor& tensor) {
   return tensor.to(OpenDevice(TestDevice()));
-}
-
-std::vector<double> Numbers(const at::Tensor& tensor) {
-  const at::Tensor host = tensor.detach().cpu().to(at::kDouble).contiguous();
-  const double* begin = host.const_data_ptr<double>();
-  return {begin, begin + host.numel()};
-}
-
-double Largest(const std::vector<double>& a, const std::vector<double>& b) {
-  if (a.size() != b.size()) return INFINITY;
-  double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    const double difference = std::fabs(a[i] - b[i]);
-    if (!(difference <= largest)) largest = difference;  // NaN counts
-  }
-  return largest;
 }
 
 struct Inputs {
@@ -518,26 +495,11 @@ TEST(SequenceAttention, GradientsAreThoseOfFiniteDifferences) {
          {SequenceMode::kFull, SequenceMode::kWindow, SequenceMode::kShiftedSparse,
           SequenceMode::kPaper, SequenceMode::kPaperRandom, SequenceMode::kPaperNoMemory}) {
       const auto options = Options(c, mode);
-      const std::vector<at::Tensor> gradients = Gradients(in, weights, options);
       const auto value_of = [&] {
         return in.Attend(options).cpu().mul(weights).sum().item<double>();
       };
-      at::Tensor* tensors[] = {&in.query, &in.key, &in.value};
-      for (int which = 0; which < 3; ++which) {
-        const std::vector<double> gradient = Numbers(gradients[which]);
-        double* number = tensors[which]->mutable_data_ptr<double>();
-        constexpr double kStep = 1e-5;  // error: step^2, and 1e-15 / step
-        for (size_t i = 0; i < gradient.size(); ++i) {
-          const double kept = number[i];
-          number[i] = kept + kStep;
-          const double above = value_of();
-          number[i] = kept - kStep;
-          const double below = value_of();
-          number[i] = kept;
-          ASSERT_NEAR(gradient[i], (above - below) / (2 * kStep), 1e-7)
-              << SequenceModeName(mode) << ", input " << which << ", number " << i;
-        }
-      }
+      ExpectFiniteDifferences({&in.query, &in.key, &in.value}, Gradients(in, weights, options),
+                              value_of, SequenceModeName(mode));
     }
   }
 }

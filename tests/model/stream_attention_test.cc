@@ -14,6 +14,7 @@
 
 #include "model/device.h"
 #include "model/error.h"
+#include "tests/model/attention_numbers.h"
 #include "tests/model/tiny_model.h"
 
 namespace eidetic::model {
@@ -62,29 +63,6 @@ at::Tensor AnglesOf(const Shape& shape, int64_t positions) {
     }
   }
   return angles;
-}
-
-at::Tensor Normal(std::vector<int64_t> sizes, std::mt19937* random) {
-  at::Tensor tensor = at::empty(sizes, at::kDouble);
-  std::normal_distribution<double> draw(0, 1);
-  double* values = tensor.mutable_data_ptr<double>();
-  for (int64_t i = 0; i < tensor.numel(); ++i) values[i] = draw(*random);
-  return tensor;
-}
-
-std::vector<double> Numbers(const at::Tensor& tensor) {
-  const at::Tensor host = tensor.detach().cpu().to(at::kDouble).contiguous();
-  const double* begin = host.const_data_ptr<double>();
-  return {begin, begin + host.numel()};
-}
-
-double Largest(const std::vector<double>& a, const std::vector<double>& b) {
-  if (a.size() != b.size()) return INFINITY;
-  double largest = 0;
-  for (size_t i = 0; i < a.size(); ++i) {
-    if (!(std::fabs(a[i] - b[i]) <= largest)) largest = std::fabs(a[i] - b[i]);  // NaN counts
-  }
-  return largest;
 }
 
 using Row = std::vector<double>;
@@ -332,39 +310,31 @@ INSTANTIATE_TEST_SUITE_P(
 
 const Shape kUsual = {"", 150, 4, 2, 8, 8, 16, 24, 8, 4, 2, 3, 6, 3};
 
+// Gradients of sum(weights * output) by query, key and value, and the choice that was made.
+std::vector<at::Tensor> Gradients(const Inputs& in, const at::Tensor& weights,
+                                  const SequenceAttentionOptions& options, at::Tensor* spans) {
+  std::vector<at::Tensor> leaves;
+  for (const at::Tensor& tensor : {in.query, in.key, in.value}) {
+    leaves.push_back(Inputs::There(tensor, at::kDouble).clone().set_requires_grad(true));
+  }
+  StreamAttention(leaves[0], leaves[1], leaves[2], Inputs::There(in.Angles(), at::kDouble), options,
+                  spans)
+      .backward(Inputs::There(weights, at::kDouble));
+  return {leaves[0].grad(), leaves[1].grad(), leaves[2].grad()};
+}
+
 TEST(StreamAttention, GradientsAreThoseOfFiniteDifferencesAtTheChoiceThatWasMade) {
   const Shape shape = {"", 44, 4, 2, 4, 4, 8, 8, 4, 4, 2, 3, 3, 2};
   Inputs in(shape, 3);
   const auto options = Options(shape);
   std::mt19937 random(4);
   const at::Tensor weights = Normal({shape.tokens, shape.heads, shape.width}, &random);
-  std::vector<at::Tensor> leaves;
-  for (const at::Tensor& tensor : {in.query, in.key, in.value}) {
-    leaves.push_back(Inputs::There(tensor, at::kDouble).clone().set_requires_grad(true));
-  }
   at::Tensor spans;
-  StreamAttention(leaves[0], leaves[1], leaves[2], Inputs::There(in.Angles(), at::kDouble), options,
-                  &spans)
-      .backward(Inputs::There(weights, at::kDouble));
+  const std::vector<at::Tensor> gradients = Gradients(in, weights, options, &spans);
   const auto value_of = [&] {
     return in.Attend(options, at::kDouble, &spans).cpu().mul(weights).sum().item<double>();
   };
-  at::Tensor* tensors[] = {&in.query, &in.key, &in.value};
-  for (int which = 0; which < 3; ++which) {
-    const std::vector<double> gradient = Numbers(leaves[which].grad());
-    double* number = tensors[which]->mutable_data_ptr<double>();
-    constexpr double kStep = 1e-5;  // error: step^2, and 1e-15 / step
-    for (size_t i = 0; i < gradient.size(); ++i) {
-      const double kept = number[i];
-      number[i] = kept + kStep;
-      const double above = value_of();
-      number[i] = kept - kStep;
-      const double below = value_of();
-      number[i] = kept;
-      ASSERT_NEAR(gradient[i], (above - below) / (2 * kStep), 1e-7)
-          << "input " << which << ", number " << i;
-    }
-  }
+  ExpectFiniteDifferences({&in.query, &in.key, &in.value}, gradients, value_of, "a stream");
 }
 
 TEST(StreamAttention, GradientsReachTheSpanAndTheWindowAndNothingElseThatIsPast) {
@@ -373,14 +343,8 @@ TEST(StreamAttention, GradientsReachTheSpanAndTheWindowAndNothingElseThatIsPast)
   const int begin = 7 * kUsual.segment, end = begin + kUsual.segment;
   at::Tensor weights = at::zeros({kUsual.tokens, kUsual.heads, kUsual.width}, at::kDouble);
   weights.narrow(0, begin, kUsual.segment).fill_(1).select(2, 0).fill_(2);
-  std::vector<at::Tensor> leaves;
-  for (const at::Tensor& tensor : {in.query, in.key, in.value}) {
-    leaves.push_back(Inputs::There(tensor, at::kDouble).clone().set_requires_grad(true));
-  }
   at::Tensor spans;
-  StreamAttention(leaves[0], leaves[1], leaves[2], Inputs::There(in.Angles(), at::kDouble), options,
-                  &spans)
-      .backward(Inputs::There(weights, at::kDouble));
+  const std::vector<at::Tensor> gradients = Gradients(in, weights, options, &spans);
   const std::vector<int> span = Read(spans)[7];
   ASSERT_EQ(span.size(), 3u);
   for (int t = 0; t < kUsual.tokens; ++t) {
@@ -388,9 +352,9 @@ TEST(StreamAttention, GradientsReachTheSpanAndTheWindowAndNothingElseThatIsPast)
     const bool window = t >= begin - kUsual.window && t < begin;  // segments are whole blocks here
     const bool seen = own || window || t < kUsual.sinks ||
                       std::count(span.begin(), span.end(), t / kUsual.block) > 0;
-    EXPECT_EQ(leaves[0].grad()[t].abs().sum().item<double>() > 0, own) << "query " << t;
-    EXPECT_EQ(leaves[1].grad()[t].abs().sum().item<double>() > 0, seen) << "key " << t;
-    EXPECT_EQ(leaves[2].grad()[t].abs().sum().item<double>() > 0, seen) << "value " << t;
+    EXPECT_EQ(gradients[0][t].abs().sum().item<double>() > 0, own) << "query " << t;
+    EXPECT_EQ(gradients[1][t].abs().sum().item<double>() > 0, seen) << "key " << t;
+    EXPECT_EQ(gradients[2][t].abs().sum().item<double>() > 0, seen) << "value " << t;
   }
 }
 
