@@ -1,8 +1,6 @@
 // eidetic adapter info | merge
 #include <CLI/CLI.hpp>
-#include <iostream>
 
-#include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/terminal.h"
@@ -35,12 +33,7 @@ int run_adapter_merge(const AdapterMergeFlags& flags) {
     ProgressMeter meter("merge", "bytes");
     adapter_merge(flags.base, flags.adapter, flags.output, flags.type, progress_of(meter));
   }
-  const nlohmann::json info = parse_json(model_info(flags.output));
-  if (flags.json) {
-    print_json({{"output", flags.output}, {"model", info}});
-  } else {
-    std::cout << "wrote " << printable(flags.output) << "\n";
-  }
+  print_written_model(flags.output, flags.json);
   return kExitOk;
 }
 

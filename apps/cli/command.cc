@@ -361,6 +361,15 @@ nlohmann::json parse_json(const std::string& text) {
   return json;
 }
 
+void print_written_model(const std::string& path, bool json) {
+  const nlohmann::json info = parse_json(model_info(path));
+  if (json) {
+    print_json({{"output", path}, {"model", info}});
+  } else {
+    std::cout << "wrote " << printable(path) << "\n";
+  }
+}
+
 nlohmann::json error_json(const Error& error) {
   return {{"event", "error"},
           {"status", eid_status_name(error.status())},

@@ -129,6 +129,8 @@ void print_json(const nlohmann::json& json);
 // A table of fields; objects in objects get a row for each of theirs.
 void print_fields(const nlohmann::json& object);
 nlohmann::json parse_json(const std::string& text);
+// What is said of a model file that was written: its path, or as JSON what it is too.
+void print_written_model(const std::string& path, bool json);
 // What a command prints with --json when it fails: event, status, message, remedy, exit_code.
 nlohmann::json error_json(const Error& error);
 

@@ -49,12 +49,7 @@ int run_merge(const MergeFlags& flags) {
     ProgressMeter meter("merge", "bytes");
     model_merge(flags.base, flags.patch, flags.output, progress_of(meter));
   }
-  const nlohmann::json info = parse_json(model_info(flags.output));
-  if (flags.json) {
-    print_json({{"output", flags.output}, {"model", info}});
-  } else {
-    std::cout << "wrote " << printable(flags.output) << "\n";
-  }
+  print_written_model(flags.output, flags.json);
   return kExitOk;
 }
 
