@@ -4,7 +4,9 @@
 #include <vector>
 
 #include "model/adapter_file.h"
+#include "model/chat_template.h"
 #include "model/checkpoint.h"
+#include "model/error.h"
 
 namespace eidetic::sdk {
 
@@ -64,6 +66,21 @@ json ProfileJson(const RetrievalProfile& profile) {
           {"hash", profile.Hash()}};
 }
 
+// What stands around the first message of a conversation, and around its answer; null when the
+// model's template cannot be rendered.
+json ChatJson(const model::Tokenizer& tokenizer) {
+  const auto markers = [&](const char* role, bool first) -> json {
+    const model::ChatMarkers around = model::MarkersOf(tokenizer, role, first);
+    return {{"before", around.before}, {"after", around.after}};
+  };
+  try {
+    return {{"user", markers("user", /*first=*/true)},
+            {"assistant", markers("assistant", /*first=*/false)}};
+  } catch (const model::Error&) {
+    return nullptr;
+  }
+}
+
 json DocumentJson(const memory::DocumentRecord& document) {
   return {
       {"id", document.id},
@@ -87,6 +104,7 @@ std::string EngineJson(const Engine& engine) {
   out["shared_weight_bytes"] = engine.model().shared_weight_bytes();
   out["device"] = engine.model().device();
   if (!engine.adapter_path().empty()) out["adapter"] = engine.adapter_path();
+  out["chat"] = ChatJson(engine.tokenizer());
   out["retrieval_profile"] = ProfileJson(engine.profile());
   return TextOf(out);
 }

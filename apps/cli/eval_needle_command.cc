@@ -152,27 +152,12 @@ void add_eval_needle_command(CLI::App& eval_app, Action& action) {
   auto& o = flags->options;
   o.answer_tokens = 0;
   c->add_option("--text", flags->texts, "Texts to hide needles in")->type_name("FILE...");
-  c->add_option("--lengths", o.lengths, "Tokens in a prompt")
-      ->delimiter(',')
-      ->check(CLI::Range(256, 1 << 24))
-      ->capture_default_str()
-      ->type_name("N,N,...");
   add_modes_flag(*c, o.modes, eval::reading_modes(),
                  "Ways to read: stream, window, wide-window (a window as large as window and span "
                  "together), full, random; paper, paper-random, paper-no-memory, "
                  "paper-landmark, se-stream, s2");
-  c->add_option("--limit", flags->limits, "Lengths above TOKENS are not measured in that mode")
-      ->delimiter(',')
-      ->type_name("MODE=TOKENS,...");
-  c->add_option("--samples", o.samples, "Prompts per length; the same for every mode")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--first-sample", o.first_sample,
-                "Number of the first prompt, so that several processes may share the work")
-      ->check(CLI::Range(0, 1 << 30))
-      ->capture_default_str()
-      ->type_name("N");
+  add_prompt_flags(*c, o, flags->limits, "Tokens in a prompt",
+                   "Prompts per length; the same for every mode");
   c->add_option("--keys", o.keys, "Keys in a prompt; one of them is asked for")
       ->check(CLI::Range(1, 64))
       ->capture_default_str()
@@ -183,9 +168,6 @@ void add_eval_needle_command(CLI::App& eval_app, Action& action) {
       ->type_name("N");
   c->add_option("--depths", o.depths, "Equal parts of the text that take the needle in turn")
       ->check(CLI::Range(1, 64))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--seed", o.seed, "The same seed gives the same prompts")
       ->capture_default_str()
       ->type_name("N");
   c->add_option("--via", flags->via,

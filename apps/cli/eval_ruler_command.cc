@@ -81,12 +81,15 @@ eval::RulerTexts texts_of(const RulerFlags& flags) {
 
 // What a sample depends on beside task, mode, length and index.
 json settings_of_run(const RulerFlags& flags, const Engine& engine, const eval::RulerTexts& texts) {
-  return {{"evaluation", "ruler"},
-          {"model", cli::settings_of(engine)},
-          {"corpus", {texts.text.words(), texts.vocabulary.size()}},
-          {"questions", {texts.questions.questions().size(), texts.questions.documents().size()}},
-          {"seed", flags.options.seed},
-          {"session", cli::settings_of(flags.options.session)}};
+  json settings = {
+      {"evaluation", "ruler"},
+      {"model", cli::settings_of(engine)},
+      {"corpus", {texts.text.words(), texts.vocabulary.size()}},
+      {"questions", {texts.questions.questions().size(), texts.questions.documents().size()}},
+      {"seed", flags.options.seed},
+      {"session", cli::settings_of(flags.options.session)}};
+  if (flags.options.chat) settings["chat"] = true;
+  return settings;
 }
 
 std::vector<eval::RulerSample> run(const RulerFlags& flags, const Engine& engine,
@@ -155,34 +158,20 @@ void add_eval_ruler_command(CLI::App& eval_app, Action& action) {
   c->add_option("--questions", flags->questions,
                 "The questions of qa_1 and qa_2: bench/data/questions.json")
       ->type_name("FILE");
-  c->add_option("--lengths", o.lengths, "Tokens in a prompt with its answer")
-      ->delimiter(',')
-      ->check(CLI::Range(256, 1 << 24))
-      ->capture_default_str()
-      ->type_name("N,N,...");
   c->add_option("--tasks", flags->tasks,
                 "niah_single_1 to 3, niah_multikey_1 to 3, niah_multivalue, niah_multiquery, vt, "
                 "cwe, fwe, qa_1, qa_2; all; ruler-11 (default): all without qa_1 and qa_2")
       ->delimiter(',')
       ->type_name("NAME,...");
+  c->add_flag(
+      "--chat", o.chat,
+      "Ask by the model's chat template: the prompt is the user's turn, the beginning of the "
+      "answer the assistant's");
   add_modes_flag(*c, o.modes, session_modes(),
                  "Ways to read: stream, window, wide-window (a window as large as window and span "
                  "together), full, random");
-  c->add_option("--limit", flags->limits, "Lengths above TOKENS are not measured in that mode")
-      ->delimiter(',')
-      ->type_name("MODE=TOKENS,...");
-  c->add_option("--samples", o.samples, "Prompts per task and length; the same for every mode")
-      ->check(CLI::Range(1, 100000))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--first-sample", o.first_sample,
-                "Number of the first prompt, so that several processes may share the work")
-      ->check(CLI::Range(0, 1 << 30))
-      ->capture_default_str()
-      ->type_name("N");
-  c->add_option("--seed", o.seed, "The same seed gives the same prompts")
-      ->capture_default_str()
-      ->type_name("N");
+  add_prompt_flags(*c, o, flags->limits, "Tokens in a prompt with its answer",
+                   "Prompts per task and length; the same for every mode");
   flags->report.add(*c);
   c->add_option("--html", flags->html_file, "Write the tables as one page")->type_name("FILE");
   flags->model.add(*c);
@@ -191,7 +180,7 @@ void add_eval_ruler_command(CLI::App& eval_app, Action& action) {
       *c,
       "  tar -xf bench/data/books.tar.xz -C /tmp\n"
       "  eidetic eval ruler --text /tmp/valid/*.txt --lengths 4096,8192\n"
-      "  eidetic eval ruler --text /tmp/valid/*.txt --tasks niah_single_2,vt --samples 4\n"
+      "  eidetic eval ruler --text /tmp/valid/*.txt --tasks niah_single_2,vt --samples 4 --chat\n"
       "  eidetic eval ruler --text /tmp/valid/*.txt --questions bench/data/questions.json \\\n"
       "      --tasks all --modes full,window,stream --limit full=32768 --device cuda \\\n"
       "      --results ruler.jsonl --html ruler.html");

@@ -83,6 +83,32 @@ void check_each_once(const std::vector<std::string>& names, const std::string& o
   }
 }
 
+void add_prompt_flags(CLI::App& command, eval::PromptOptions& options,
+                      std::vector<std::string>& limits, const std::string& lengths_text,
+                      const std::string& samples_text) {
+  command.add_option("--lengths", options.lengths, lengths_text)
+      ->delimiter(',')
+      ->check(CLI::Range(256, 1 << 24))
+      ->capture_default_str()
+      ->type_name("N,N,...");
+  command.add_option("--limit", limits, "Lengths above TOKENS are not measured in that mode")
+      ->delimiter(',')
+      ->type_name("MODE=TOKENS,...");
+  command.add_option("--samples", options.samples, samples_text)
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str()
+      ->type_name("N");
+  command
+      .add_option("--first-sample", options.first_sample,
+                  "Number of the first prompt, so that several processes may share the work")
+      ->check(CLI::Range(0, 1 << 30))
+      ->capture_default_str()
+      ->type_name("N");
+  command.add_option("--seed", options.seed, "The same seed gives the same prompts")
+      ->capture_default_str()
+      ->type_name("N");
+}
+
 std::map<std::string, std::uint64_t> parse_limits(const std::vector<std::string>& limits) {
   std::map<std::string, std::uint64_t> lengths;
   for (const std::string& limit : limits) {

@@ -10,6 +10,7 @@
 
 #include "apps/cli/command.h"
 #include "apps/eval/perplexity.h"
+#include "apps/eval/prompt_options.h"
 
 namespace CLI {
 class Option;
@@ -41,6 +42,12 @@ void add_modes_flag(CLI::App& command, std::vector<std::string>& modes,
                     const std::vector<std::string>& allowed, const std::string& text);
 // Throws when a name stands twice.
 void check_each_once(const std::vector<std::string>& names, const std::string& option);
+
+// --lengths, --limit, --samples, --first-sample, --seed, with what the first and third of them say.
+// What --limit is given goes to `limits`, for parse_limits.
+void add_prompt_flags(CLI::App& command, eval::PromptOptions& options,
+                      std::vector<std::string>& limits, const std::string& lengths_text,
+                      const std::string& samples_text);
 
 // --limit MODE=TOKENS,...: the greatest length by mode. Throws when one is neither.
 std::map<std::string, std::uint64_t> parse_limits(const std::vector<std::string>& limits);

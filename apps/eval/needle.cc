@@ -233,25 +233,17 @@ Haystack needle_prompt(const Engine& engine, const Corpus& corpus, const NeedleO
 
 std::vector<NeedleSample> run_needle(const Engine& engine, const Corpus& corpus,
                                      const NeedleOptions& options, const NeedleCalls& calls) {
-  const auto modes_at = [&](std::uint64_t length) {
-    std::vector<std::string> modes;
-    for (const std::string& mode : options.modes) {
-      const auto limit = options.limits.find(mode);
-      if (limit == options.limits.end() || length <= limit->second) modes.push_back(mode);
-    }
-    return modes;
-  };
   // Modes that share one archived text count it once.
   const auto reads_of = [&](const std::vector<std::string>& modes) {
     return options.via == Via::kArchive ? std::min<std::size_t>(1, modes.size()) : modes.size();
   };
   std::uint64_t total = 0, done = 0;
   for (const std::uint64_t length : options.lengths) {
-    total += length * options.samples * reads_of(modes_at(length));
+    total += length * options.samples * reads_of(options.modes_within(length));
   }
   std::vector<NeedleSample> samples;
   for (const std::uint64_t length : options.lengths) {
-    const std::vector<std::string> modes = modes_at(length);
+    const std::vector<std::string> modes = options.modes_within(length);
     for (std::uint64_t i = 0; i < options.samples; ++i) {
       const std::uint64_t index = options.first_sample + i;
       std::optional<Haystack> haystack;  // built when it is needed

@@ -5,13 +5,13 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
 #include "apps/eval/haystack.h"
 #include "apps/eval/heat_map.h"
+#include "apps/eval/prompt_options.h"
 #include "apps/eval/question_form.h"
 #include "apps/eval/reading_mode.h"
 #include "eidetic/eidetic.hpp"
@@ -22,22 +22,13 @@ namespace eidetic::eval {
 // asks, as `ask` does.
 enum class Via { kSession, kArchive };
 
-struct NeedleOptions {
-  std::vector<std::uint64_t> lengths = {4096};
-  std::vector<std::string> modes = {"stream"};  // in the order of the report
-  std::size_t samples = 4;                      // per length and mode, the same prompts for all
-  std::size_t first_sample = 0;                 // the number of the first one
-  std::size_t keys = 1;                         // in a prompt; one is asked for
-  std::size_t values = 1;                       // needles of each key; all are asked for
-  std::size_t depths = 4;                       // equal parts of the text, taken in turn
-  std::uint64_t seed = 1;
+struct NeedleOptions : PromptOptions {
+  std::size_t keys = 1;    // in a prompt; one is asked for
+  std::size_t values = 1;  // needles of each key; all are asked for
+  std::size_t depths = 4;  // equal parts of the text, taken in turn
   Via via = Via::kSession;
   QuestionForm form;
   int answer_tokens = 16;
-  bool only_known = false;  // measure nothing
-  // Greatest length by mode; what is longer is not measured.
-  std::map<std::string, std::uint64_t> limits;
-  SessionOptions session;  // `mode` and `seed` are set per run
   SequenceOptions sequence;
   std::string work_dir;  // for archives
 };

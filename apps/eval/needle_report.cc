@@ -120,33 +120,18 @@ json needle_report(const NeedleOptions& options, const std::vector<NeedleSample>
   json cells = json::array(), all = json::array();
   for (const NeedleCell& cell : needle_cells(options, samples)) cells.push_back(cell_json(cell));
   for (const NeedleSample& sample : samples) all.push_back(to_json(sample));
-  return {{"parameters",
-           {{"lengths", options.lengths},
-            {"modes", options.modes},
-            {"limits", options.limits},
-            {"samples", options.samples},
-            {"first_sample", options.first_sample},
-            {"keys", options.keys},
-            {"values", options.values},
-            {"depths", options.depths},
-            {"seed", options.seed},
-            {"via", options.via == Via::kSession ? "session" : "archive"},
-            {"question_form", options.form.name},
-            {"question", options.form.text},
-            {"answer_tokens", options.answer_tokens},
-            {"window", options.session.window},
-            {"sinks", options.session.sinks},
-            {"segment", options.session.segment},
-            {"span_blocks", options.session.span_blocks},
-            {"candidates", options.session.candidate_blocks},
-            {"query_offset", options.session.query_offset},
-            {"span_layers", options.session.span_layers},
-            {"codec", options.session.codec},
-            {"chunk", options.sequence.chunk},
-            {"chunk_blocks", options.sequence.span_blocks},
-            {"groups", options.sequence.groups}}},
-          {"cells", cells},
-          {"samples", all}};
+  json parameters = options.parameters();
+  parameters.update({{"keys", options.keys},
+                     {"values", options.values},
+                     {"depths", options.depths},
+                     {"via", options.via == Via::kSession ? "session" : "archive"},
+                     {"question_form", options.form.name},
+                     {"question", options.form.text},
+                     {"answer_tokens", options.answer_tokens},
+                     {"chunk", options.sequence.chunk},
+                     {"chunk_blocks", options.sequence.span_blocks},
+                     {"groups", options.sequence.groups}});
+  return {{"parameters", parameters}, {"cells", cells}, {"samples", all}};
 }
 
 NeedleTables needle_tables(const NeedleOptions& options, const std::vector<NeedleCell>& cells) {

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <chrono>
+#include <initializer_list>
 
+#include "apps/eval/chat_turn.h"
 #include "apps/eval/reading_mode.h"
 
 namespace eidetic::eval {
@@ -16,18 +18,37 @@ double seconds_from(RulerClock::time_point begin) {
   return std::chrono::duration<double>(RulerClock::now() - begin).count();
 }
 
-// Reads the prompt and fills in the answer's part of the sample.
+std::vector<std::int32_t> joined_tokens(
+    std::initializer_list<const std::vector<std::int32_t>*> parts) {
+  std::vector<std::int32_t> tokens;
+  for (const std::vector<std::int32_t>* part : parts) {
+    tokens.insert(tokens.end(), part->begin(), part->end());
+  }
+  return tokens;
+}
+
+// Reads the prompt and fills in the answer's part of the sample. `turn`: empty without a chat
+// template.
 void ask_for_sample(const Engine& engine, const RulerOptions& options, const RulerTask& task,
-                    const RulerPrompt& prompt, const Progress& on_read, RulerSample& sample) {
+                    const RulerPrompt& prompt, const ChatTurn& turn, const Progress& on_read,
+                    RulerSample& sample) {
   SessionOptions session_options = session_of(sample.mode, options.session, engine);
   session_options.seed = options.seed + sample.index;
   Session session(engine, session_options);
   auto begin = RulerClock::now();
-  session.append(engine.tokenize(prompt.text), {.use_span = false}, on_read);
+  const std::vector<std::int32_t> text = engine.tokenize(prompt.text);
+  session.append(joined_tokens({&turn.opening, &text}), {.use_span = false}, on_read);
   sample.read_seconds = seconds_from(begin);
 
   begin = RulerClock::now();
-  session.append(prompt.question, {.use_span = true});
+  if (options.chat) {
+    const auto asked = engine.tokenize(prompt.asked()),
+               lead = engine.tokenize(prompt.answer_lead());
+    session.append(joined_tokens({&asked, &turn.answering, &lead}),
+                   {.use_span = true, .words = prompt.asked()});
+  } else {
+    session.append(prompt.question, {.use_span = true});
+  }
   GenerateOptions generate;
   generate.max_tokens = task.answer_tokens;
   std::string said;
@@ -41,23 +62,15 @@ void ask_for_sample(const Engine& engine, const RulerOptions& options, const Rul
   sample.answer_seconds = seconds_from(begin);
 }
 
-std::vector<std::string> modes_within(const RulerOptions& options, std::uint64_t length) {
-  std::vector<std::string> modes;
-  for (const std::string& mode : options.modes) {
-    const auto limit = options.limits.find(mode);
-    if (limit == options.limits.end() || length <= limit->second) modes.push_back(mode);
-  }
-  return modes;
-}
-
 class RulerRun {
  public:
   RulerRun(const Engine& engine, const RulerTexts& texts, const RulerOptions& options,
            const RulerCalls& calls)
       : engine_(engine), texts_(texts), options_(options), calls_(calls) {
+    if (options.chat) turn_ = chat_turn_of(engine);
     for (const std::uint64_t length : options.lengths) {
       total_ +=
-          length * options.samples * options.tasks.size() * modes_within(options, length).size();
+          length * options.samples * options.tasks.size() * options.modes_within(length).size();
     }
   }
 
@@ -75,7 +88,7 @@ class RulerRun {
  private:
   void ask_in_every_mode(const RulerTask& task, std::uint64_t length, std::uint64_t index) {
     std::optional<RulerPrompt> prompt;  // made when it is needed
-    for (const std::string& mode : modes_within(options_, length)) {
+    for (const std::string& mode : options_.modes_within(length)) {
       const RulerSample* known =
           calls_.known ? calls_.known(mode, task.name, length, index) : nullptr;
       RulerSample sample;
@@ -89,7 +102,7 @@ class RulerRun {
         if (!prompt) {
           prompt = ruler_prompt(
               task, texts_, [&](std::string_view text) { return engine_.tokenize(text).size(); },
-              options_.seed, length, index);
+              options_.seed, length, index, turn_.tokens());
         }
         measure(task, *prompt, sample);
       }
@@ -110,7 +123,7 @@ class RulerRun {
              calls_.progress(sample, done_ + std::min(read.done, sample.length), total_);
     };
     try {
-      ask_for_sample(engine_, options_, task, prompt, on_read, sample);
+      ask_for_sample(engine_, options_, task, prompt, turn_, on_read, sample);
     } catch (const Error& error) {
       if (error.status() != EID_OUT_OF_MEMORY || recalls(sample.mode)) throw;
       sample.fits = false;
@@ -123,6 +136,7 @@ class RulerRun {
   const RulerTexts& texts_;
   const RulerOptions& options_;
   const RulerCalls& calls_;
+  ChatTurn turn_;
   std::vector<RulerSample> samples_;
   std::uint64_t done_ = 0, total_ = 0;
 };

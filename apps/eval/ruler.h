@@ -4,12 +4,12 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "apps/eval/prompt_options.h"
 #include "apps/eval/ruler_prompt.h"
 #include "apps/eval/ruler_task.h"
 #include "apps/eval/ruler_texts.h"
@@ -17,17 +17,14 @@
 
 namespace eidetic::eval {
 
-struct RulerOptions {
+// Modes are those that read by a session.
+struct RulerOptions : PromptOptions {
+  RulerOptions() { samples = 10; }
+
   std::vector<RulerTask> tasks;
-  std::vector<std::uint64_t> lengths = {4096};
-  std::vector<std::string> modes = {"stream"};  // that read by a session, in the report's order
-  std::size_t samples = 10;                     // per task and length, the same for every mode
-  std::size_t first_sample = 0;                 // the number of the first one
-  std::uint64_t seed = 1;
-  bool only_known = false;  // measure nothing
-  // Greatest length by mode; what is longer is not measured.
-  std::map<std::string, std::uint64_t> limits;
-  SessionOptions session;  // `mode` and `seed` are set per run
+  // The prompt is a user's turn by the model's chat template, and the answer's beginning stands in
+  // the assistant's.
+  bool chat = false;
 };
 
 struct RulerSample {
@@ -56,9 +53,10 @@ struct RulerCalls {
 };
 
 // Sample by sample all tasks, each in every mode, so that a run that was stopped has something of
-// each. Texts are read with the span off, questions with the span on; answers are greedy, of as
-// many tokens as RULER generates, or as it takes to hold every reference. A mode whose memory does
-// not suffice has a sample that does not fit.
+// each. Throws Error when it is to chat and the model has no chat template. Texts are read with the
+// span off, questions with the span on; answers are greedy, of as many tokens as RULER generates,
+// or as it takes to hold every reference. A mode whose memory does not suffice has a sample that
+// does not fit.
 std::vector<RulerSample> run_ruler(const Engine& engine, const RulerTexts& texts,
                                    const RulerOptions& options, const RulerCalls& calls);
 

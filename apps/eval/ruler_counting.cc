@@ -58,7 +58,7 @@ std::string numbered(const std::vector<std::string>& words) {
 }
 
 struct WordList {
-  std::string text, question;
+  std::string text, question, answer;  // the answer's beginning
   std::vector<std::string> common;
 };
 
@@ -77,9 +77,8 @@ WordList draw_list(const RulerTexts& texts, Random& random, std::size_t count, R
       "Below is a numbered list of words. In these words, some appear more often than others. "
       "Memorize the ones that appear most often.\n" +
       numbered(list);
-  result.question =
-      "\nQuestion: What are the 10 most common words in the above list? Answer: The top 10 words "
-      "that appear most often in the list are:";
+  result.question = "\nQuestion: What are the 10 most common words in the above list?";
+  result.answer = " Answer: The top 10 words that appear most often in the list are:";
   return result;
 }
 
@@ -93,8 +92,9 @@ RulerPrompt common_words_prompt_of(RulerDraw draw, std::size_t units) {
   const WordList list =
       draw_list(draw.texts, draw.random, units, is_short ? Repeats{6, 1} : Repeats{30, 3});
   RulerPrompt prompt;
-  prompt.text = example.text + example.question + " " + numbered(example.common) + "\n" + list.text;
-  prompt.question = list.question;
+  prompt.text = example.text + example.question + example.answer + " " + numbered(example.common) +
+                "\n" + list.text;
+  prompt.ask(list.question, list.answer);
   prompt.answers = list.common;
   return prompt;
 }
@@ -127,10 +127,10 @@ RulerPrompt frequent_words_prompt_of(RulerDraw draw, std::size_t units) {
       "Read the following coded text and track the frequency of each coded word. Find the three "
       "most frequently appeared coded words. " +
       joined(text, " ");
-  prompt.question =
+  prompt.ask(
       "\nQuestion: Do not provide any explanation. Please ignore the dots '....'. What are the "
-      "three most frequently appeared words in the above coded text? Answer: According to the "
-      "coded text above, the three most frequently appeared words are:";
+      "three most frequently appeared words in the above coded text?",
+      " Answer: According to the coded text above, the three most frequently appeared words are:");
   prompt.answers.assign(vocabulary.begin() + 1, vocabulary.begin() + 1 + kFrequentAsked);
   return prompt;
 }

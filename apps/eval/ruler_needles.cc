@@ -163,8 +163,9 @@ RulerPrompt needle_prompt_of(RulerDraw draw, std::size_t units) {
                            "quiz you about the " +
                            type + " afterwards.\n";
   prompt.text = lead + context;
-  prompt.question = "\nWhat " + is + (one ? "" : " all") + " the special magic " + type + of +
-                    in_text + "? The special magic " + type + of + in_text + " " + is;
+  prompt.ask(
+      "\nWhat " + is + (one ? "" : " all") + " the special magic " + type + of + in_text + "?",
+      " The special magic " + type + of + in_text + " " + is);
   prompt.depth = static_cast<double>(prompt.text.find(prompt.answers[0])) /
                  static_cast<double>(prompt.text.size());
   return prompt;

@@ -92,7 +92,8 @@ std::string joined(const std::vector<std::string>& parts, std::string_view betwe
 }
 
 RulerPrompt ruler_prompt(const RulerTask& task, const RulerTexts& texts, const CountTokens& count,
-                         std::uint64_t seed, std::uint64_t length, std::uint64_t index) {
+                         std::uint64_t seed, std::uint64_t length, std::uint64_t index,
+                         std::size_t turn_tokens) {
   if (task.kind == RulerKind::kQuestion && texts.questions.questions().empty()) {
     throw Error(EID_INVALID_ARGUMENT, "the task " + task.name + " has no questions to ask",
                 "name a question file with --questions, or leave the task out of --tasks");
@@ -118,7 +119,9 @@ RulerPrompt ruler_prompt(const RulerTask& task, const RulerTexts& texts, const C
         prompt = question_prompt_of(draw, units);
         break;
     }
-    prompt.tokens = count(prompt.text) + count(prompt.question);
+    prompt.tokens = count(prompt.text) + turn_tokens;
+    prompt.tokens += turn_tokens == 0 ? count(prompt.question)
+                                      : count(prompt.asked()) + count(prompt.answer_lead());
     return prompt;
   };
   const auto answer = static_cast<std::uint64_t>(task.answer_tokens);

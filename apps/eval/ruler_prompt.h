@@ -3,6 +3,7 @@
 #ifndef EIDETIC_APPS_EVAL_RULER_PROMPT_H_
 #define EIDETIC_APPS_EVAL_RULER_PROMPT_H_
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -20,10 +21,22 @@ namespace eidetic::eval {
 struct RulerPrompt {
   std::string text;      // an example where the task has one, the instruction and what it is about
   std::string question;  // and the beginning of its answer; follows the text
+  std::size_t answer_begin = 0;      // where that begins in `question`
   std::vector<std::string> answers;  // the references
   // Where the first answer stands in the text, 0..1; of needles only.
   std::optional<double> depth;
-  std::size_t tokens = 0;  // of text and question
+  std::size_t tokens = 0;  // of text and question, with a chat template's
+
+  void ask(const std::string& asked, const std::string& answer) {
+    question = asked + answer;
+    answer_begin = asked.size();
+  }
+  // For a turn of the user's and one of the assistant's, which begins without a space.
+  std::string_view asked() const { return std::string_view(question).substr(0, answer_begin); }
+  std::string_view answer_lead() const {
+    const std::string_view lead = std::string_view(question).substr(answer_begin);
+    return lead.substr(std::min(lead.find_first_not_of(' '), lead.size()));
+  }
 };
 
 // Tokens of a text. A prompt's are those of its text and of its question, counted one by one.
@@ -32,9 +45,12 @@ using CountTokens = std::function<std::size_t(std::string_view)>;
 // The prompt of one sample: a pure function of its arguments. Text, question and the task's
 // answer_tokens together take at most `length` tokens, and less than that by at most .2 % or what
 // the smallest part of the haystack takes: a word; of niah_single_1 and vt a line of noise, of
-// niah_multikey_2 and 3 a needle. Throws Error when the length holds no such prompt.
+// niah_multikey_2 and 3 a needle. `turn_tokens`: those of a chat template around the prompt and
+// before the answer, which are tokens of it too; 0: none, and the answer's beginning follows the
+// question. Throws Error when the length holds no such prompt.
 RulerPrompt ruler_prompt(const RulerTask& task, const RulerTexts& texts, const CountTokens& count,
-                         std::uint64_t seed, std::uint64_t length, std::uint64_t index);
+                         std::uint64_t seed, std::uint64_t length, std::uint64_t index,
+                         std::size_t turn_tokens = 0);
 
 // The most units, at least `least`, of which `tokens_of` says that they fit into `budget`; stops
 // looking when less than .2 % of it is left. `tokens_of` grows with the units, but for a few

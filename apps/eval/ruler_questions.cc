@@ -86,7 +86,7 @@ RulerPrompt question_prompt_of(RulerDraw draw, std::size_t units) {
   for (std::size_t i = 0; i < documents.size(); ++i) {
     prompt.text += "\n\nDocument " + std::to_string(i + 1) + ":\n" + documents[i];
   }
-  prompt.question = "\n\n" + request + "Question: " + question.question + " Answer:";
+  prompt.ask("\n\n" + request + "Question: " + question.question, " Answer:");
   prompt.answers = question.answers;
   return prompt;
 }

@@ -12,6 +12,7 @@ namespace {
 using nlohmann::json;
 
 constexpr const char* kRuler11 = "RULER-11";
+constexpr const char* kInChat = ", asked in the model's chat template";
 
 std::string score_text(double score, double low, double high) {
   char text[40];
@@ -175,25 +176,9 @@ json ruler_report(const RulerOptions& options, const std::vector<RulerSample>& s
                      {"ruler_11_high", mean.complete ? json(mean.high) : json()}});
   }
   for (const RulerSample& sample : samples) all.push_back(to_json(sample));
-  return {{"parameters",
-           {{"tasks", tasks},
-            {"lengths", options.lengths},
-            {"modes", options.modes},
-            {"limits", options.limits},
-            {"samples", options.samples},
-            {"first_sample", options.first_sample},
-            {"seed", options.seed},
-            {"window", options.session.window},
-            {"sinks", options.session.sinks},
-            {"segment", options.session.segment},
-            {"span_blocks", options.session.span_blocks},
-            {"candidates", options.session.candidate_blocks},
-            {"query_offset", options.session.query_offset},
-            {"span_layers", options.session.span_layers},
-            {"codec", options.session.codec}}},
-          {"cells", cells},
-          {"means", means},
-          {"samples", all}};
+  json parameters = options.parameters();
+  parameters.update({{"tasks", tasks}, {"chat", options.chat}});
+  return {{"parameters", parameters}, {"cells", cells}, {"means", means}, {"samples", all}};
 }
 
 std::vector<RulerTable> ruler_report_tables(const RulerOptions& options,
@@ -203,7 +188,8 @@ std::vector<RulerTable> ruler_report_tables(const RulerOptions& options,
   std::vector<RulerTable> tables;
   tables.push_back(with_heading(kRuler11,
                                 "The mean score of the eleven tasks without questions, in percent, "
-                                "and its 95 % interval, by tokens in the prompt.",
+                                "and its 95 % interval, by tokens in the prompt" +
+                                    std::string(options.chat ? kInChat : "") + ".",
                                 heading));
   RulerTable speed = with_heading("Reading", "Tokens per second, over all tasks.", heading);
   for (const std::string& mode : options.modes) {
@@ -241,7 +227,8 @@ std::vector<RulerTable> ruler_report_tables(const RulerOptions& options,
 
 std::string ruler_page(const RulerOptions& options, const std::vector<RulerCell>& cells,
                        const std::string& model) {
-  HtmlPage page("RULER", model + ", text read in the session that is asked, seed " +
+  HtmlPage page("RULER", model + ", text read in the session that is asked" +
+                             (options.chat ? kInChat : "") + ", seed " +
                              std::to_string(options.seed));
   for (const RulerTable& table : ruler_report_tables(options, cells)) {
     page.add_table(table.title, table.note, table.rows, table.shares);

@@ -12,7 +12,7 @@ constexpr std::size_t kVariableLetters = 5, kExampleLetters = 3;
 constexpr std::size_t kExampleTokens = 500;
 
 struct Chain {
-  std::string text, question;
+  std::string text, question, answer;  // the answer's beginning
   std::vector<std::string> variables;
 };
 
@@ -38,10 +38,10 @@ Chain draw_chain(Random& random, std::size_t letters, std::size_t noise) {
       "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n" +
       joined(lines, "\n");
   chain.question =
-      "\nQuestion: Find all variables that are assigned the value " + value +
-      " in the text above. Answer: According to the chain(s) of variable assignment in the text "
-      "above, " +
-      std::to_string(kVariables) + " variables are assigned the value " + value + ", they are: ";
+      "\nQuestion: Find all variables that are assigned the value " + value + " in the text above.";
+  chain.answer = " Answer: According to the chain(s) of variable assignment in the text above, " +
+                 std::to_string(kVariables) + " variables are assigned the value " + value +
+                 ", they are: ";
   return chain;
 }
 
@@ -52,7 +52,7 @@ RulerPrompt variables_prompt_of(RulerDraw draw, const CountTokens& count, std::s
   const auto example_of = [&](std::size_t noise) {
     Random random(example_seed);
     const Chain chain = draw_chain(random, kExampleLetters, noise);
-    return chain.text + chain.question + " " + joined(chain.variables, " ") + "\n";
+    return chain.text + chain.question + chain.answer + " " + joined(chain.variables, " ") + "\n";
   };
   // Of a short prompt it is a quarter at most, but for its five lines.
   const std::size_t budget =
@@ -62,7 +62,7 @@ RulerPrompt variables_prompt_of(RulerDraw draw, const CountTokens& count, std::s
   const Chain chain = draw_chain(draw.random, kVariableLetters, units);
   RulerPrompt prompt;
   prompt.text = example_of(std::max(noise, kVariables)) + "\n" + chain.text;
-  prompt.question = chain.question;
+  prompt.ask(chain.question, chain.answer);
   prompt.answers = chain.variables;
   return prompt;
 }

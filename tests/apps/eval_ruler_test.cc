@@ -64,6 +64,20 @@ TEST_F(EvalRuler, TasksAreAskedSideBySideAndAStoppedRunGoesOn) {
                 "under other settings");
 }
 
+TEST_F(EvalRuler, AChatIsAskedInItsTemplateAndKeptApart) {
+  const std::string results = Path("ruler.jsonl");
+  const std::vector<std::string> chat = {"--modes", "full", "--chat", "--results", results};
+  const json report = RunJson(Arguments("niah_single_1", chat));
+  ExpectDocumented("eval ruler", report);
+  EXPECT_EQ(report.at("parameters").at("chat"), true);
+  const json& sample = report.at("samples")[0];
+  EXPECT_LE(sample.at("tokens").get<int>() + 128, 320);
+  // The assistant's turn goes on from the words that it was given.
+  EXPECT_EQ(sample.at("score"), 1.0) << sample;
+  ExpectRefused(Arguments("niah_single_1", {"--modes", "full", "--results", results}),
+                "under other settings");
+}
+
 TEST_F(EvalRuler, WhatCannotBeMeasuredIsRefusedBeforeAModelIsLoaded) {
   model_ = Path("none.gguf");
   ExpectRefused({"eval", "ruler", "--model", model_}, "--text");

@@ -129,6 +129,22 @@ TEST_P(RulerTasks, FillTheirLengthAndHoldTheirAnswers) {
   }
 }
 
+TEST_P(RulerTasks, LeaveRoomForTheTurnsOfAChat) {
+  constexpr std::size_t kTurnTokens = 50;
+  const RulerTask& task = Task(GetParam());
+  const RulerPrompt prompt = ruler_prompt(task, Texts(), CountPieces, 1, 4096, 0, kTurnTokens);
+  const std::string asked(prompt.asked()), lead(prompt.answer_lead());
+  EXPECT_EQ(prompt.tokens,
+            kTurnTokens + CountPieces(prompt.text) + CountPieces(asked) + CountPieces(lead));
+  EXPECT_LE(prompt.tokens, 4096 - static_cast<std::size_t>(task.answer_tokens));
+  // The user asks, and the assistant begins to answer.
+  EXPECT_EQ(asked + " " + lead, prompt.question);
+  EXPECT_NE(lead.substr(0, 1), " ");
+  EXPECT_TRUE(asked.find('?') != std::string::npos || task.kind == RulerKind::kVariables) << asked;
+  EXPECT_EQ(asked.find("Answer:"), std::string::npos);
+  EXPECT_TRUE(lead.starts_with("Answer:") || lead.starts_with("The special magic ")) << lead;
+}
+
 TEST_P(RulerTasks, AreDrawnFromSeedLengthAndIndexAlone) {
   const RulerPrompt one = Prompt(GetParam(), 4096, 3, 7), same = Prompt(GetParam(), 4096, 3, 7);
   EXPECT_EQ(one.text, same.text);
@@ -617,6 +633,11 @@ TEST(RulerReport, TablesAndPageShowTasksModesAndWhatDidNotFit) {
   const auto cells = ruler_cells(options, samples);
   const auto tables = ruler_report_tables(options, cells);
   ASSERT_EQ(tables.size(), 3u);
+  EXPECT_EQ(tables[0].note.find("chat"), std::string::npos);
+  RulerOptions chat = options;
+  chat.chat = true;
+  EXPECT_NE(ruler_report_tables(chat, cells)[0].note.find("chat template"), std::string::npos);
+  EXPECT_NE(ruler_page(chat, cells, "m").find("chat template"), std::string::npos);
   EXPECT_EQ(tables[0].rows[1][1].substr(0, 5), "75.0 ");
   EXPECT_EQ(tables[0].rows[2][1], "-");
   EXPECT_EQ(tables[1].rows[0], (std::vector<std::string>{"task", "stream", "full"}));

@@ -2,10 +2,12 @@
 #include <gtest/gtest.h>
 
 #include <filesystem>
+#include <nlohmann/json.hpp>
 
 #include "model/checkpoint.h"
 #include "sdk/engine.h"
 #include "sdk/file_hash.h"
+#include "sdk/reports.h"
 #include "sdk/retrieval_profile.h"
 #include "tests/model/tiny_adapter.h"
 
@@ -44,6 +46,23 @@ TEST_F(FolderEngine, TheFingerprintStaysWhenTheFolderMoves) {
   // What is no part of the model is no part of the fingerprint.
   model::WriteFile(folder_ / "elsewhere/README.md", "text");
   EXPECT_EQ(FingerprintOf(folder_ / "elsewhere"), fingerprint);
+}
+
+TEST_F(FolderEngine, TheReportHasNoChatWithoutATemplateThatIsUnderstood) {
+  TinyFolder::Llama().Write(path_);
+  const auto chat = [&] {
+    return nlohmann::json::parse(EngineJson(*Create(path_).value())).at("chat");
+  };
+  EXPECT_TRUE(chat().is_null());
+  model::WriteFile(In("chat_template.jinja"), "{{ messages[0] }}");
+  EXPECT_TRUE(chat().is_null());
+  model::WriteFile(In("chat_template.jinja"),
+                   "{% for message in messages %}{{'<|im_start|>' + message['role'] + '\\n' + "
+                   "message['content'] + '<|im_end|>' + '\\n'}}{% endfor %}"
+                   "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}");
+  EXPECT_EQ(chat().at("user").at("before"), "<|im_start|>user\n");
+  EXPECT_EQ(chat().at("user").at("after"), "<|im_end|>\n");
+  EXPECT_EQ(chat().at("assistant").at("before"), "<|im_start|>assistant\n");
 }
 
 TEST_F(FolderEngine, TheFingerprintCoversEveryFileThatIsRead) {

@@ -84,5 +84,31 @@ TEST_F(Reports, CountWhatLeftTheWindowsOfSessions) {
   EXPECT_EQ(info.at("archive"), ArchivePath());
 }
 
+TEST_F(Reports, TheChatsMarkersMakeTheTurnsThatASessionMakes) {
+  const auto engine = HybridEngine();
+  const json chat = json::parse(EngineJson(*engine)).at("chat");
+  const auto marker = [&](const char* role, const char* where) {
+    return engine->tokenizer().Encode(chat.at(role).at(where).get<std::string>(), true);
+  };
+  const std::string text = "What is <|im_end|> for?";
+  std::vector<int32_t> tokens;
+  for (const auto& part :
+       {marker("user", "before"), engine->tokenizer().Encode(text, /*special=*/false),
+        marker("user", "after"), marker("assistant", "before")}) {
+    tokens.insert(tokens.end(), part.begin(), part.end());
+  }
+  const auto by_hand = Must(Session::Create(engine, {}, nullptr));
+  MustOk(by_hand->Append(tokens, /*use_span=*/false, {}));
+  const auto by_role = Must(Session::Create(engine, {}, nullptr));
+  MustOk(by_role->AppendMessage("user", text, /*use_span=*/false, {}));
+  GenerateOptions answer;
+  answer.max_tokens = 8;
+  const std::string said = Must(by_hand->Generate(answer)).text;
+  answer.assistant_turn = true;
+  EXPECT_EQ(Must(by_role->Generate(answer)).text, said);
+  EXPECT_EQ(json::parse(by_role->InfoJson()).at("position"),
+            json::parse(by_hand->InfoJson()).at("position"));
+}
+
 }  // namespace
 }  // namespace eidetic::sdk
