@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "apps/bench/process_memory.h"
+#include "apps/common/ingest_settings.h"
 #include "apps/common/temporary_directory.h"
 #include "apps/eval/haystack.h"
 
@@ -85,12 +86,7 @@ class Bench {
   }
 
   IngestOptions ingest_options(const Text& text, const std::string& source) const {
-    IngestOptions options{.collection = kCollection, .source = source, .text = text.bytes};
-    options.codec = options_.session.codec;
-    options.window = options_.session.window;
-    options.sinks = std::max(0, options_.session.sinks);
-    options.segment = options_.session.segment;
-    return options;
+    return apps::ingest_as(options_.session, kCollection, source, text.bytes);
   }
 
   double read_plainly(const Text& text, const std::string& name) {

@@ -6,17 +6,17 @@
 #include <filesystem>
 #include <iostream>
 #include <limits>
-#include <optional>
 #include <set>
 #include <utility>
 
 #include "apps/cli/ask.h"
+#include "apps/cli/evaluation.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/results_file.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
-#include "apps/common/temporary_directory.h"
+#include "apps/common/ingest_settings.h"
 #include "apps/eval/questions.h"
 
 namespace eidetic::cli {
@@ -30,7 +30,8 @@ constexpr const char* kPrompt = "prompt";
 constexpr int kDefaultPlaces = 3;
 
 struct QuestionsFlags {
-  std::string questions, books, results, work_dir, keep;
+  std::string questions, books, results;
+  WorkArchiveFlags archive;
   std::vector<std::string> policies = {"attention", "words", "both", kPrompt};
   std::size_t bytes = std::numeric_limits<std::size_t>::max();
   std::size_t limit = std::numeric_limits<std::size_t>::max();
@@ -98,14 +99,11 @@ eval::QuestionSet load_questions(const QuestionsFlags& flags) {
 
 void ingest_books(const QuestionsFlags& flags, const Engine& engine, Archive& archive,
                   const eval::QuestionSet& set) {
+  const SessionOptions session = flags.span.session_options(EID_ATTENTION_STREAM);
   for (const eval::Book& book : set.books) {
     ProgressMeter meter(book.name, "tokens");
-    IngestOptions options{.collection = kCollection, .source = book.name, .text = book.text};
-    options.codec = flags.span.codec;
-    options.window = flags.span.window;
-    options.sinks = std::max(0, flags.span.sinks);
-    options.segment = flags.span.segment;
-    archive.ingest(engine, options, progress_of(meter));
+    archive.ingest(engine, apps::ingest_as(session, kCollection, book.name, book.text),
+                   progress_of(meter));
   }
 }
 
@@ -188,10 +186,8 @@ int run_questions(const QuestionsFlags& flags) {
   const Engine engine = flags.model.load();
   const json settings = settings_of(flags, engine, set);
   QuestionResults results(flags.results, settings);
-  std::optional<apps::TemporaryDirectory> directory;
-  std::string path = flags.keep;
-  if (path.empty()) path = directory.emplace(flags.work_dir) / "archive";
-  Archive archive({.path = path, .create = true});
+  WorkArchive work(flags.archive);
+  Archive& archive = work.archive();
   ingest_books(flags, engine, archive, set);
   // Keeps the index that all sessions share.
   Session holder(engine, {.forget_own_past = true});
@@ -245,10 +241,7 @@ void add_eval_questions_command(CLI::App& eval_app, Action& action) {
   c->add_option("--results", flags->results,
                 "Keep every answer in this file; a run that was stopped goes on after its last")
       ->type_name("FILE");
-  c->add_option("--keep-archive", flags->keep, "Use this archive and keep it for the next run")
-      ->type_name("DIR");
-  c->add_option("--work-dir", flags->work_dir, "Where the temporary archive is made")
-      ->type_name("DIR");
+  flags->archive.add(*c);
   add_json_flag(*c, flags->json);
   flags->model.add(*c);
   flags->span.add(*c);

@@ -6,16 +6,16 @@
 #include <filesystem>
 #include <iostream>
 #include <limits>
-#include <optional>
 #include <set>
 
 #include "apps/cli/ask.h"
 #include "apps/cli/characters.h"
+#include "apps/cli/evaluation.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
-#include "apps/common/temporary_directory.h"
+#include "apps/common/ingest_settings.h"
 #include "apps/eval/haystack.h"
 #include "apps/eval/question_form.h"
 
@@ -28,7 +28,8 @@ struct SourcesFlags {
   std::vector<std::string> texts;
   std::size_t needles = 1, rounds = 5, bytes = 333'000, sources = 3;
   std::uint64_t seed = 1;
-  std::string form = "ask", work_dir, keep;
+  std::string form = "ask";
+  WorkArchiveFlags archive;
   int answer_tokens = 24;
   bool json = false;
   ModelFlags model;
@@ -87,14 +88,11 @@ std::vector<Document> make_documents(const SourcesFlags& flags, std::size_t roun
 
 void ingest_documents(const SourcesFlags& flags, const Engine& engine, Archive& archive,
                       const std::string& collection, const std::vector<Document>& documents) {
+  const SessionOptions session = flags.span.session_options(EID_ATTENTION_STREAM);
   for (const Document& d : documents) {
     ProgressMeter meter(d.name, "tokens");
-    IngestOptions options{.collection = collection, .source = d.name, .text = d.text};
-    options.codec = flags.span.codec;
-    options.window = flags.span.window;
-    options.sinks = std::max(0, flags.span.sinks);
-    options.segment = flags.span.segment;
-    archive.ingest(engine, options, progress_of(meter));
+    archive.ingest(engine, apps::ingest_as(session, collection, d.name, d.text),
+                   progress_of(meter));
   }
 }
 
@@ -195,10 +193,8 @@ int run_sources(const SourcesFlags& flags) {
   if (flags.form != "ask") eval::question_form(flags.form);
   check_names(flags.texts);
   const Engine engine = flags.model.load();
-  std::optional<apps::TemporaryDirectory> directory;
-  std::string path = flags.keep;
-  if (path.empty()) path = directory.emplace(flags.work_dir) / "archive";
-  Archive archive({.path = path, .create = true});
+  WorkArchive work(flags.archive);
+  Archive& archive = work.archive();
   std::vector<Asked> asked;
   for (std::size_t round = 0; round < flags.rounds; ++round) {
     const std::vector<Document> documents = make_documents(flags, round);
@@ -248,10 +244,7 @@ void add_eval_sources_command(CLI::App& eval_app, Action& action) {
       ->check(CLI::Range(1, 4096))
       ->capture_default_str()
       ->type_name("N");
-  c->add_option("--keep-archive", flags->keep, "Use this archive and keep it for the next run")
-      ->type_name("DIR");
-  c->add_option("--work-dir", flags->work_dir, "Where the temporary archive is made")
-      ->type_name("DIR");
+  flags->archive.add(*c);
   add_json_flag(*c, flags->json);
   flags->model.add(*c);
   flags->span.add(*c);

@@ -66,6 +66,19 @@ bool ReportFlags::write(const json& report, const std::string& markdown) const {
   return false;
 }
 
+void WorkArchiveFlags::add(CLI::App& command) {
+  command.add_option("--keep-archive", keep, "Use this archive and keep it for the next run")
+      ->type_name("DIR");
+  command.add_option("--work-dir", work_dir, "Where the temporary archive is made")
+      ->type_name("DIR");
+}
+
+WorkArchive::WorkArchive(const WorkArchiveFlags& flags) {
+  std::string path = flags.keep;
+  if (path.empty()) path = directory_.emplace(flags.work_dir) / "archive";
+  archive_.emplace(ArchiveOptions{.path = path, .create = true});
+}
+
 void add_modes_flag(CLI::App& command, std::vector<std::string>& modes,
                     const std::vector<std::string>& allowed, const std::string& text) {
   command.add_option("--modes", modes, text)

@@ -5,10 +5,12 @@
 #include <cstdint>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "apps/cli/command.h"
+#include "apps/common/temporary_directory.h"
 #include "apps/eval/perplexity.h"
 #include "apps/eval/prompt_options.h"
 
@@ -35,6 +37,25 @@ struct ReportFlags {
   void add(CLI::App& command);
   // Writes the files; true when nothing else is to be printed.
   bool write(const nlohmann::json& report, const std::string& markdown) const;
+};
+
+// --keep-archive, --work-dir
+struct WorkArchiveFlags {
+  std::string keep, work_dir;
+
+  void add(CLI::App& command);
+};
+
+// The archive that an evaluation reads its texts into: the one to keep, or one that goes with it.
+class WorkArchive {
+ public:
+  explicit WorkArchive(const WorkArchiveFlags& flags);
+
+  Archive& archive() { return *archive_; }
+
+ private:
+  std::optional<apps::TemporaryDirectory> directory_;
+  std::optional<Archive> archive_;  // closed before the directory goes
 };
 
 // --modes NAME,... out of `allowed`

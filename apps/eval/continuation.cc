@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "apps/common/ingest_settings.h"
 #include "apps/common/temporary_directory.h"
 
 namespace eidetic::eval {
@@ -34,12 +35,8 @@ Continuation measure_continuation(const Engine& engine, const NamedText& text,
   Archive archive({.path = directory / "archive", .create = true});
   const std::string beginning =
       engine.detokenize({lead - static_cast<std::ptrdiff_t>(archived), lead});
-  IngestOptions ingest{.collection = kBeginning, .source = text.name, .text = beginning};
-  ingest.codec = options.session.codec;
-  ingest.window = options.session.window;
-  ingest.sinks = std::max(0, options.session.sinks);
-  ingest.segment = options.session.segment;
-  archive.ingest(engine, ingest, progress);
+  archive.ingest(engine, apps::ingest_as(options.session, kBeginning, text.name, beginning),
+                 progress);
 
   const auto loss = [&](const std::string& mode, bool memory) {
     Session session(engine, session_of(mode, options.session, engine));

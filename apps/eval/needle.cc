@@ -8,6 +8,7 @@
 #include <set>
 #include <utility>
 
+#include "apps/common/ingest_settings.h"
 #include "apps/common/temporary_directory.h"
 
 namespace eidetic::eval {
@@ -174,12 +175,11 @@ class SampleRun {
     if (archive_) return archive_seconds_;
     directory_ = std::make_unique<apps::TemporaryDirectory>(options_.work_dir);
     archive_ = std::make_unique<Archive>(ArchiveOptions{*directory_ / "archive", true});
-    IngestOptions ingest{.collection = kHaystack, .source = "text", .text = haystack_.text};
-    ingest.codec = options_.session.codec;
-    ingest.window = options_.session.window;
-    ingest.sinks = std::max(0, options_.session.sinks);
-    ingest.segment = options_.session.segment;
-    archive_seconds_ = archive_->ingest(engine_, ingest, on_read_).seconds;
+    archive_seconds_ =
+        archive_
+            ->ingest(engine_, apps::ingest_as(options_.session, kHaystack, "text", haystack_.text),
+                     on_read_)
+            .seconds;
     return archive_seconds_;
   }
 

@@ -18,6 +18,7 @@
 #include "apps/cli/results_file.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
+#include "apps/common/ingest_settings.h"
 #include "apps/eval/calibrate.h"
 #include "apps/eval/haystack.h"
 #include "apps/eval/heat_map.h"
@@ -48,6 +49,30 @@ TEST(AskPrompt, CuesAnyOtherQuestionAndGoesOnWithOtherText) {
   EXPECT_EQ(cli::answer_lead("What is it? Why?"), "");
   EXPECT_EQ(cli::ask_prompt("How old is Irene?"), "\nHow old is Irene?\nAnswer:");
   EXPECT_EQ(cli::ask_prompt("Irene lives in"), "\nIrene lives in");
+}
+
+TEST(IngestSettings, AreThoseOfTheSessionAndNoSinksStayNone) {
+  SessionOptions session;
+  session.codec = "fp16";
+  session.window = 512;
+  session.sinks = -1;
+  session.segment = 128;
+  const IngestOptions reading = apps::ingest_as(session, "books", "one", "text");
+  EXPECT_EQ(reading.collection, "books");
+  EXPECT_EQ(reading.source, "one");
+  EXPECT_EQ(reading.text, "text");
+  EXPECT_EQ(reading.codec, "fp16");
+  EXPECT_EQ(reading.window, 512);
+  EXPECT_EQ(reading.sinks, -1);  // 0 would be the default
+  EXPECT_EQ(reading.segment, 128);
+}
+
+TEST(PromptOptions, ALimitLeavesAModeOutOfGreaterLengths) {
+  eval::NeedleOptions options;
+  options.modes = {"full", "stream"};
+  options.limits = {{"full", 8192}};
+  EXPECT_EQ(options.modes_within(8192), options.modes);
+  EXPECT_EQ(options.modes_within(8193), std::vector<std::string>{"stream"});
 }
 
 // A question file on two books whose texts are given.
