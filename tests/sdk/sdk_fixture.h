@@ -11,9 +11,11 @@
 #include <sstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "memory/archive.h"
 #include "sdk/engine.h"
+#include "sdk/session.h"
 #include "tests/temporary_folder.h"
 
 namespace eidetic::sdk {
@@ -30,6 +32,20 @@ T Must(memory::Result<T> result) {
 
 inline void MustOk(const memory::Status& status) {
   ASSERT_TRUE(status.ok()) << status.message() << " (" << status.remedy() << ")";
+}
+
+inline std::vector<int32_t> Tokens(const Engine& engine, const std::string& text) {
+  return engine.tokenizer().Encode(text, /*special=*/false);
+}
+
+// Of a seed, so that an answer is the same again.
+inline GenerateOptions Sampled(int tokens) {
+  GenerateOptions options;
+  options.max_tokens = tokens;
+  options.sampling.temperature = 0.9f;
+  options.sampling.top_k = 40;
+  options.seed = 7;
+  return options;
 }
 
 class SdkTest : public ::testing::Test {

@@ -37,19 +37,6 @@ SessionOptions SmallWindow(const std::string& name) {
   return options;
 }
 
-std::vector<int32_t> Tokens(const Engine& engine, const std::string& text) {
-  return engine.tokenizer().Encode(text, /*special=*/false);
-}
-
-GenerateOptions Sampled(int tokens) {
-  GenerateOptions options;
-  options.max_tokens = tokens;
-  options.sampling.temperature = 0.9f;
-  options.sampling.top_k = 40;
-  options.seed = 7;
-  return options;
-}
-
 std::string Bits(const std::vector<float>& numbers) {
   return std::string(reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(float));
 }
