@@ -34,6 +34,7 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
   options.candidate_blocks = Size(given.candidate_blocks, profile.candidate_blocks);
   options.query_offset =
       Size(given.query_offset, profile.calibrated ? profile.query_offset : options.window);
+  options.layer_group = Size(given.layer_group, profile.layer_group);
   EID_ASSIGN_OR_RETURN(options.codec, sdk::CodecOption(given.codec));
   options.forget_own_past = given.forget_own_past != 0;
   if (given.span_layers == nullptr && given.span_layer_count > 0) {

@@ -90,12 +90,12 @@ void Recall::DropSource(int source) {
 kernels::SpanView Recall::Select(const model::ScoringQueries& queries) {
   const auto start = std::chrono::steady_clock::now();
   std::vector<memory::ChosenBlock>& chosen = chosen_[queries.layer];
-  Status status = Choose(queries, &chosen);
+  Status status = Choose(queries, /*first=*/true, &chosen);
   for (int attempt = 0;
        attempt < kMostRefreshes && refresh_ != nullptr && status.code() == Code::kNotFound;
        ++attempt) {
     ThrowIfError(refresh_());
-    status = Choose(queries, &chosen);
+    status = Choose(queries, /*first=*/false, &chosen);
   }
   ThrowIfError(status);
 
@@ -133,8 +133,22 @@ void Recall::Attended(int layer, const double* mass, int page_count, int tokens)
   }
 }
 
-Status Recall::Choose(const model::ScoringQueries& queries,
+void Recall::ShareChoices(const std::vector<int>& layers, int group) {
+  leaders_.clear();
+  if (choice_ == RecallChoice::kRandom) return;
+  const auto size = static_cast<size_t>(group);
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (i % size != 0) leaders_[layers[i]] = layers[i - i % size];
+  }
+}
+
+// Layers come in order, so that the leader of this one has chosen for the same tokens just before.
+Status Recall::Choose(const model::ScoringQueries& queries, bool first,
                       std::vector<memory::ChosenBlock>* chosen) {
+  if (const auto leader = leaders_.find(queries.layer); first && leader != leaders_.end()) {
+    *chosen = chosen_.at(leader->second);
+    return FetchPages(*chosen, queries.layer);
+  }
   chosen->clear();
   if (choice_ == RecallChoice::kRandom) {
     EID_RETURN_IF_ERROR(memory::ChooseRandomBlocks(sources_, options_.k, &random_, chosen));

@@ -90,6 +90,10 @@ class Recall : public model::SpanSource {
     policy_ = policy;
     share_ = share;
   }
+  // From now on `layers`, ascending, share choices in groups of `group` in a row: the first one of
+  // each chooses, the others get its blocks. Not those drawn at random.
+  void ShareChoices(const std::vector<int>& layers, int group);
+
   // The blocks that words pinned: by source, lineage and position, as PinPlaces gives them. They
   // stay across SetSources.
   void SetPinned(std::vector<memory::PinnedBlock> pinned) { pinned_ = std::move(pinned); }
@@ -111,7 +115,8 @@ class Recall : public model::SpanSource {
   void SetAnswering(bool answering) { answering_ = answering; }
 
  private:
-  memory::Status Choose(const model::ScoringQueries& queries,
+  // `first`: a choice that was made for this pass may be shared.
+  memory::Status Choose(const model::ScoringQueries& queries, bool first,
                         std::vector<memory::ChosenBlock>* chosen);
   memory::Status FetchPages(const std::vector<memory::ChosenBlock>& chosen, int layer);
   BlockUse& UseOf(const memory::ChosenBlock& chosen);
@@ -126,6 +131,7 @@ class Recall : public model::SpanSource {
   std::vector<memory::RetrievalSource> sources_;
   std::function<memory::Status()> refresh_;
   RecallRecord record_;
+  std::map<int, int> leaders_;  // layers that take another's choice, and whose
   std::map<int, std::vector<memory::ChosenBlock>> chosen_;  // by layer: its last choice
   // The span selected last, and what keeps its bytes alive.
   std::vector<memory::PayloadPtr> payloads_;

@@ -55,6 +55,7 @@ json ProfileJson(const RetrievalProfile& profile) {
           {"candidate_blocks", profile.candidate_blocks},
           {"representative_tokens", profile.representative_tokens},
           {"query_offset", profile.query_offset},
+          {"layer_group", profile.layer_group},
           {"focus_layer", profile.focus_layer},
           {"words",
            {{"policy", RecallPolicyName(profile.policy)},

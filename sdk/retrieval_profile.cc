@@ -133,6 +133,8 @@ std::string RetrievalProfile::Hash() const {
   for (int number : {span_blocks, candidate_blocks, representative_tokens, query_offset}) {
     settings += "/" + std::to_string(number);
   }
+  // Profiles of before there were groups keep their hash.
+  if (layer_group != 1) settings += "/group " + std::to_string(layer_group);
   settings += std::string(" ") + RecallPolicyName(policy) + "/" + std::to_string(words.places) +
               "/" + std::to_string(words.place_threshold) + "/" +
               std::to_string(words.attention_threshold);
@@ -182,6 +184,10 @@ Result<RetrievalProfile> ReadProfile(const std::string& path, const std::string&
   EID_ASSIGN_OR_RETURN(profile.representative_tokens,
                        IntegerIn(content, "representative_tokens", 8, 8, path));
   EID_ASSIGN_OR_RETURN(profile.query_offset, IntegerIn(content, "query_offset", 0, 1 << 24, path));
+  if (content.contains("layer_group")) {
+    EID_ASSIGN_OR_RETURN(profile.layer_group,
+                         IntegerIn(content, "layer_group", 1, kMostLayerGroup, path));
+  }
   EID_ASSIGN_OR_RETURN(profile.focus_layer, FocusLayerIn(content, profile.span_layers, path));
   EID_RETURN_IF_ERROR(WordsIn(content, path, &profile));
   profile.calibrated = true;

@@ -14,12 +14,15 @@
 
 namespace eidetic::sdk {
 
+inline constexpr int kMostLayerGroup = 1024;
+
 struct RetrievalProfile {
   std::vector<int> span_layers;   // model layers, ascending; not empty
   int span_blocks = 16;           // k
   int candidate_blocks = 128;     // rescored on their real keys; 0: no rescoring
   int representative_tokens = 8;  // consecutive keys behind one mean
   int query_offset = 1024;        // rotary distance of scoring queries, tokens
+  int layer_group = 1;            // span layers in a row that share a choice of their own past
   int focus_layer = -1;           // the span layer that looks things up; -1: not known
   memory::RecallPolicy policy = memory::RecallPolicy::kAttention;  // who chooses the span
   memory::WordShare words;                                         // when words have a say

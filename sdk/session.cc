@@ -83,6 +83,7 @@ Status SessionOptions::Validate(const model::ModelConfig& config) const {
   EID_RETURN_IF_ERROR(CheckRange("span_blocks", span_blocks, 1, kMostSpanBlocks));
   EID_RETURN_IF_ERROR(CheckRange("candidate_blocks", candidate_blocks, 0, kMostCandidates));
   EID_RETURN_IF_ERROR(CheckRange("query_offset", query_offset, 0, kMostTokens));
+  EID_RETURN_IF_ERROR(CheckRange("layer_group", layer_group, 1, kMostLayerGroup));
   if (candidate_blocks != 0 && candidate_blocks < span_blocks) {
     return Status(Code::kInvalidArgument,
                   "candidate_blocks is " + std::to_string(candidate_blocks) +
@@ -343,11 +344,18 @@ Status Session::RefreshSources() {
     newest.push_back(std::move(index));
   }
   recall_->SetSources(std::move(sources));
+  ShareChoices(/*own_past_alone=*/attachments_.empty());
   // Only now may the old ones go.
   for (size_t i = 0; i < newest.size(); ++i) attachments_[i].index = std::move(newest[i]);
   EID_RETURN_IF_ERROR(DropRemovedPins());
   log_.BeginView(CurrentView());
   return Status();
+}
+
+// A choice for several layers is as good in a running session, and loses where a fresh one asks a
+// collection (docs/decisions/097).
+void Session::ShareChoices(bool own_past_alone) {
+  recall_->ShareChoices(options_.span_layers, own_past_alone ? options_.layer_group : 1);
 }
 
 // Collections that were forgotten as a whole, or that another model has read since (rule 4). Their
@@ -759,6 +767,7 @@ std::string Session::InfoJson() const {
         {"span_blocks", options_.span_blocks},
         {"candidate_blocks", options_.candidate_blocks},
         {"query_offset", options_.query_offset},
+        {"layer_group", options_.layer_group},
         {"codec", kernels::CodecName(options_.codec)},
         {"forget_own_past", options_.forget_own_past},
         {"span_layers", options_.span_layers},

@@ -54,6 +54,9 @@ struct SessionOptions {
   int span_blocks = 16;
   int candidate_blocks = 128;  // 0: no rescoring
   int query_offset = 1024;
+  // Span layers in a row that share one choice of blocks, the first one's, while no collection is
+  // attached; 1: each its own.
+  int layer_group = 1;
   kernels::Codec codec = kernels::Codec::kInt8;
   bool forget_own_past = false;
   std::vector<int> span_layers;  // empty: all attention layers
@@ -182,6 +185,7 @@ class Session {
   memory::Status ReadSavedPast(const SavedPast& saved);
   void MakeSink();
   memory::Status RefreshSources();
+  void ShareChoices(bool own_past_alone);
   memory::Status DropForgottenCollections();
   // False when there is no such collection, or another model's: it was migrated since.
   memory::Result<bool> IsOfThisModel(const memory::Archive& archive,

@@ -5,21 +5,23 @@ namespace eidetic::sdk {
 using nlohmann::json;
 
 json OptionsToJson(const SessionOptions& options) {
-  return {{"mode", static_cast<int>(options.mode)},
-          {"window", options.window},
-          {"sinks", options.sinks},
-          {"segment", options.segment},
-          {"span_blocks", options.span_blocks},
-          {"candidate_blocks", options.candidate_blocks},
-          {"query_offset", options.query_offset},
-          {"codec", kernels::CodecName(options.codec)},
-          {"forget_own_past", options.forget_own_past},
-          {"span_layers", options.span_layers},
-          {"policy", RecallPolicyName(options.policy)},
-          {"word_places", options.words.places},
-          {"place_threshold", options.words.place_threshold},
-          {"attention_threshold", options.words.attention_threshold},
-          {"seed", options.seed}};
+  json fields = {{"mode", static_cast<int>(options.mode)},
+                 {"window", options.window},
+                 {"sinks", options.sinks},
+                 {"segment", options.segment},
+                 {"span_blocks", options.span_blocks},
+                 {"candidate_blocks", options.candidate_blocks},
+                 {"query_offset", options.query_offset},
+                 {"codec", kernels::CodecName(options.codec)},
+                 {"forget_own_past", options.forget_own_past},
+                 {"span_layers", options.span_layers},
+                 {"policy", RecallPolicyName(options.policy)},
+                 {"word_places", options.words.places},
+                 {"place_threshold", options.words.place_threshold},
+                 {"attention_threshold", options.words.attention_threshold},
+                 {"seed", options.seed}};
+  if (options.layer_group != 1) fields["layer_group"] = options.layer_group;
+  return fields;
 }
 
 SessionOptions OptionsFromJson(const json& from, const std::string& name) {
@@ -45,6 +47,7 @@ SessionOptions OptionsFromJson(const json& from, const std::string& name) {
   options.words.place_threshold = from.value("place_threshold", options.words.place_threshold);
   options.words.attention_threshold =
       from.value("attention_threshold", options.words.attention_threshold);
+  options.layer_group = from.value("layer_group", 1);
   options.seed = from.at("seed").get<uint64_t>();
   options.name = name;
   return options;

@@ -300,6 +300,7 @@ Status Session::ReplaySources(const memory::RecallView& view) {
   EID_ASSIGN_OR_RETURN(std::vector<memory::PinnedBlock> pinned,
                        PinnedBlocksOf(pins, past_.empty() ? 0 : 1, collections, Missing::kRefused));
   recall_->SetSources(std::move(sources));
+  ShareChoices(/*own_past_alone=*/view.collections.empty());
   recall_->SetPinned(std::move(pinned));
   return Status();
 }

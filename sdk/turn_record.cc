@@ -14,18 +14,20 @@ using nlohmann::json;
 namespace {
 
 constexpr int kTurnVersion = 1;
+constexpr int kGroupVersion = 2;  // of settings in which layers share a choice
 
 // Decodes with `read(json)`, whose exceptions become errors that name the session.
 template <typename T, typename Read>
-Result<T> Decode(const std::string& bytes, const char* what, const std::string& name, Read read) {
+Result<T> Decode(const std::string& bytes, const char* what, const std::string& name, Read read,
+                 int newest = kTurnVersion) {
   try {
     const json encoded = json::from_cbor(bytes);
     const int version = encoded.at("version").get<int>();
-    if (version != kTurnVersion) {
+    if (version < 1 || version > newest) {
       return Status(Code::kUnsupported,
                     std::string(what) + " of session '" + name + "' have version " +
                         std::to_string(version) + ", this program reads version " +
-                        std::to_string(kTurnVersion),
+                        std::to_string(newest),
                     "use a newer eidetic");
     }
     return read(encoded);
@@ -45,18 +47,22 @@ std::string Encode(const json& fields) {
 }  // namespace
 
 std::string EncodeSettings(const SessionSettings& settings) {
-  return Encode({{"version", kTurnVersion},
+  const bool grouped = settings.options.layer_group != 1;
+  return Encode({{"version", grouped ? kGroupVersion : kTurnVersion},
                  {"fingerprint", settings.fingerprint},
                  {"options", OptionsToJson(settings.options)}});
 }
 
 Result<SessionSettings> DecodeSettings(const std::string& bytes, const std::string& name) {
-  return Decode<SessionSettings>(bytes, "the settings", name, [&](const json& encoded) {
-    SessionSettings settings;
-    settings.fingerprint = encoded.at("fingerprint").get<std::string>();
-    settings.options = OptionsFromJson(encoded.at("options"), name);
-    return settings;
-  });
+  return Decode<SessionSettings>(
+      bytes, "the settings", name,
+      [&](const json& encoded) {
+        SessionSettings settings;
+        settings.fingerprint = encoded.at("fingerprint").get<std::string>();
+        settings.options = OptionsFromJson(encoded.at("options"), name);
+        return settings;
+      },
+      kGroupVersion);
 }
 
 std::string EncodePins(const std::vector<SavedPin>& pins) {

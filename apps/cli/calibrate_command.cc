@@ -112,11 +112,21 @@ void print_report(const eval::Calibration& c) {
       {"span blocks", std::to_string(c.all.span_blocks), std::to_string(c.chosen.span_blocks)});
   scores.add(
       {"query offset", std::to_string(c.all.query_offset), std::to_string(c.chosen.query_offset)});
+  scores.add({"layers that share a choice", std::to_string(c.all.layer_group),
+              std::to_string(c.chosen.layer_group)});
   scores.add({"needles", hits(c.all_score), hits(c.chosen_score)});
   scores.add({"their loss", fixed(c.all_score.loss, 3), fixed(c.chosen_score.loss, 3)});
   scores.add({"held out, four keys", hits(c.all_held_out), hits(c.chosen_held_out)});
   scores.add({"loss of running text", loss_text(c.all_score.text_loss, 3),
               loss_text(c.chosen_score.text_loss, 3)});
+  Table groups({"one choice for", "needles in its own past", "their loss", "time of choosing"},
+               {false, true, true, true});
+  for (const eval::GroupTrial& trial : c.groups) {
+    groups.add({trial.layers == 1 ? "each layer" : std::to_string(trial.layers) + " layers",
+                hits(trial.score), fixed(trial.score.loss, 3),
+                fixed(1e3 * trial.score.recall_seconds, 0) + " ms"});
+  }
+  if (!c.groups.empty()) std::cout << groups.text() << "\n";
   std::cout << scores.text()
             << "\nLoss of running text without memory: " << loss_text(c.text_loss_without_memory, 3)
             << "\nSpan layers: " << listed(c.chosen.span_layers) << "\n";
@@ -216,6 +226,12 @@ void add_calibrate_command(CLI::App& model, Action& action) {
       ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str()
       ->type_name("SHARE");
+  c->add_option("--group-tokens", o.group_tokens,
+                "Tokens that a session reads itself for each number of layers that may share a "
+                "choice; 0: none may")
+      ->check(CLI::Range(0, 1 << 24))
+      ->capture_default_str()
+      ->type_name("N");
   c->add_option("--seed", o.probe.seed, "The same seed hides the same needles")
       ->type_name("N")
       ->capture_default_str();

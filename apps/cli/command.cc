@@ -125,6 +125,9 @@ void SpanFlags::add(CLI::App& command) {
       ->delimiter(',')
       ->type_name("N,N,...")
       ->group("Attention");
+  option("--layer-group", layer_group,
+         "Layers in a row that share one choice of blocks, while no collection is attached; "
+         "default: the profile's, else 1");
   command.add_option("--codec", codec, "How keys and values are stored: int8 (default) or fp16")
       ->check(CLI::IsMember({"int8", "fp16"}))
       ->type_name("NAME")
@@ -151,6 +154,7 @@ SessionOptions SpanFlags::session_options(eid_attention_mode mode) const {
   options.span_layers = span_layers;
   options.policy = policy_of(policy);
   options.word_places = word_places;
+  options.layer_group = layer_group;
   return options;
 }
 

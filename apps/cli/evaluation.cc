@@ -139,8 +139,12 @@ std::map<std::string, std::uint64_t> parse_limits(const std::vector<std::string>
 }
 
 json settings_of(const SessionOptions& o) {
-  return {o.window,       o.sinks,       o.segment,     o.span_blocks, o.candidate_blocks,
-          o.query_offset, o.word_places, o.span_layers, o.codec,       static_cast<int>(o.policy)};
+  json settings = {
+      o.window,       o.sinks,       o.segment,     o.span_blocks, o.candidate_blocks,
+      o.query_offset, o.word_places, o.span_layers, o.codec,       static_cast<int>(o.policy)};
+  // So that runs of before layers shared a choice go on.
+  if (o.layer_group != 0) settings.push_back(o.layer_group);
+  return settings;
 }
 
 json settings_of(const SequenceOptions& o) {

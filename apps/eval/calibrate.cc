@@ -18,6 +18,10 @@ constexpr double kTextNoise = 0.01;
 // Mean reciprocal ranks closer than this are equal but for the order of adding.
 constexpr double kSameRank = 1e-9;
 // Shares of the layers whose attention says that they are not needed, tried in this order.
+// Layers that may share one choice of their own past.
+constexpr int kGroups[] = {2, 3};
+// Of what a smaller setting may cost, what sharing a choice may: it saves time, not room.
+constexpr double kGroupShare = 0.25;
 constexpr double kFirstDropped[] = {2.0 / 3, 1.0 / 2, 1.0 / 3};
 
 std::vector<std::int32_t> without(const std::vector<std::int32_t>& layers,
@@ -51,6 +55,7 @@ class Calibrator {
     choose_layers();
     choose_span_blocks();
     check_on_held_out();
+    choose_layer_group();
     find_focus();
     judge();
     return found_;
@@ -206,6 +211,34 @@ class Calibrator {
     take_if_kept("span of 8 blocks", other);
   }
 
+  // The largest group that answers as well from a session's own past, in less time. Asking a
+  // collection, layers always choose for themselves (docs/decisions/097).
+  void choose_layer_group() {
+    const auto layers = static_cast<int>(found_.chosen.span_layers.size());
+    if (options_.group_tokens == 0 || layers < 2) return;
+    const auto measure = [&](int group) {
+      RecallSettings settings = found_.chosen;
+      settings.layer_group = group;
+      const std::string stage =
+          group == 1 ? "own past" : "own past, groups of " + std::to_string(group);
+      found_.groups.push_back({group, probe_.own_past(stage, settings, options_.group_tokens)});
+    };
+    measure(1);
+    const RecallScore apart = found_.groups[0].score;
+    std::size_t taken = 0;
+    for (const int group : kGroups) {
+      if (group > layers) break;
+      measure(group);
+      const RecallScore& shared = found_.groups.back().score;
+      const double cost = paired_difference(apart.losses, shared.losses).mean;
+      const bool faster = shared.recall_seconds < apart.recall_seconds;
+      if (cost > kGroupShare * options_.slack || shared.hits < apart.hits || !faster) continue;
+      taken = found_.groups.size() - 1;
+    }
+    found_.groups[taken].taken = true;
+    found_.chosen.layer_group = found_.groups[taken].layers;
+  }
+
   // The layer in whose attention the right passage stands first most often; of equal ones that
   // which pays it most.
   void find_focus() {
@@ -271,7 +304,8 @@ json settings_json(const RecallSettings& settings) {
   return {{"span_layers", settings.span_layers},
           {"span_blocks", settings.span_blocks},
           {"candidate_blocks", settings.candidate_blocks},
-          {"query_offset", settings.query_offset}};
+          {"query_offset", settings.query_offset},
+          {"layer_group", settings.layer_group}};
 }
 
 json score_json(const RecallScore& score) {
@@ -322,8 +356,18 @@ json calibration_report(const Calibration& c) {
                       {"taken", trial.taken},
                       {"refused_held_out", trial.refused_held_out}});
   }
+  json groups = json::array();
+  for (const GroupTrial& trial : c.groups) {
+    groups.push_back({{"layers", trial.layers},
+                      {"loss", trial.score.loss},
+                      {"hits", trial.score.hits},
+                      {"samples", trial.score.samples},
+                      {"recall_seconds", trial.score.recall_seconds},
+                      {"taken", trial.taken}});
+  }
   return {
       {"trials", trials},
+      {"groups", groups},
       {"all", {{"settings", settings_json(c.all)}, {"score", score_json(c.all_score)}}},
       {"chosen", {{"settings", settings_json(c.chosen)}, {"score", score_json(c.chosen_score)}}},
       {"focus_layer", c.focus_layer},

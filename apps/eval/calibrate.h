@@ -27,6 +27,9 @@ struct CalibrateOptions {
   // Share of the layers that stay whatever is measured: needles and a few texts do not show all
   // that a layer recalls.
   double least = 0.25;
+  // Tokens that a session reads itself for each size of a group of layers that is tried; 0: layers
+  // are not grouped.
+  std::uint64_t group_tokens = 8192;
 };
 
 // A setting that was judged by all needles and texts: answers read in one pass.
@@ -38,10 +41,18 @@ struct Trial {
   bool refused_held_out = false;  // it was taken, and the held-out needles did not bear it out
 };
 
+// Layers that share one choice of blocks, asked in a session of its own past.
+struct GroupTrial {
+  int layers = 1;  // in a row
+  RecallScore score;
+  bool taken = false;
+};
+
 struct Calibration {
   std::vector<Trial> trials;            // in order, the one with all layers first
   RecallSettings all;                   // every attention layer, the defaults
   RecallSettings chosen;                // what was found
+  std::vector<GroupTrial> groups;       // each layer on its own first; empty: not tried
   int focus_layer = -1;                 // -1: no layer names the right passage in most cases
   RecallScore all_score, chosen_score;  // hits and loss as an answer is given, token by token
   // What dropping one layer costs, of those that attention did not rule out: nats per token of the

@@ -7,6 +7,7 @@
 #include <functional>
 #include <limits>
 #include <mutex>
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <thread>
 #include <utility>
@@ -24,6 +25,8 @@ constexpr int kTextSegment = 64;
 // first tokens of a session, which attention leans on, disturbs a model.
 constexpr std::ptrdiff_t kTextLead = 64;
 constexpr int kLookTokens = 8;
+// Of a session that recalls its own past: nearly all that it reads is past.
+constexpr int kOwnWindow = 256;
 
 // -log softmax(logits)[token], summed in double.
 double loss_of(const std::vector<float>& logits, std::int32_t token) {
@@ -137,6 +140,7 @@ void RecallProbe::read_document(const std::string& collection, const std::string
   const auto cut = haystack.tokens.end() - static_cast<std::ptrdiff_t>(continuation);
   const std::string text =
       continuation > 0 ? engine_.detokenize({haystack.tokens.begin(), cut}) : haystack.text;
+  if (&questions == &asked_) texts_.push_back(text);
   archive_.ingest(engine_, {.collection = collection, .source = source, .text = text});
   if (continuation > 0) ends_.emplace_back(cut, haystack.tokens.end());
   for (Needle& needle : haystack.needles) {
@@ -177,6 +181,7 @@ SessionOptions RecallProbe::session_options(const RecallSettings& settings) cons
   options.span_blocks = settings.span_blocks;
   options.candidate_blocks = settings.candidate_blocks;
   options.query_offset = settings.query_offset > 0 ? settings.query_offset : -1;
+  options.layer_group = settings.layer_group;
   return options;
 }
 
@@ -224,14 +229,50 @@ RecallScore RecallProbe::score_needles(const std::string& stage, const RecallSet
     scores[i] = care == Care::kJudge ? answer_token_by_token(session, questions[i])
                                      : answer_in_one_pass(session, questions[i]);
   });
+  return score_of(scores);
+}
+
+RecallScore RecallProbe::score_of(const std::vector<AnswerScore>& answers) {
   RecallScore result;
-  for (const AnswerScore& score : scores) {
-    result.losses.push_back(score.loss);
-    result.answered.push_back(score.hit);
-    result.hits += score.hit ? 1 : 0;
+  for (const AnswerScore& answer : answers) {
+    result.losses.push_back(answer.loss);
+    result.answered.push_back(answer.hit);
+    result.hits += answer.hit ? 1 : 0;
     ++result.samples;
   }
-  result.loss = count > 0 ? mean(result.losses) : 0;
+  result.loss = answers.empty() ? 0 : mean(result.losses);
+  return result;
+}
+
+RecallScore RecallProbe::own_past(const std::string& stage, const RecallSettings& settings,
+                                  std::uint64_t tokens) {
+  const auto wanted = static_cast<std::size_t>((tokens + options_.tokens - 1) / options_.tokens);
+  const std::size_t count = std::min(wanted, asked_.size());
+  const std::string name = "own-" + std::to_string(++own_sessions_);
+  std::uint64_t turn = 0;
+  {
+    SessionOptions options = session_options(settings);
+    options.window = kOwnWindow;
+    Session session(engine_, options, archive_, name);
+    for (std::size_t i = 0; i < count; ++i) {
+      tell(stage + ", reading", i, count);
+      session.append(texts_[i] + "\n\n", {.use_span = false});
+    }
+    tell(stage + ", reading", count, count);
+    turn = session.commit().turn;
+  }
+  std::vector<AnswerScore> scores(count);
+  std::vector<double> seconds(count);
+  each(stage, count, [&](std::size_t i) {
+    const std::string fork = name + "-" + std::to_string(i + 1);
+    archive_.fork_session(name, turn, fork);
+    Session session = Session::open(engine_, archive_, fork);
+    session.append(form_.ask_for(asked_[i].needle.key), {.use_span = true});
+    scores[i] = answer_in_one_pass(session, asked_[i]);
+    seconds[i] = nlohmann::json::parse(session.info()).at("last_answer").at("recall_seconds");
+  });
+  RecallScore result = score_of(scores);
+  for (const double one : seconds) result.recall_seconds += one;
   return result;
 }
 

@@ -26,6 +26,7 @@ struct RecallSettings {
   int span_blocks = 16;
   int candidate_blocks = 128;
   int query_offset = 1024;
+  int layer_group = 1;  // in a session that recalls from its own past alone
 };
 
 // How well a setting recalls.
@@ -39,6 +40,7 @@ struct RecallScore {
   // with one span. In the same order for every setting, so that settings are compared pair by pair.
   std::vector<double> losses, text_losses;
   std::vector<bool> answered;  // of each answer: is it a hit?
+  double recall_seconds = 0;   // spent choosing spans, of own_past alone
   double accuracy() const { return samples > 0 ? static_cast<double>(hits) / samples : 0; }
 };
 
@@ -89,6 +91,10 @@ class RecallProbe {
   RecallScore score(const std::string& stage, const RecallSettings& settings, Care care) const;
   // Of needles that nothing is chosen by, four in a document; read when first asked for.
   RecallScore held_out(const std::string& stage, const RecallSettings& settings);
+  // The needles of the first documents, of about `tokens` tokens together, asked for in a session
+  // that has read these itself; each by a fork of it, answers read in one pass.
+  RecallScore own_past(const std::string& stage, const RecallSettings& settings,
+                       std::uint64_t tokens);
   double text_loss_without_memory(const std::string& stage) const;
   // By layer of `settings`, while greedy answers are given.
   std::map<std::int32_t, LayerLook> looks(const std::string& stage,
@@ -112,6 +118,7 @@ class RecallProbe {
   // Reads one document and remembers its questions.
   void read_document(const std::string& collection, const std::string& source, std::size_t keys,
                      std::uint64_t continuation, std::vector<Question>& questions);
+  static RecallScore score_of(const std::vector<AnswerScore>& answers);
   void read_held_out();
   void hold(const std::string& collection);
   SessionOptions session_options(const RecallSettings& settings) const;
@@ -134,6 +141,8 @@ class RecallProbe {
   QuestionForm form_;
   std::vector<Session> holders_;  // each keeps the index of a collection, which sessions share
   std::vector<Question> asked_, held_out_;
+  std::vector<std::string> texts_;  // of the documents that `asked_` are of
+  int own_sessions_ = 0;
   std::vector<std::vector<std::int32_t>> ends_;  // what comes after the first documents
   std::set<std::string> keys_;
 };

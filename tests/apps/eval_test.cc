@@ -237,6 +237,17 @@ TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
   EXPECT_EQ(report.at("chosen").at("score").at("hits"), 1) << report;
   EXPECT_EQ(report.at("held_out").at("all").at("samples"), 4) << report;
   EXPECT_LT(report.at("all").at("score").at("text_loss"), report.at("text_loss_without_memory"));
+  const json& groups = report.at("groups");
+  ASSERT_GE(groups.size(), 2u) << report;
+  const auto taken = std::count_if(groups.begin(), groups.end(),
+                                   [](const json& group) { return group.at("taken").get<bool>(); });
+  EXPECT_EQ(taken, 1) << report;
+  for (const json& group : groups) {
+    EXPECT_EQ(group.at("samples"), 1) << report;
+    if (!group.at("taken")) continue;
+    EXPECT_EQ(report.at("profile").at("layer_group"), group.at("layers")) << report;
+    EXPECT_GE(group.at("hits"), groups[0].at("hits")) << report;
+  }
 
   const json found =
       RunJson({"eval", "needle", "--text", EIDETIC_TEST_TEXT, "--lengths", "2048", "--samples", "1",
@@ -244,6 +255,7 @@ TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
   const json& in_force = found.at("model").at("retrieval_profile");
   EXPECT_EQ(in_force.at("span_layers"), kept);
   EXPECT_EQ(in_force.at("focus_layer"), focus);
+  EXPECT_EQ(in_force.at("layer_group"), report.at("profile").at("layer_group"));
   EXPECT_EQ(found.at("cells")[0].at("hits"), 1) << found;
 }
 

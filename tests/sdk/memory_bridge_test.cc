@@ -51,6 +51,40 @@ class RecallTest : public testing::Test {
   std::vector<float> queries_;
 };
 
+// The names of a span's pages.
+std::vector<std::pair<int, uint64_t>> PagesOf(const kernels::SpanView& span) {
+  std::vector<std::pair<int, uint64_t>> pages;
+  for (int i = 0; i < span.page_count; ++i) {
+    pages.emplace_back(span.pages[i].source, span.pages[i].block);
+  }
+  return pages;
+}
+
+TEST_F(RecallTest, LayersOfAGroupGetTheBlocksOfItsFirst) {
+  Recall alone(Options(), RecallChoice::kAttention, 0),
+      shared(Options(), RecallChoice::kAttention, 0);
+  const int first = memories_[0].layout().layers[0], second = memories_[0].layout().layers[1];
+  for (Recall* recall : {&alone, &shared}) recall->SetSources(sources_);
+  shared.ShareChoices(memories_[0].layout().layers, 2);
+  bool differed = false;
+  for (int pass = 0; pass < 5; ++pass) {
+    const auto leads = PagesOf(Select(&shared, first));
+    const kernels::SpanView span = Select(&shared, second);
+    const auto follows = PagesOf(span);
+    EXPECT_EQ(leads, follows);
+    // Of the second layer's own keys, and paid to in its name.
+    EXPECT_EQ(PagesOf(alone.Select({second, queries_.data(), 1, kHeads, 16})).size(), leads.size());
+    differed |= PagesOf(alone.Select({second, queries_.data(), 1, kHeads, 16})) != leads;
+    const std::vector<double> mass(leads.size(), 0.1);
+    shared.Attended(second, mass.data(), static_cast<int>(mass.size()), 1);
+  }
+  EXPECT_TRUE(differed);
+  EXPECT_EQ(shared.record().layers.at(second).selections, 5u);
+  shared.ShareChoices(memories_[0].layout().layers, 1);
+  const auto own = PagesOf(Select(&shared, second));
+  EXPECT_EQ(own, PagesOf(alone.Select({second, queries_.data(), 1, kHeads, 16})));
+}
+
 TEST_F(RecallTest, AttentionReportedAfterAllLayersGoesToTheBlocksOfItsOwnLayer) {
   Recall recall(Options(), RecallChoice::kAttention, 0);
   recall.SetSources(sources_);

@@ -61,6 +61,17 @@ TEST_F(RetrievalProfileTest, EveryFieldIsRead) {
   EXPECT_EQ(path_, profile->path);
 }
 
+TEST_F(RetrievalProfileTest, AProfileOfBeforeLayersSharedAChoiceKeepsItsHash) {
+  const auto before = Read(Whole().dump());
+  ASSERT_TRUE(before.ok()) << before.status().message();
+  EXPECT_EQ(1, before->layer_group);
+  EXPECT_EQ(ReadWith("layer_group", 1)->Hash(), before->Hash());
+  const auto grouped = ReadWith("layer_group", 3);
+  ASSERT_TRUE(grouped.ok()) << grouped.status().message();
+  EXPECT_EQ(3, grouped->layer_group);
+  EXPECT_NE(grouped->Hash(), before->Hash());
+}
+
 TEST_F(RetrievalProfileTest, TheFocusLayerMayBeLeftOut) {
   json content = Whole();
   content.erase("focus_layer");
@@ -87,6 +98,8 @@ TEST_F(RetrievalProfileTest, WhatIsOutOfRangeOrOfAnotherModelIsNamed) {
       {"span_layers", {4, 1}, Code::kCorruption, "out of order"},
       {"span_layers", {1, 1}, Code::kCorruption, "out of order"},
       {"span_blocks", 0, Code::kCorruption, "span_blocks 0"},
+      {"layer_group", 0, Code::kCorruption, "layer_group 0"},
+      {"layer_group", "2", Code::kCorruption, "layer_group"},
       {"span_blocks", 1.5, Code::kCorruption, "span_blocks"},
       {"candidate_blocks", 7, Code::kCorruption, "fewer candidate_blocks"},
       {"representative_tokens", 4, Code::kCorruption, "representative_tokens 4"},

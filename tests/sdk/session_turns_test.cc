@@ -150,7 +150,9 @@ TEST_F(SessionTurnsTest, ATurnWithoutSnapshotIsReadAgainToTheSameBits) {
   auto archive = OpenArchive();
   std::vector<std::string> left;
   {
-    auto session = Must(Session::Create(HybridEngine(), SmallWindow("talk"), archive));
+    SessionOptions options = SmallWindow("talk");
+    options.layer_group = 2;  // which must be the same when turns are read again
+    auto session = Must(Session::Create(HybridEngine(), options, archive));
     for (int turn = 1; turn <= 11; ++turn) {
       left.push_back(CommittedTurn(session.get(), turn, "talk", turn == 1 ? "beginning" : ""));
     }

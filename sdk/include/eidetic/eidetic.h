@@ -904,6 +904,9 @@ typedef struct eid_session_options {
   eid_recall_policy policy;
   int word_places; /* most places that are pinned, of up to 5 blocks each; 0: the profile's, else 3;
                     * negative: none */
+  /* Span layers in a row that share one choice of blocks, the first one's, while no collection is
+   * attached; 0: the profile's, else 1: each its own. */
+  int layer_group;
 } eid_session_options;
 
 /* Begins a session that has read nothing.

@@ -826,6 +826,7 @@ struct SessionOptions {
   std::uint64_t seed = 0;
   eid_recall_policy policy = EID_RECALL_DEFAULT;  // whether words have a say beside attention
   int word_places = 0;                            // negative: none
+  int layer_group = 0;
 };
 
 struct AppendOptions {
@@ -1017,6 +1018,7 @@ class Session {
     o.seed = options.seed;
     o.policy = options.policy;
     o.word_places = options.word_places;
+    o.layer_group = options.layer_group;
     o.archive = archive;
     o.name = detail::text_or_null(name);
     handle_.reset(detail::made_by<eid_session>([&](eid_session** out, eid_error* error) {
