@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "memory/block_store.h"
@@ -117,20 +118,25 @@ double LargestNumber(const std::vector<float>& numbers) {
 
 TEST(StreamTraining, GivesTheLogitsOfAStreamThatSearchesItsOwnPast) {
   const model::HybridModel& model = model::TinyModel();
-  // A random model has nearly equal blocks, of which fp16 may choose the other one: about one text
-  // in six. Of these texts none has.
+  // A random model has nearly equal blocks, of which fp16 may choose the other one. Of the texts of
+  // seeds 60 to 120 twelve have such: in nine a query's last vote goes to another mean, or the last
+  // of the candidates is another; in three the last of the span. Logits are then .066 of the
+  // largest off, or more. Of the texts below, and of all others, every span is the same, and what
+  // is left is the rounding of the span's keys and values: in most rows 4e-5, and in one row of
+  // seed 85, which makes much of it, 4.6e-3. (Where training rounds them too, that row is 1e-4
+  // off.)
   std::vector<int32_t> ids;
   std::vector<float> expected;
-  for (const uint32_t seed : {68, 73, 75}) {
+  for (const auto& [seed, tolerance] :
+       {std::pair(68u, 1e-3), {73u, 1e-3}, {75u, 1e-3}, {85u, 1e-2}}) {
     ids = model::RandomTokens(kSequenceTokens, model.config().vocabulary, seed);
     const model::SequenceForwardOptions options = ReadingOptions();
     SearchedStream stream(model, options.attention);
     expected = stream.Read(ids);
     // 60 blocks at the end, more than are rescored: all of the choice is at work.
     EXPECT_EQ(stream.spans(), 2u * (kSequenceTokens / kSequenceSegment));
-    // The stream's blocks are fp16; a choice of another block differs by a hundred times as much.
     const std::vector<float> logits = model.ForwardSequence(ids, options).logits;
-    EXPECT_LT(model::LargestDifference(logits, expected), 1e-3 * LargestNumber(expected));
+    EXPECT_LT(model::LargestDifference(logits, expected), tolerance * LargestNumber(expected));
   }
   for (const auto& change : std::vector<std::function<void(model::StreamReading*)>>{
            [](auto* reading) { reading->span_blocks = 0; },
