@@ -77,6 +77,18 @@ void CheckSpanLayers(const TuneOptions& options, const ModelConfig& config) {
   }
 }
 
+void CheckMixersAreTrained(const TuneOptions& options, const Adapter& adapter) {
+  if (options.teacher.empty() || options.mixer_steps <= 0) return;
+  for (const auto& [name, tensor] : adapter.trained()) {
+    if (name.find(".mamba.") != std::string::npos) return;
+  }
+  throw Error(ErrorCode::kInvalidArgument,
+              "the first " + std::to_string(options.mixer_steps) +
+                  " steps teach mixers, and an adapter of kind " +
+                  std::string(AdapterKindName(adapter.config().kind)) + " trains nothing of them",
+              "use --kind mixers, or --mixer-steps -1");
+}
+
 // Windows one behind another, without those that predict nothing; at most `most` of them, spread
 // evenly (0: all).
 std::vector<int64_t> HeldOutWindows(const TokenCache& cache, int64_t length, int64_t most) {
@@ -107,6 +119,7 @@ TuneSubject::TuneSubject(const TuneOptions& options, const Checkpoint& checkpoin
       teacher_(TeacherFor(options, device_, model_)),
       adapter_(AdapterFor(options, resumed, &model_)) {
   CheckSpanLayers(options, model_.config());
+  CheckMixersAreTrained(options, *adapter_);
 }
 
 SequenceLoss TuneSubject::LossFor(TuneObjective objective) const {

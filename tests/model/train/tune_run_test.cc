@@ -288,6 +288,9 @@ TEST_F(TuneRunTest, LearnsFromATeacherInTwoStagesAndGoesOnToTheSameBits) {
   other = distilled("mismatched");
   other.teacher = options.model;  // has no attention where the model has a mixer
   EXPECT_EQ(Failure(other).code(), ErrorCode::kMismatch);
+  other = distilled("no-mixers");
+  other.trained.kind = AdapterKind::kLora;
+  ExpectInvalid(other, "kind lora trains nothing of them");
 }
 
 // Steps far below what bf16 can tell apart are not lost.
