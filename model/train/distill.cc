@@ -64,7 +64,10 @@ at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const Differentiable
     const at::AutoGradMode with_gradient(true);
     const at::Tensor wanted = mixed.to(hidden.scalar_type());
     const at::Tensor given = student.Mixed(layer, hidden, options).to(hidden.scalar_type());
-    const at::Tensor loss = given.sub(wanted).square().sum().div(wanted.square().sum());
+    const auto squares = [&](const at::Tensor& numbers) {  // of each sequence
+      return numbers.square().reshape({options.sequences, -1}).sum(1);
+    };
+    const at::Tensor loss = squares(given.sub(wanted)).div(squares(wanted));
     sum = sum.defined() ? sum.add(loss) : loss;
     ++layers;
   };
@@ -72,8 +75,15 @@ at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const Differentiable
     const at::NoGradGuard no_gradient;
     teacher.Hidden(tokens, observed);
   }
-  const auto rows = targets.size() - std::count(targets.begin(), targets.end(), kNoTarget);
-  return sum.mul(static_cast<double>(rows) / static_cast<double>(layers));
+  const auto length = static_cast<ptrdiff_t>(targets.size()) / options.sequences;
+  at::Tensor loss;
+  for (int64_t i = 0; i < options.sequences; ++i) {
+    const auto first = targets.begin() + i * length;
+    const auto count = length - std::count(first, first + length, kNoTarget);
+    const at::Tensor own = sum[i].mul(static_cast<double>(count) / static_cast<double>(layers));
+    loss = loss.defined() ? loss.add(own) : own;
+  }
+  return loss;
 }
 
 at::Tensor SumTeacherDivergence(const DifferentiableModel& teacher,

@@ -21,8 +21,8 @@ TrainForwardOptions TeacherOptions(const TrainForwardOptions& options);
 
 // The first stage. In each layer where the student has a mixer and the teacher attention, the mixer
 // reads what enters the teacher's layer and is to give what the teacher's attention gives: the
-// squared distance over the square of the latter, a mean over all tokens and layers; times the
-// number of targets. No layer waits for another to learn.
+// squared distance over the square of the latter, both summed over a sequence, a mean over layers;
+// times the sequence's targets. No layer waits for another to learn.
 at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const DifferentiableModel& student,
                         const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets,
                         const TrainForwardOptions& options);

@@ -172,13 +172,13 @@ void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what
     if (!IsOutOfMemory(reason)) throw;
     reason.resize(std::min(reason.find('\n'), reason.size()));  // a stack trace follows
   }
-  throw OutOfMemoryError(what + " does not fit into the memory of " + options.device +
-                             ", with sequences of " + std::to_string(options.length) +
-                             " tokens and rank " + std::to_string(options.trained.rank) + ": " +
-                             reason,
-                         "lower --length or --chunk, use --recompute or --dtype bf16, or train "
-                         "fewer numbers: --kind lora, a "
-                         "smaller --rank; --dry-run tells what is needed");
+  throw OutOfMemoryError(
+      what + " does not fit into the memory of " + options.device + ", with sequences of " +
+          std::to_string(options.length) + " tokens and rank " +
+          std::to_string(options.trained.rank) + ": " + reason,
+      "lower --micro-batch, --length or --chunk, use --recompute or --dtype bf16, or train "
+      "fewer numbers: --kind lora, a "
+      "smaller --rank; --dry-run tells what is needed");
 }
 
 TrainForwardOptions ForwardOptionsOf(const TuneOptions& options) {

@@ -36,7 +36,7 @@ elif call[0] == "tune":
     (run / "last").mkdir(parents=True)
     length = int(value("--length"))
     factor = {"full": 2}.get(value("--attention"), 1)
-    step = json.dumps({"event": "step", "tokens_per_second": 1e5 / factor,
+    step = json.dumps({"event": "step", "step": int(value("--steps")), "tokens_per_second": 1e5 / factor,
                        "peak_memory_bytes": 1e5 * length})
     (run / "metrics.jsonl").write_text((step + "\\n") * int(value("--steps")))
 elif call[:2] == ["model", "hybridize"]:

@@ -93,6 +93,27 @@ TEST_F(Distill, GradientsAreThoseOfDifferences) {
   }
 }
 
+TEST_F(Distill, SequencesReadAtOnceHaveTheLossesOfEach) {
+  const std::vector<int32_t> more = RandomTokens(24, 24, 6);
+  std::vector<int32_t> masked = NextTokens(more), tokens = ids_, targets = targets_;
+  std::fill(masked.begin(), masked.begin() + 10, kNoTarget);
+  tokens.insert(tokens.end(), more.begin(), more.end());
+  targets.insert(targets.end(), masked.begin(), masked.end());
+  const TrainForwardOptions one = TrainOptions(SequenceMode::kFull);
+  TrainForwardOptions both = one;
+  both.sequences = 2;
+  const at::NoGradGuard no_gradient;
+  const double of_each = MixerLoss().item<double>() +
+                         SumMixerLoss(teacher_, student_, more, masked, one).item<double>();
+  EXPECT_NEAR(SumMixerLoss(teacher_, student_, tokens, targets, both).item<double>(), of_each,
+              1e-9 * of_each);
+  const double divergence =
+      Divergence(0.3).item<double>() +
+      SumTeacherDivergence(teacher_, student_, more, masked, 0.3, one).item<double>();
+  EXPECT_NEAR(SumTeacherDivergence(teacher_, student_, tokens, targets, 0.3, both).item<double>(),
+              divergence, 1e-9 * divergence);
+}
+
 TEST_F(Distill, MixersLearnTheAttentionTheyReplace) {
   ExpectToLearn([&] { return MixerLoss(); }, 0.7);
 }

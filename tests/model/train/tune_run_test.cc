@@ -288,6 +288,14 @@ TEST_F(TuneRunTest, LearnsFromATeacherInTwoStagesAndGoesOnToTheSameBits) {
   other = distilled("mismatched");
   other.teacher = options.model;  // has no attention where the model has a mixer
   EXPECT_EQ(Failure(other).code(), ErrorCode::kMismatch);
+  // By default an eighth, of what the run was begun with.
+  other = distilled("longer");
+  other.schedule = RateSchedule::kConstant;
+  other.mixer_steps = -1;
+  other.steps = 8;
+  Tune(other, {});
+  other.steps = 16;
+  EXPECT_EQ(Tune(other, {}).resumed_from, 8);
   other = distilled("no-mixers");
   other.trained.kind = AdapterKind::kLora;
   ExpectInvalid(other, "kind lora trains nothing of them");
