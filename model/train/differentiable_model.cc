@@ -300,6 +300,16 @@ std::vector<at::Tensor> DifferentiableModel::TrainedTensorsOf(size_t layer) cons
   return trained;
 }
 
+at::Tensor DifferentiableModel::PartOfLayer(size_t layer, const at::Tensor& input,
+                                            const TrainForwardOptions& options,
+                                            const Part& part) const {
+  if (!options.recompute) return part(input, nullptr);
+  // The second pass takes the spans of the first.
+  const auto spans = std::make_shared<Spans>(static_cast<size_t>(options.sequences));
+  const auto again = [part, spans](const at::Tensor& of) { return part(of, spans.get()); };
+  return Recomputed(again, input, TrainedTensorsOf(layer));
+}
+
 at::Tensor DifferentiableModel::Hidden(const std::vector<int32_t>& tokens,
                                        const TrainForwardOptions& options) const {
   CheckTokens(tokens, config_.vocabulary);
@@ -318,16 +328,10 @@ at::Tensor DifferentiableModel::Hidden(const std::vector<int32_t>& tokens,
       at::embedding(embedding, ids.to(embedding.device())).mul(config_.embedding_scale);
   const at::Tensor angles = AnglesOf(count / options.sequences, options);
   for (size_t layer = 0; layer < config_.layers.size(); ++layer) {
-    if (options.recompute) {
-      // The second pass takes the spans of the first.
-      const auto spans = std::make_shared<Spans>(static_cast<size_t>(options.sequences));
-      const auto part = [this, layer, angles, options, spans](const at::Tensor& input) {
-        return Layer(layer, input, angles, options, spans.get());
-      };
-      hidden = Recomputed(part, hidden, TrainedTensorsOf(layer));
-    } else {
-      hidden = Layer(layer, hidden, angles, options, nullptr);
-    }
+    const auto part = [this, layer, angles, options](const at::Tensor& input, Spans* spans) {
+      return Layer(layer, input, angles, options, spans);
+    };
+    hidden = PartOfLayer(layer, hidden, options, part);
   }
   return Norm("model.norm", hidden);
 }
@@ -339,10 +343,14 @@ at::Tensor DifferentiableModel::Logits(const at::Tensor& hidden) const {
 
 at::Tensor DifferentiableModel::Mixed(size_t layer, const at::Tensor& hidden,
                                       const TrainForwardOptions& options) const {
-  const at::Tensor normed = Norm(PathOfLayer(layer) + "input_layernorm", hidden);
-  if (config_.layers.at(layer) == LayerKind::kMamba2) return Mix(layer, normed, options);
-  return Attend(layer, normed, AnglesOf(hidden.size(0) / options.sequences, options), options,
-                nullptr);
+  const bool attends = config_.layers.at(layer) == LayerKind::kAttention;
+  const at::Tensor angles =
+      attends ? AnglesOf(hidden.size(0) / options.sequences, options) : at::Tensor();
+  const auto part = [this, layer, attends, angles, options](const at::Tensor& input, Spans* spans) {
+    const at::Tensor normed = Norm(PathOfLayer(layer) + "input_layernorm", input);
+    return attends ? Attend(layer, normed, angles, options, spans) : Mix(layer, normed, options);
+  };
+  return PartOfLayer(layer, hidden, options, part);
 }
 
 // A device wants large products; a few hundred megabytes of logits are nothing to it.

@@ -39,7 +39,7 @@ struct TrainForwardOptions {
   // The tokens are so many sequences of one length, one behind another, that know nothing of each
   // other: on a GPU faster than one at a time, for as much more memory.
   int64_t sequences = 1;
-  // Keep what enters each layer alone, and compute the layer again in backward.
+  // Keep what enters each layer alone, and compute the layer again in backward; of Mixed too.
   bool recompute = false;
   // Told of each layer what enters it and what its attention or mixer makes of that, both [L, D].
   std::function<void(size_t layer, const at::Tensor& hidden, const at::Tensor& mixed)> observe;
@@ -102,6 +102,11 @@ class DifferentiableModel {
   at::Tensor AnglesOf(int64_t tokens, const TrainForwardOptions& options) const;
   // Of kStream, see StreamAttention: one for each sequence, or null.
   using Spans = std::vector<at::Tensor>;
+  // part(input), which needs nothing trained but the layer's; with options.recompute its input
+  // alone is kept.
+  using Part = std::function<at::Tensor(const at::Tensor& input, Spans* spans)>;
+  at::Tensor PartOfLayer(size_t layer, const at::Tensor& input, const TrainForwardOptions& options,
+                         const Part& part) const;
   at::Tensor Layer(size_t layer, const at::Tensor& hidden, const at::Tensor& angles,
                    const TrainForwardOptions& options, Spans* spans) const;
   at::Tensor Attend(size_t layer, const at::Tensor& x, const at::Tensor& angles,
