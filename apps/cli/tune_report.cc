@@ -120,7 +120,7 @@ void print_tune_estimate(const json& estimate) {
   table.add({"memory", human_bytes(estimate.at("memory_bytes")) + " of " +
                            human_bytes(estimate.at("device_memory_bytes"))});
   table.add({"on disk", human_bytes(estimate.at("checkpoint_bytes"))});
-  std::cout << table.text() << "\nMeasured on sequences of up to "
+  std::cout << table.text() << "\nMeasured on steps of up to "
             << with_commas(estimate.at("measured_tokens").get<std::uint64_t>())
             << " tokens, and extended by the operations that longer ones take.\n"
                "Nothing was trained.\n";

@@ -8,14 +8,18 @@
 #include "model/error.h"
 
 namespace eidetic::model {
-namespace {
 
-bool LearnsFrom(const ModelConfig& teacher, const ModelConfig& student, size_t layer) {
-  return student.layers[layer] == LayerKind::kMamba2 &&
-         teacher.layers[layer] == LayerKind::kAttention;
+std::vector<size_t> LearningLayers(const DifferentiableModel& teacher,
+                                   const DifferentiableModel& student) {
+  std::vector<size_t> layers;
+  for (size_t layer = 0; layer < student.config().layers.size(); ++layer) {
+    if (student.config().layers[layer] == LayerKind::kMamba2 &&
+        teacher.config().layers[layer] == LayerKind::kAttention) {
+      layers.push_back(layer);
+    }
+  }
+  return layers;
 }
-
-}  // namespace
 
 TrainForwardOptions TeacherOptions(const TrainForwardOptions& options) {
   TrainForwardOptions teacher = options;
@@ -38,7 +42,6 @@ void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel&
   require("layers", theirs.layers.size(), own.layers.size());
   require("numbers in a hidden state", theirs.hidden, own.hidden);
   require("tokens in its vocabulary", theirs.vocabulary, own.vocabulary);
-  bool learns = false;
   for (size_t layer = 0; layer < own.layers.size(); ++layer) {
     if (own.layers[layer] == LayerKind::kAttention && theirs.layers[layer] == LayerKind::kMamba2) {
       throw Error(ErrorCode::kMismatch,
@@ -46,9 +49,8 @@ void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel&
                       " is a mixer in the teacher and attention in the student",
                   "distil from the model that the student was made of");
     }
-    learns = learns || LearnsFrom(theirs, own, layer);
   }
-  if (learns) return;
+  if (!LearningLayers(teacher, student).empty()) return;
   throw Error(ErrorCode::kMismatch, "no layer of the student is a mixer in place of attention",
               "make the student with eidetic model hybridize");
 }
@@ -57,10 +59,10 @@ at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const Differentiable
                         const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets,
                         const TrainForwardOptions& options) {
   at::Tensor sum;
-  int64_t layers = 0;
+  const std::vector<size_t> layers = LearningLayers(teacher, student);
   TrainForwardOptions observed = TeacherOptions(options);
   observed.observe = [&](size_t layer, const at::Tensor& hidden, const at::Tensor& mixed) {
-    if (!LearnsFrom(teacher.config(), student.config(), layer)) return;
+    if (!std::binary_search(layers.begin(), layers.end(), layer)) return;
     const at::AutoGradMode with_gradient(true);
     const at::Tensor wanted = mixed.to(hidden.scalar_type());
     const at::Tensor given = student.Mixed(layer, hidden, options).to(hidden.scalar_type());
@@ -69,7 +71,6 @@ at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const Differentiable
     };
     const at::Tensor loss = squares(given.sub(wanted)).div(squares(wanted));
     sum = sum.defined() ? sum.add(loss) : loss;
-    ++layers;
   };
   {
     const at::NoGradGuard no_gradient;
@@ -80,7 +81,8 @@ at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const Differentiable
   for (int64_t i = 0; i < options.sequences; ++i) {
     const auto first = targets.begin() + i * length;
     const auto count = length - std::count(first, first + length, kNoTarget);
-    const at::Tensor own = sum[i].mul(static_cast<double>(count) / static_cast<double>(layers));
+    const at::Tensor own =
+        sum[i].mul(static_cast<double>(count) / static_cast<double>(layers.size()));
     loss = loss.defined() ? loss.add(own) : own;
   }
   return loss;

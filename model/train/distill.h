@@ -5,6 +5,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -16,13 +17,17 @@ namespace eidetic::model {
 // hidden size, vocabulary, or with a mixer where the student has attention.
 void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel& student);
 
+// Where the student has a mixer and the teacher attention.
+std::vector<size_t> LearningLayers(const DifferentiableModel& teacher,
+                                   const DifferentiableModel& student);
+
 // How the teacher reads: all of the sequence, without an adapter's dropout.
 TrainForwardOptions TeacherOptions(const TrainForwardOptions& options);
 
-// The first stage. In each layer where the student has a mixer and the teacher attention, the mixer
-// reads what enters the teacher's layer and is to give what the teacher's attention gives: the
-// squared distance over the square of the latter, both summed over a sequence, a mean over layers;
-// times the sequence's targets. No layer waits for another to learn.
+// The first stage. In each of LearningLayers the mixer reads what enters the teacher's layer and is
+// to give what the teacher's attention gives: the squared distance over the square of the latter,
+// both summed over a sequence, a mean over layers; times the sequence's targets. No layer waits for
+// another to learn.
 at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const DifferentiableModel& student,
                         const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets,
                         const TrainForwardOptions& options);

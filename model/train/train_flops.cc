@@ -1,6 +1,9 @@
 #include "model/train/train_flops.h"
 
 #include <algorithm>
+#include <string>
+
+#include "model/train/distill.h"
 
 namespace eidetic::model {
 namespace {
@@ -72,43 +75,75 @@ double AttentionPairs(const SequenceAttentionOptions& options, int64_t tokens) {
 
 namespace {
 
-// `passes`: over attention and scan, in terms of the forward one. The last two: operations of a
-// weight and token.
-double Flops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
-             int64_t tokens, double passes, double per_frozen, double per_trained) {
+// Of a product with `weight`, a token.
+double ProductFlops(const at::Tensor& weight, bool backward, bool to_input) {
+  double a_weight = 2;
+  if (backward && to_input) a_weight += 2;
+  if (backward && weight.requires_grad()) a_weight += 2;
+  return a_weight * static_cast<double>(weight.numel());
+}
+
+// Of a linear map and what is added to it, a token. `to_input`: whether a gradient goes on there.
+double MapFlops(const DifferentiableModel& model, const std::string& module, bool backward,
+                bool to_input) {
+  double flops = ProductFlops(model.parameters().at(module + ".weight"), backward, to_input);
+  const auto found = model.low_ranks().find(module);
+  if (found == model.low_ranks().end()) return flops;
+  flops += ProductFlops(found->second.a, backward, to_input);
+  return flops + ProductFlops(found->second.b, backward, /*to_input=*/true);
+}
+
+// All layers; not the head.
+double LayerFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
+                  int64_t tokens, bool backward) {
   const ModelConfig& config = model.config();
-  const auto count = static_cast<double>(tokens);
-  const auto product = [&](const at::Tensor& weight) {
-    return (weight.requires_grad() ? per_trained : per_frozen) *
-           static_cast<double>(weight.numel()) * count;
-  };
-  double flops = product(model.parameters().at(config.tied_embeddings ? "model.embed_tokens.weight"
-                                                                      : "lm_head.weight"));
+  double products = 0, mixing = 0;
   for (const std::string& module : model.LinearModules()) {
-    flops += product(model.parameters().at(module + ".weight"));
-  }
-  for (const auto& [module, low_rank] : model.low_ranks()) {
-    flops += product(low_rank.a) + product(low_rank.b);
+    products += MapFlops(model, module, backward, /*to_input=*/true);
   }
   for (const LayerKind kind : config.layers) {
     // 2 for the score and 2 for the value, a number of the head.
-    flops += passes * (kind == LayerKind::kAttention ? 4.0 * config.heads * config.head_dim *
-                                                           AttentionPairs(attention, tokens)
-                                                     : ScanFlops(config.mamba, tokens));
+    mixing += kind == LayerKind::kAttention
+                  ? 4.0 * config.heads * config.head_dim * AttentionPairs(attention, tokens)
+                  : ScanFlops(config.mamba, tokens);
   }
-  return flops;
+  return products * static_cast<double>(tokens) + (backward ? 3 : 1) * mixing;
+}
+
+double Flops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
+             int64_t tokens, bool backward) {
+  const at::Tensor& head = model.parameters().at(
+      model.config().tied_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+  return ProductFlops(head, backward, /*to_input=*/true) * static_cast<double>(tokens) +
+         LayerFlops(model, attention, tokens, backward);
 }
 
 }  // namespace
 
 double TrainFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
                   int64_t tokens) {
-  return Flops(model, attention, tokens, 3, 4, 6);
+  return Flops(model, attention, tokens, /*backward=*/true);
 }
 
 double ForwardFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
                     int64_t tokens) {
-  return Flops(model, attention, tokens, 1, 2, 2);
+  return Flops(model, attention, tokens, /*backward=*/false);
+}
+
+double MixerFlops(const DifferentiableModel& teacher, const DifferentiableModel& student,
+                  int64_t tokens) {
+  SequenceAttentionOptions full;
+  full.mode = SequenceMode::kFull;
+  double flops = LayerFlops(teacher, full, tokens, /*backward=*/false);
+  for (const size_t layer : LearningLayers(teacher, student)) {
+    const std::string path = "model.layers." + std::to_string(layer) + ".";
+    const bool norm_learns =
+        student.parameters().at(path + "input_layernorm.weight").requires_grad();
+    const double products = MapFlops(student, path + "mamba.in_proj", true, norm_learns) +
+                            MapFlops(student, path + "mamba.out_proj", true, /*to_input=*/true);
+    flops += products * static_cast<double>(tokens) + 3 * ScanFlops(student.config().mamba, tokens);
+  }
+  return flops;
 }
 
 }  // namespace eidetic::model

@@ -25,6 +25,11 @@ double TrainFlops(const DifferentiableModel& model, const SequenceAttentionOptio
 double ForwardFlops(const DifferentiableModel& model, const SequenceAttentionOptions& attention,
                     int64_t tokens);
 
+// Of mixers that learn alone (SumMixerLoss in model/train/distill.h): the teacher's layers forward,
+// the student's mixers forward and backward.
+double MixerFlops(const DifferentiableModel& teacher, const DifferentiableModel& student,
+                  int64_t tokens);
+
 }  // namespace eidetic::model
 
 #endif  // EIDETIC_MODEL_TRAIN_TRAIN_FLOPS_H_

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <functional>
+#include <string>
+#include <vector>
 
 #include "model/checkpoint.h"
 #include "model/error.h"
@@ -40,27 +43,39 @@ class ScratchFolder {
   std::string path_;
 };
 
+// Sequences of a step that a process reads, and those of them that it reads at once.
+int64_t OwnBatch(const TuneOptions& options) {
+  return options.batch / options.processes;
+}
+int64_t AtOnce(const TuneOptions& options) {
+  return std::min(options.micro_batch, OwnBatch(options));
+}
+
 struct MeasuredStep {
   double tokens = 0, flops = 0, seconds = 0, bytes = 0;
 };
 
-// Gradients of one sequence, and a step of rate 0.
-MeasuredStep Measure(const TuneOptions& options, const TokenCache& data, int64_t tokens,
-                     TuneSubject* subject, AdamW* optimizer) {
+// Gradients of the sequences that are read at once, and a step of rate 0.
+MeasuredStep Measure(const TuneOptions& options, TuneObjective objective, const TokenCache& data,
+                     int64_t length, TuneSubject* subject, AdamW* optimizer) {
   const MemoryMeter memory(subject->device());
   memory.Reset();
   TrainStepOptions step;
   step.rate = 0;
   step.forward = ForwardOptionsOf(options);
-  step.loss =
-      subject->LossFor(options.teacher.empty() ? TuneObjective::kText : TuneObjective::kTeacher);
+  step.loss = subject->LossFor(objective);
+  step.micro_batch = AtOnce(options);
   const Clock::time_point begin = Clock::now();
-  TrainSequence sequence = data.Sequence(0, tokens);
+  TrainSequence sequence = data.Sequence(0, length);
   sequence.predicted.clear();  // whatever it begins with
-  WithMemoryAdvice(options, "a step of " + std::to_string(tokens) + " tokens",
-                   [&] { TrainStep(subject->model(), {sequence}, step, optimizer); });
+  const std::vector<TrainSequence> sequences(static_cast<size_t>(step.micro_batch), sequence);
+  const std::string what = "a step of " + std::to_string(step.micro_batch) + " sequences of " +
+                           std::to_string(length) + " tokens";
+  WithMemoryAdvice(options, what, [&] { TrainStep(subject->model(), sequences, step, optimizer); });
   const double seconds = std::chrono::duration<double>(Clock::now() - begin).count();
-  return {static_cast<double>(tokens), FlopsOf(options, *subject, tokens), seconds,
+  const auto count = static_cast<double>(step.micro_batch);
+  return {count * static_cast<double>(length),
+          count * FlopsOf(options, *subject, objective, length), seconds,
           static_cast<double>(memory.Peak())};
 }
 
@@ -68,6 +83,52 @@ MeasuredStep Measure(const TuneOptions& options, const TokenCache& data, int64_t
 double Extended(double x1, double y1, double x2, double y2, double x) {
   if (x2 <= x1 || x <= x2) return y2 * (x2 > 0 ? x / x2 : 1);
   return y2 + std::max(y2 - y1, 0.0) / (x2 - x1) * (x - x2);
+}
+
+// Those of the run that make a stage.
+struct Stage {
+  TuneObjective objective;
+  int64_t steps;
+};
+
+std::vector<Stage> StagesOf(const TuneOptions& options, int64_t steps) {
+  if (options.teacher.empty()) return {{TuneObjective::kText, steps}};
+  const int64_t of_mixers =
+      std::min(options.mixer_steps < 0 ? steps / 8 : options.mixer_steps, steps);
+  std::vector<Stage> stages;
+  if (of_mixers > 0) stages.push_back({TuneObjective::kMixers, of_mixers});
+  if (steps > of_mixers) stages.push_back({TuneObjective::kTeacher, steps - of_mixers});
+  return stages;
+}
+
+struct StepEstimate {
+  double seconds = 0, bytes = 0;
+  int64_t measured_tokens = 0;
+};
+
+// `tell`: that another one has been measured.
+StepEstimate EstimateStep(const TuneOptions& options, TuneObjective objective,
+                          const TokenCache& data, TuneSubject* subject, AdamW* optimizer,
+                          const std::function<void()>& tell) {
+  const int64_t most = subject->device().is_cpu() ? kMeasuredOnCpu : kMeasuredOnGpu;
+  const int64_t longer = std::min(options.length, most), shorter = std::max<int64_t>(longer / 2, 2);
+  const auto measure = [&](int64_t length) {
+    const MeasuredStep step = Measure(options, objective, data, length, subject, optimizer);
+    tell();
+    return step;
+  };
+  measure(shorter);  // libraries are loaded in it
+  const MeasuredStep first = measure(shorter), second = measure(longer);
+  const auto at_once = static_cast<double>(AtOnce(options));
+  const double flops = at_once * FlopsOf(options, *subject, objective, options.length);
+  const double tokens = at_once * static_cast<double>(options.length);
+  StepEstimate estimate;
+  estimate.measured_tokens = static_cast<int64_t>(second.tokens);
+  estimate.seconds = static_cast<double>(OwnBatch(options)) / at_once *
+                     Extended(first.flops, first.seconds, second.flops, second.seconds, flops);
+  estimate.bytes = std::max(
+      Extended(first.tokens, first.bytes, second.tokens, second.bytes, tokens), second.bytes);
+  return estimate;
 }
 
 }  // namespace
@@ -100,25 +161,19 @@ TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callba
   tell(TuneStage::kLoading, 0, 0);
   TuneSubject subject(options, *checkpoint, nullptr);
   AdamW optimizer(subject.adapter().trained(), AdamWOptionsOf(options));
-  const int64_t most = subject.device().is_cpu() ? kMeasuredOnCpu : kMeasuredOnGpu;
-  const int64_t longer = std::min(options.length, most), shorter = std::max<int64_t>(longer / 2, 2);
-  Measure(options, *data.train, shorter, &subject, &optimizer);  // libraries are loaded in it
-  tell(TuneStage::kMeasuring, 1, 3);
-  const MeasuredStep first = Measure(options, *data.train, shorter, &subject, &optimizer);
-  tell(TuneStage::kMeasuring, 2, 3);
-  const MeasuredStep second = Measure(options, *data.train, longer, &subject, &optimizer);
-  tell(TuneStage::kMeasuring, 3, 3);
-
-  const auto length = static_cast<double>(options.length);
-  const double flops = FlopsOf(options, subject, options.length);
-  estimate.measured_tokens = longer;
-  estimate.step_seconds = static_cast<double>(options.batch / options.processes) *
-                          Extended(first.flops, first.seconds, second.flops, second.seconds, flops);
-  estimate.seconds = estimate.step_seconds * static_cast<double>(estimate.steps);
-  const auto at_once = static_cast<double>(std::min(options.micro_batch, options.batch));
-  const double bytes =
-      Extended(first.tokens, first.bytes, second.tokens, second.bytes, at_once * length);
-  estimate.memory_bytes = static_cast<uint64_t>(std::max(bytes, second.bytes));
+  const std::vector<Stage> stages = StagesOf(options, estimate.steps);
+  int64_t measured = 0;
+  double bytes = 0;
+  for (const auto& [objective, steps] : stages) {
+    const StepEstimate step = EstimateStep(
+        options, objective, *data.train, &subject, &optimizer,
+        [&] { tell(TuneStage::kMeasuring, ++measured, 3 * static_cast<int64_t>(stages.size())); });
+    estimate.seconds += step.seconds * static_cast<double>(steps);
+    estimate.measured_tokens = step.measured_tokens;
+    bytes = std::max(bytes, step.bytes);
+  }
+  estimate.step_seconds = estimate.seconds / static_cast<double>(estimate.steps);
+  estimate.memory_bytes = static_cast<uint64_t>(bytes);
   estimate.device_memory_bytes = MemoryMeter(subject.device()).Total();
   estimate.trained_numbers = subject.adapter().TrainedNumbers();
   // Numbers and two moments of `last`, numbers of `best`, four bytes each.

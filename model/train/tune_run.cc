@@ -76,9 +76,10 @@ class TuneRun {
   std::optional<int64_t> epoch_in_memory_;  // whose windows these are
   int64_t saved_ = -1;                      // the step of `last`
   int64_t saved_evaluation_ = -1;           // and of the last evaluation that it knows of
-  double flops_ = 0, peak_ = 0;             // of a step; of the device a second
+  double peak_ = 0;                         // operations of the device a second
   double call_seconds_ = 0;                 // of steps of this call
   int64_t call_tokens_ = 0;
+  int64_t stage_steps_ = 0;   // of this call
   double usual_seconds_ = 0;  // of a step, lately
   bool stopping_ = false;
 };
@@ -168,7 +169,6 @@ void TuneRun::Begin() {
   report_.device_name = DeviceName(subject_->device());
   peak_ = PeakFlops(report_.device_name, options_.bf16 ? c10::kBFloat16 : c10::kFloat) *
           options_.processes;
-  flops_ = static_cast<double>(options_.batch) * FlopsOf(options_, *subject_, options_.length);
 }
 
 // A run that was killed before its first checkpoint left it, or `last` was removed by hand: then it
@@ -275,7 +275,9 @@ void TuneRun::Step() {
   options.seed = options_.seed;
   options.micro_batch = options_.micro_batch;
   options.group = group_.get();
-  progress_.objective = ObjectiveOf(options_, state_.step);
+  const TuneObjective objective = ObjectiveOf(options_, state_.step);
+  if (objective != progress_.objective) stage_steps_ = 0;
+  progress_.objective = objective;
   if (!options_.teacher.empty() && state_.step == options_.mixer_steps) optimizer_->Restart();
   options.loss = subject_->LossFor(progress_.objective);
   const std::string name = "step " + std::to_string(state_.step + 1);
@@ -292,14 +294,18 @@ void TuneRun::Step() {
   state_.loss = result.loss;
   call_seconds_ += seconds;
   call_tokens_ += tokens;
-  // The first step of a call is no measure: libraries are loaded in it.
-  usual_seconds_ = call_tokens_ <= 2 * tokens ? seconds : 0.9 * usual_seconds_ + 0.1 * seconds;
+  // The first step of a call or a stage is no measure: libraries are loaded in it.
+  usual_seconds_ = ++stage_steps_ <= 2 ? seconds : 0.9 * usual_seconds_ + 0.1 * seconds;
   progress_.loss = result.loss;
   progress_.rate = options.rate;
   progress_.gradient_norm = result.gradient_norm;
   progress_.tokens_per_second = static_cast<double>(tokens) / seconds;
   progress_.remaining_seconds = usual_seconds_ * static_cast<double>(options_.steps - state_.step);
-  if (peak_ > 0) progress_.peak_share = flops_ / usual_seconds_ / peak_;
+  if (peak_ > 0) {
+    const double flops = static_cast<double>(options_.batch) *
+                         FlopsOf(options_, *subject_, progress_.objective, options_.length);
+    progress_.peak_share = flops / usual_seconds_ / peak_;
+  }
   progress_.memory_bytes = memory_.Peak();
   if (!IsFirst()) return;
   metrics_->Add(StepMetrics{state_.step, TuneObjectiveName(progress_.objective), result.loss,

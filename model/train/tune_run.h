@@ -62,15 +62,16 @@ struct TuneReport {
   double peak_share = kNotKnown;  // of this call's last steps
 };
 
-// What a run would take: measured on two short steps, and counted.
+// What a run would take: measured on two short steps of each stage, with as many sequences as are
+// read at once, and counted. Of several processes: of each.
 struct TuneEstimate {
   int64_t steps = 0, windows = 0, trained_numbers = 0;
   TokenCacheReport data, held_out;
-  int64_t measured_tokens = 0;  // of the longer of the two steps
-  double step_seconds = 0, seconds = 0;
-  uint64_t memory_bytes = 0;         // the most in use at a time
-  uint64_t device_memory_bytes = 0;  // there are
-  uint64_t checkpoint_bytes = 0;     // on disk, of `last` and `best` together
+  int64_t measured_tokens = 0;           // of the longer of the two steps
+  double step_seconds = 0, seconds = 0;  // of a step (of two stages a mean), of all
+  uint64_t memory_bytes = 0;             // the most in use at a time, of either stage
+  uint64_t device_memory_bytes = 0;      // there are
+  uint64_t checkpoint_bytes = 0;         // on disk, of `last` and `best` together
 };
 
 // Trains, and leaves in options.folder: `last` and `best`, adapters by which `last` goes on from

@@ -189,9 +189,13 @@ TrainForwardOptions ForwardOptionsOf(const TuneOptions& options) {
   return result;
 }
 
-double FlopsOf(const TuneOptions& options, const TuneSubject& subject, int64_t tokens) {
+double FlopsOf(const TuneOptions& options, const TuneSubject& subject, TuneObjective objective,
+               int64_t tokens) {
+  if (objective == TuneObjective::kMixers) {
+    return MixerFlops(*subject.teacher(), subject.model(), tokens);
+  }
   const double own = TrainFlops(subject.model(), options.attention, tokens);
-  if (subject.teacher() == nullptr) return own;
+  if (objective == TuneObjective::kText) return own;
   return own + ForwardFlops(*subject.teacher(), TeacherOptions({}).attention, tokens);
 }
 

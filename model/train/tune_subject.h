@@ -61,9 +61,10 @@ TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
 [[noreturn]] void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what);
 
 AdamWOptions AdamWOptionsOf(const TuneOptions& options);
-// Floating-point operations of a usual step's sequence of so many tokens (train_flops.h), those of
-// a teacher's forward pass among them.
-double FlopsOf(const TuneOptions& options, const TuneSubject& subject, int64_t tokens);
+// Floating-point operations of a step's sequence of so many tokens (train_flops.h), those of a
+// teacher's forward pass among them.
+double FlopsOf(const TuneOptions& options, const TuneSubject& subject, TuneObjective objective,
+               int64_t tokens);
 // With the seed of the run: TrainStep makes others of it, and every evaluation has the same draws.
 TrainForwardOptions ForwardOptionsOf(const TuneOptions& options);
 
