@@ -58,18 +58,29 @@ uint64_t HashOf(const std::string& text) {
   return hash;
 }
 
-// x without a share of its numbers, the others larger to make up for it. Drawn by hashing places
-// and seed with whole numbers: the same on every device, and in a second forward pass.
-at::Tensor ThinnedOut(const at::Tensor& x, double share, uint64_t seed) {
+// What a sequence draws with where all would draw with `seed`.
+uint64_t SeedOfSequence(const TrainForwardOptions& options, uint64_t seed, int64_t sequence) {
+  if (options.numbers.empty()) return seed;
+  return SeedOfLayer(seed, options.numbers[static_cast<size_t>(sequence)]);
+}
+
+// x without a share of its numbers, the others larger to make up for it; x is as many sequences as
+// there are seeds. Drawn by hashing seed and place in the sequence with whole numbers: the same on
+// every device, and in a second forward pass.
+at::Tensor ThinnedOut(const at::Tensor& x, double share, const std::vector<uint64_t>& seeds) {
   const auto constant = [](uint64_t bits) { return static_cast<int64_t>(bits); };
-  at::Tensor bits = at::arange(x.numel(), x.options().dtype(at::kLong).requires_grad(false));
+  const auto sequences = static_cast<int64_t>(seeds.size());
+  at::Tensor seed = at::empty({sequences, 1}, at::kLong);
+  std::transform(seeds.begin(), seeds.end(), seed.mutable_data_ptr<int64_t>(), constant);
+  const at::Tensor places =
+      at::arange(x.numel() / sequences, x.options().dtype(at::kLong).requires_grad(false));
+  // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
+  at::Tensor bits = places.mul(constant(0x9e3779b97f4a7c15)).add(seed.to(x.device()));
   const auto mix = [&](int64_t shift, uint64_t factor) {   // z = (z ^ (z >> shift)) * factor
     const int64_t low = (int64_t{1} << (64 - shift)) - 1;  // >> copies the sign
     bits =
         bits.bitwise_xor(bits.bitwise_right_shift(shift).bitwise_and_(low)).mul_(constant(factor));
   };
-  // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
-  bits.mul_(constant(0x9e3779b97f4a7c15)).add_(constant(seed));
   mix(30, 0xbf58476d1ce4e5b9);
   mix(27, 0x94d049bb133111eb);
   mix(31, 1);
@@ -181,7 +192,11 @@ at::Tensor DifferentiableModel::Linear(const std::string& module, const at::Tens
   const LowRankTerm& low_rank = found->second;
   at::Tensor seen = x;
   if (low_rank.dropout > 0 && options.dropout_seed) {
-    seen = ThinnedOut(x, low_rank.dropout, *options.dropout_seed ^ HashOf(module));
+    std::vector<uint64_t> seeds;
+    for (int64_t i = 0; i < options.sequences; ++i) {
+      seeds.push_back(SeedOfSequence(options, *options.dropout_seed, i) ^ HashOf(module));
+    }
+    seen = ThinnedOut(x, low_rank.dropout, seeds);
   }
   const at::Tensor a = low_rank.a.to(x.scalar_type()), b = low_rank.b.to(x.scalar_type());
   return y.add(at::linear(at::linear(seen, a), b), low_rank.scale);
@@ -201,7 +216,6 @@ at::Tensor DifferentiableModel::Attend(size_t layer, const at::Tensor& x, const 
   const at::Tensor values = Linear(path + "v_proj", x, options).view(keys.sizes());
   SequenceAttentionOptions of_layer =
       OptionsOfLayer(options.attention, config_.attention_scale, static_cast<int>(layer));
-  const uint64_t seed = of_layer.seed;
   const int64_t length = x.size(0) / options.sequences;
   std::vector<at::Tensor> attended;  // [L, H, d] each
   for (int64_t i = 0; i < options.sequences; ++i) {
@@ -210,7 +224,8 @@ at::Tensor DifferentiableModel::Attend(size_t layer, const at::Tensor& x, const 
     };
     at::Tensor query = own(queries), key = own(keys);
     const at::Tensor value = own(values);
-    if (i > 0) of_layer.seed = SeedOfLayer(seed, static_cast<int>(i));  // draws of its own
+    of_layer.seed =
+        SeedOfLayer(SeedOfSequence(options, options.attention.seed, i), static_cast<int>(layer));
     if (of_layer.mode == SequenceMode::kStream) {
       at::Tensor* const span = spans == nullptr ? nullptr : &spans->at(static_cast<size_t>(i));
       attended.push_back(StreamAttention(query, key, value, angles, of_layer, span));
@@ -320,6 +335,13 @@ at::Tensor DifferentiableModel::Hidden(const std::vector<int32_t>& tokens,
                 std::to_string(count) + " tokens are no " + std::to_string(options.sequences) +
                     " sequences of one length",
                 "Read sequences of other lengths one at a time.");
+  }
+  if (!options.numbers.empty() &&
+      options.numbers.size() != static_cast<size_t>(options.sequences)) {
+    throw Error(ErrorCode::kInvalidArgument,
+                std::to_string(options.sequences) + " sequences have " +
+                    std::to_string(options.numbers.size()) + " numbers to draw by",
+                "Give each one, or none.");
   }
   const at::Tensor& embedding = Parameter("model.embed_tokens.weight");
   at::Tensor ids = at::empty({count}, at::kInt);

@@ -39,6 +39,10 @@ struct TrainForwardOptions {
   // The tokens are so many sequences of one length, one behind another, that know nothing of each
   // other: on a GPU faster than one at a time, for as much more memory.
   int64_t sequences = 1;
+  // Of each sequence, by which it draws apart from others, alike in whatever company it is read:
+  // SeedOfLayer(seed, number) takes the place of attention.seed and dropout_seed. Empty: all draw
+  // with these.
+  std::vector<int> numbers;
   // Keep what enters each layer alone, and compute the layer again in backward; of Mixed too.
   bool recompute = false;
   // Told of each layer what enters it and what its attention or mixer makes of that, both [L, D].
@@ -78,7 +82,8 @@ class DifferentiableModel {
   const std::map<std::string, LowRankTerm>& low_ranks() const { return low_ranks_; }  // by module
 
   // What the last norm leaves of tokens 0 .. L - 1: [L, D]. Throws kInvalidArgument for zero
-  // tokens, an unknown id, options out of range, or tokens that are no so many sequences.
+  // tokens, an unknown id, options out of range, or tokens that are no so many sequences, or have
+  // as many numbers.
   at::Tensor Hidden(const std::vector<int32_t>& tokens, const TrainForwardOptions& options) const;
   // hidden [n, D] -> [n, vocabulary]
   at::Tensor Logits(const at::Tensor& hidden) const;

@@ -101,26 +101,25 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
   const bool is_shared = options.group != nullptr;
   const size_t first = is_shared ? static_cast<size_t>(options.group->process()) : 0;
   const size_t stride = is_shared ? static_cast<size_t>(options.group->processes()) : 1;
+  TrainForwardOptions forward = options.forward;
+  forward.attention.seed = SeedOfLayer(options.forward.attention.seed, step);
+  forward.dropout_seed.reset();
+  if (options.dropout) forward.dropout_seed = SeedOfLayer(options.seed, step);
   for (size_t i = first; i < sequences.size();) {
-    const auto seed_of = [&](uint64_t seed) {
-      return SeedOfLayer(SeedOfLayer(seed, step), static_cast<int>(i));
-    };
-    TrainForwardOptions forward = options.forward;
-    forward.attention.seed = seed_of(options.forward.attention.seed);
-    forward.dropout_seed.reset();
-    if (options.dropout) forward.dropout_seed = seed_of(options.seed);
     std::vector<int32_t> tokens, wanted;
     const size_t length = sequences[i].tokens.size();
-    int64_t count = 0;
-    for (; i < sequences.size() && count < options.micro_batch; i += stride, ++count) {
+    forward.sequences = 0;
+    forward.numbers.clear();
+    for (; i < sequences.size() && forward.sequences < options.micro_batch; i += stride) {
       if (sequences[i].tokens.size() != length) break;
       const auto append = [](const std::vector<int32_t>& more, std::vector<int32_t>* all) {
         all->insert(all->end(), more.begin(), more.end());
       };
       append(sequences[i].tokens, &tokens);
       append(targets.of_sequence[i], &wanted);
+      forward.numbers.push_back(static_cast<int>(i));
+      ++forward.sequences;
     }
-    forward.sequences = count;
     const at::Tensor loss = loss_of(tokens, wanted, forward).mul(share);
     if (!loss.requires_grad()) {
       throw Error(ErrorCode::kInvalidArgument, "nothing of the model is trained",

@@ -22,7 +22,8 @@ using SequenceLoss = std::function<at::Tensor(const std::vector<int32_t>& tokens
 struct TrainStepOptions {
   double rate = 2e-4;
   double largest_norm = 1;  // of the gradient; 0: it is not clipped
-  // Seeds are drawn from options.attention.seed and seed, apart for each step and sequence.
+  // Seeds are drawn from forward.attention.seed and seed, apart for each step and sequence of it,
+  // whichever of these are read at once or by the same process.
   TrainForwardOptions forward;
   bool dropout = true;  // as the adapter says
   uint64_t seed = 0;

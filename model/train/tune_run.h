@@ -67,7 +67,7 @@ struct TuneReport {
 struct TuneEstimate {
   int64_t steps = 0, windows = 0, trained_numbers = 0;
   TokenCacheReport data, held_out;
-  int64_t measured_tokens = 0;           // of the longer of the two steps
+  int64_t measured_tokens = 0;           // of the longest step
   double step_seconds = 0, seconds = 0;  // of a step (of two stages a mean), of all
   uint64_t memory_bytes = 0;             // the most in use at a time, of either stage
   uint64_t device_memory_bytes = 0;      // there are

@@ -216,7 +216,6 @@ TEST(TrainStep, SequencesAddUpToTheGradientOfAllTheirPredictedTokens) {
 // Rounding apart: products are of other sizes.
 TEST(TrainStep, SequencesReadAtOnceKnowNothingOfEachOther) {
   for (const SequenceMode mode : kAllModes) {
-    if (mode == SequenceMode::kPaperRandom) continue;  // draws for each place in the batch
     for (const bool recompute : {false, true}) {
       std::vector<HostTensors> trained;
       for (const int64_t micro_batch : {1, 2, 5}) {
