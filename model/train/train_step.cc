@@ -1,7 +1,7 @@
 #include "model/train/train_step.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/full.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <algorithm>
@@ -50,17 +50,28 @@ class GradientsForgotten {
   AdamW* optimizer_;
 };
 
-// Of all processes: the gradients, and the loss.
+// Of all processes: the loss, and the gradients. What none has a gradient for stays without one.
 void AddUp(TrainGroup* group, const NamedTensors& trained, double* loss) {
+  at::Tensor sums = at::empty({static_cast<int64_t>(trained.size()) + 1}, at::kDouble);
+  double* const own = sums.mutable_data_ptr<double>();
+  *own = *loss;
+  for (size_t i = 0; i < trained.size(); ++i) {
+    own[i + 1] = trained[i].second.grad().defined() ? 1 : 0;
+  }
+  const c10::Device device = trained.empty() ? sums.device() : trained.front().second.device();
+  sums = sums.to(device);
+  group->Sum({sums});
+  sums = sums.to(at::kCPU);
+  const double* const of_all = sums.const_data_ptr<double>();
+  *loss = *of_all;
   std::vector<at::Tensor> gradients;
-  for (const auto& [name, tensor] : trained) {
+  for (size_t i = 0; i < trained.size(); ++i) {
+    if (of_all[i + 1] == 0) continue;
+    const at::Tensor& tensor = trained[i].second;
     if (!tensor.grad().defined()) tensor.mutable_grad() = at::zeros_like(tensor).detach();
     gradients.push_back(tensor.grad());
   }
-  group->Sum(gradients);
-  const at::Tensor sum = at::full({1}, *loss, gradients.front().options().dtype(at::kDouble));
-  group->Sum({sum});
-  *loss = sum.item<double>();
+  if (!gradients.empty()) group->Sum(gradients);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 // A step is the same whichever sequences of its batch are read at once, or by one process.
+#include <ATen/ops/full.h>
 #include <gtest/gtest.h>
 
 #include <thread>
@@ -53,18 +54,17 @@ class MicroBatchTest : public ::testing::Test {
     EXPECT_TRUE(taken.result.stepped);
     return taken;
   }
-  std::vector<StepTaken> StepOfTwoProcesses(int64_t micro_batch) const {
+  // Threads stand for processes.
+  static void OnTwoProcesses(const std::function<void(TrainGroup*)>& work) {
     const TemporaryFolder folder;
-    std::vector<StepTaken> taken(2);
-    const auto step = [&](int process) {
+    const auto run = [&](int process) {
       TrainGroup group(process, 2, folder / "meeting");
-      taken[static_cast<size_t>(process)] = Step(micro_batch, &group);
+      work(&group);
       group.Wait();
     };
-    std::jthread other([&] { step(1); });
-    step(0);
+    std::jthread other([&] { run(1); });
+    run(0);
     other.join();
-    return taken;
   }
   // Rounding apart: products are of other sizes.
   static void ExpectSame(const StepTaken& given, const StepTaken& expected) {
@@ -115,8 +115,42 @@ TEST_F(MicroBatchTest, DrawsAreTheSameInWhicheverProcess) {
   options_.forward.attention.mode = SequenceMode::kPaperRandom;
   const StepTaken alone = Step(1);
   for (const int64_t micro_batch : {1, 2}) {
-    for (const StepTaken& taken : StepOfTwoProcesses(micro_batch)) ExpectSame(taken, alone);
+    StepTaken of_each[2];
+    OnTwoProcesses(
+        [&](TrainGroup* group) { of_each[group->process()] = Step(micro_batch, group); });
+    for (const StepTaken& taken : of_each) ExpectSame(taken, alone);
   }
+}
+
+// What no process has a gradient for is left alone, by weight decay too.
+TEST_F(MicroBatchTest, ProcessesTouchWhatOneAloneWould) {
+  const DifferentiableModel model = OnTestDevice(*TinyGranite(), at::kDouble);  // is not asked
+  const auto step = [&](TrainGroup* group) {
+    NamedTensors tensors;
+    for (const char* name : {"of all", "of one", "of none"}) {
+      const at::Tensor tensor = at::full({3}, 2.0, at::TensorOptions(at::kDouble));
+      tensors.emplace_back(name, tensor.to(OpenDevice(TestDevice())).set_requires_grad(true));
+    }
+    AdamW optimizer(tensors, {.weight_decay = 0.5});
+    TrainStepOptions options = options_;
+    options.rate = 0.1;
+    options.group = group;
+    options.loss = [&](const auto& tokens, const auto&, const auto&) {
+      const at::Tensor loss = tensors[0].second.square().sum();
+      return tokens == sequences_[2].tokens ? loss.add(tensors[1].second.sum()) : loss;
+    };
+    EXPECT_TRUE(TrainStep(model, sequences_, options, &optimizer).stepped);
+    std::vector<double> numbers;
+    for (const auto& [name, tensor] : tensors) numbers.push_back(Doubles(tensor)[0]);
+    return numbers;
+  };
+  const std::vector<double> alone = step(nullptr);
+  EXPECT_LT(alone[0], 2);
+  EXPECT_LT(alone[1], 2);
+  EXPECT_EQ(alone[2], 2);
+  std::vector<double> of_each[2];
+  OnTwoProcesses([&](TrainGroup* group) { of_each[group->process()] = step(group); });
+  for (const std::vector<double>& numbers : of_each) EXPECT_EQ(numbers, alone);
 }
 
 TEST_F(MicroBatchTest, SequencesDrawApartByTheirNumbers) {
