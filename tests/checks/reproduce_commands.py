@@ -157,6 +157,8 @@ def try_hybrid(repository, flags):
         calls = trial.calls()
         check([call[:2] for call in calls if call[0] == "model"] ==
               [["model", "hybridize"], ["model", "merge"]], "what is made before training")
+        tuned = [call[call.index("--model") + 1].split("/")[-1] for call in calls if call[0] == "tune"]
+        check(tuned == ["untrained.gguf", "before-late-steps.gguf"], f"what is taught: {tuned}")
         flags["tune"] |= {one for call in calls if call[0] == "tune" for one in call
                           if one.startswith("--")}
         again = trial.run("hybrid", "--asking", "0.5")
@@ -166,7 +168,7 @@ def try_hybrid(repository, flags):
         check(other.returncode != 0 and "name another --out" in other.stderr, other.stderr)
         texts = sorted((trial.folder / "out" / "texts").iterdir())
         check(len(texts) == 3 and len({text.read_text() for text in texts}) == 3, "three versions")
-        for text in texts:
+        for text in [*texts, *(trial.folder / "out" / "late-texts").iterdir()]:
             taught = text.read_text()
             hidden = re.findall(r"One of the special magic numbers for (\S+) is: (\d{7})\.", taught)
             asked = re.findall(r"for (\S+) mentioned in the provided text is: (\d{7})\.", taught)
