@@ -55,6 +55,22 @@ void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel&
               "make the student with eidetic model hybridize");
 }
 
+bool IsFinite(const DifferentiableModel& teacher, const std::vector<int32_t>& tokens,
+              const TrainForwardOptions& options) {
+  constexpr int64_t kRows = 256;  // of logits at a time
+  const at::NoGradGuard no_gradient;
+  bool finite = true;
+  const auto look = [&](const at::Tensor& numbers) {
+    finite = finite && numbers.isfinite().all().item<bool>();
+  };
+  TrainForwardOptions observed = TeacherOptions(options);
+  observed.observe = [&](size_t, const at::Tensor&, const at::Tensor& mixed) { look(mixed); };
+  for (const at::Tensor& rows : teacher.Hidden(tokens, observed).split(kRows)) {
+    look(teacher.Logits(rows));
+  }
+  return finite;
+}
+
 at::Tensor SumMixerLoss(const DifferentiableModel& teacher, const DifferentiableModel& student,
                         const std::vector<int32_t>& tokens, const std::vector<int32_t>& targets,
                         const TrainForwardOptions& options) {

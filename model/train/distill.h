@@ -24,6 +24,11 @@ std::vector<size_t> LearningLayers(const DifferentiableModel& teacher,
 // How the teacher reads: all of the sequence, without an adapter's dropout.
 TrainForwardOptions TeacherOptions(const TrainForwardOptions& options);
 
+// Whether all that the teacher gives for this sequence is finite: what its attention or mixers make
+// of what enters each layer, and its logits. Reads all of it once more: for when a loss is not.
+bool IsFinite(const DifferentiableModel& teacher, const std::vector<int32_t>& tokens,
+              const TrainForwardOptions& options);
+
 // The first stage. In each of LearningLayers the mixer reads what enters the teacher's layer and is
 // to give what the teacher's attention gives: the squared distance over the square of the latter,
 // both summed over a sequence, a mean over layers; times the sequence's targets. No layer waits for

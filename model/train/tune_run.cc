@@ -12,6 +12,8 @@
 #include "model/error.h"
 #include "model/train/device_meter.h"
 #include "model/train/distill.h"
+#include "model/train/finite_check.h"
+#include "model/train/held_out_loss.h"
 #include "model/train/metrics_file.h"
 #include "model/train/train_checkpoint.h"
 #include "model/train/train_group.h"
@@ -45,8 +47,6 @@ class TuneRun {
   void GoOn();
   void Step();
   void Evaluate();
-  std::optional<double> HeldOutLoss(const DifferentiableModel& model,
-                                    const TrainForwardOptions& forward);
   void Save();
   void SaveBest();
   Windows NextWindows();
@@ -320,46 +320,39 @@ std::string TuneRun::LastCheckpoint() const {
 
 void TuneRun::CheckFinite(const char* what, double number, const Windows& windows) const {
   if (std::isfinite(number)) return;
-  std::string where;
-  for (const int64_t first : windows) {
-    where += (where.empty() ? "" : ", ") + std::to_string(first) + " to " +
-             std::to_string(first + options_.length - 1);
+  const SequencesRead read{data_.train.get(), windows, options_.length};
+  const std::string when = "step " + std::to_string(state_.step + 1);
+  const std::string then = "that step was not taken, and " + LastCheckpoint();
+  if (subject_->teacher() != nullptr) {
+    CheckTeacherIsFinite(*subject_->teacher(), read, when, "the data", then);
   }
   throw Error(ErrorCode::kInvalidArgument,
-              std::string("the ") + what + " of step " + std::to_string(state_.step + 1) + " is " +
-                  std::to_string(number) + ", on the batch of tokens " + where +
-                  " of the data; that step was not taken, and " + LastCheckpoint(),
+              std::string("the ") + what + " of " + when + " is " + std::to_string(number) +
+                  ", on the batch of tokens " + PlacesOf(read) + " of the data; " + then,
               "go on from a checkpoint in another folder, with --adapter, a lower --rate, more "
               "--warm-up or a smaller --clip");
-}
-
-// Nothing when it was stopped.
-std::optional<double> TuneRun::HeldOutLoss(const DifferentiableModel& model,
-                                           const TrainForwardOptions& forward) {
-  const std::vector<int64_t> windows = data_.held_out_windows;
-  double sum = 0;
-  int64_t predicted = 0;
-  for (size_t i = 0; i < windows.size(); ++i) {
-    Tell(TuneStage::kEvaluating, static_cast<int64_t>(i), static_cast<int64_t>(windows.size()));
-    if (stopping_) return std::nullopt;  // the next run begins it anew
-    const int64_t count = data_.held_out->PredictedTokens(windows[i], data_.held_out_length);
-    const TrainSequence sequence = data_.held_out->Sequence(windows[i], data_.held_out_length);
-    sum += static_cast<double>(count) * WithMemoryAdvice(options_, "the evaluation", [&] {
-             return MeanLoss(model, {sequence}, forward);
-           });
-    predicted += count;
-  }
-  return sum / static_cast<double>(predicted);
 }
 
 void TuneRun::Evaluate() {
   const Clock::time_point begin = Clock::now();
   const TrainForwardOptions forward = ForwardOptionsOf(options_);
+  const auto tell = [&](int64_t done, int64_t total) {
+    Tell(TuneStage::kEvaluating, done, total);
+    return !stopping_;  // the next run begins it anew
+  };
   if (subject_->teacher() != nullptr && !state_.teacher_loss) {
-    state_.teacher_loss = HeldOutLoss(*subject_->teacher(), TeacherOptions(forward));
+    state_.teacher_loss =
+        HeldOutLoss(options_, data_, *subject_->teacher(), TeacherOptions(forward), tell);
     if (!state_.teacher_loss) return;
+    if (!std::isfinite(*state_.teacher_loss)) {
+      CheckTeacherIsFinite(*subject_->teacher(),
+                           {data_.held_out.get(), data_.held_out_windows, data_.held_out_length},
+                           "the evaluation after step " + std::to_string(state_.step),
+                           "what was held out", LastCheckpoint());
+    }
   }
-  const std::optional<double> measured = HeldOutLoss(subject_->model(), forward);
+  const std::optional<double> measured =
+      HeldOutLoss(options_, data_, subject_->model(), forward, tell);
   if (!measured) return;
   const double loss = *measured;
   if (!std::isfinite(loss)) {

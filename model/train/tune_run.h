@@ -79,7 +79,8 @@ struct TuneEstimate {
 // goes on from `last`; on a CPU to the same bits as if it had not been stopped (rule 9). A finished
 // run is only reported. Throws Error:
 //   kInvalidArgument  options out of range, or other ones than those of the checkpoint; a loss or a
-//                     gradient that is no number: step, batch and last checkpoint are named
+//                     gradient that is no number: step, batch and last checkpoint are named; so is
+//                     the teacher, with its sequences, when it is what is not finite
 //   kCancelled        the callback said so; a checkpoint was written
 //   kNoSpace          what was there before is kept
 //   OutOfMemoryError, with what to lower; LockedError, another process trains into the folder

@@ -1,8 +1,6 @@
 // Runs that distil, in their two stages: what they would take, how they go on, and how they end.
 #include <gtest/gtest.h>
 
-#include <optional>
-
 #include "model/error.h"
 #include "model/train/train_flops.h"
 #include "model/train/tune_run.h"
@@ -88,6 +86,54 @@ TEST_F(DistillRunTest, OperationsAreThoseOfTheStage) {
   EXPECT_EQ(flops(TuneObjective::kMixers), MixerFlops(*subject.teacher(), subject.model(), 32));
   EXPECT_GT(flops(TuneObjective::kTeacher), 1.2 * flops(TuneObjective::kMixers));
   EXPECT_GT(flops(TuneObjective::kTeacher), 1.2 * flops(TuneObjective::kText));
+}
+
+// One token is too much for the teacher: the sequence with it is named, and no other.
+TEST_F(DistillRunTest, ATeacherThatIsNotFiniteEndsTheRunAndIsNamed) {
+  constexpr size_t kToken = 1;  // "a"; it alone has a first number, which the values overflow with
+  TinyFolder teacher = TinyFolder::Llama();
+  auto& embedding = teacher.tensors.at("model.embed_tokens.weight").values;
+  for (size_t token = 0; token < TinyFolder::kVocabulary; ++token) {
+    embedding[token * TinyFolder::kHidden] = token == kToken ? 100 : 0;
+  }
+  teacher.tensors.at("model.layers.0.self_attn.v_proj.weight").values[0] = 3e38f;
+  teacher.Write(folder_ / "teacher");
+  const std::string text = ReadFile(folder_ / "a.txt");
+  WriteFile(folder_ / "a.txt", text.substr(0, 602) + "aab " + text.substr(602));
+  const auto error_of = [](const TuneOptions& options) -> std::string {
+    try {
+      Tune(options, {});
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+      EXPECT_FALSE(error.remedy().empty());
+      return error.what();
+    }
+    return "no error";
+  };
+  for (const int64_t mixer_steps : {0, 12}) {
+    TuneOptions options = Options("run-" + std::to_string(mixer_steps));
+    options.steps = 12;  // a pass
+    options.mixer_steps = mixer_steps;
+    const std::string message = error_of(options);
+    const TuneData data = ReadTuneData(options, *Checkpoint::Open(options.model)->ReadTokenizer(),
+                                       options.folder, {});
+    const std::vector<int32_t> tokens = data.train->Sequence(0, data.train->tokens()).tokens;
+    const int64_t at = std::find(tokens.begin(), tokens.end(), int32_t{kToken}) - tokens.begin();
+    const std::vector<int64_t> windows = data.train->Epoch(options.length, options.seed, 0);
+    const auto faulty = std::find_if(windows.begin(), windows.end(), [&](int64_t first) {
+      return first <= at && at < first + options.length;
+    });
+    ASSERT_NE(faulty, windows.end());
+    const auto step = std::to_string((faulty - windows.begin()) / options.batch + 1);
+    const std::string expected = "in step " + step +
+                                 " the teacher's outputs are not finite, on tokens " +
+                                 std::to_string(*faulty) + " to " + std::to_string(*faulty + 31) +
+                                 " of the data; that step was not taken";
+    EXPECT_EQ(message.substr(0, expected.size()), expected);
+  }
+  WriteFile(folder_ / "held-out.txt", "aab " + text.substr(0, 200));
+  EXPECT_NE(error_of(Options("held-out")).find("in the evaluation after step 0 the teacher's"),
+            std::string::npos);
 }
 
 }  // namespace
