@@ -1,6 +1,10 @@
 // Runs that distil, in their two stages: what they would take, how they go on, and how they end.
 #include <gtest/gtest.h>
 
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <thread>
+
 #include "model/error.h"
 #include "model/train/train_flops.h"
 #include "model/train/tune_run.h"
@@ -44,8 +48,55 @@ class DistillRunTest : public ::testing::Test {
     options.folder = folder_ / run;
     return options;
   }
+  // Of all steps and evaluations, in their order.
+  static std::vector<double> Losses(const TuneOptions& options) {
+    std::istringstream lines(ReadFile(options.folder + "/metrics.jsonl"));
+    std::vector<double> losses;
+    for (std::string line; std::getline(lines, line);) {
+      losses.push_back(nlohmann::json::parse(line).at("loss"));
+    }
+    return losses;
+  }
+  static void ExpectSameBits(const TuneOptions& a, const TuneOptions& b) {
+    EXPECT_EQ(Losses(a), Losses(b));
+    EXPECT_EQ(Losses(a).size(), 6u + 2u);  // evaluated before and after
+    for (const char* file : {"/last/adapter_model.safetensors", "/last/optimizer.safetensors"}) {
+      EXPECT_TRUE(ReadFile(a.folder + file) == ReadFile(b.folder + file)) << file;
+    }
+  }
+  // Told to stop when `step` steps are taken; at -1 never.
+  static void RunUpTo(const TuneOptions& options, int64_t step) {
+    bool stopped = false;
+    try {
+      Tune(options, [&](const TuneProgress& progress) {
+        return progress.stage != TuneStage::kTraining || progress.step != step;
+      });
+    } catch (const Error& error) {
+      stopped = true;
+      EXPECT_EQ(error.code(), ErrorCode::kCancelled) << error.what();
+    }
+    EXPECT_EQ(stopped, step >= 0);
+  }
+  // By two processes, a thread each; the first is told to stop.
+  void RunInTwoUpTo(TuneOptions options, int64_t step) {
+    options.device = "cpu";
+    options.processes = 2;
+    options.meeting = folder_ / ("meeting-" + std::to_string(++meetings_));
+    TuneOptions second = options;
+    second.process = 1;
+    std::jthread other([&] {
+      try {
+        Tune(second, {});
+        EXPECT_LT(step, 0);
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::kCancelled) << error.what();
+      }
+    });
+    RunUpTo(options, step);
+  }
 
   TemporaryFolder folder_;
+  int meetings_ = 0;
 };
 
 TEST_F(DistillRunTest, AnEstimateMeasuresTheStagesThatThereAreAndWhatIsReadAtOnce) {
@@ -134,6 +185,44 @@ TEST_F(DistillRunTest, ATeacherThatIsNotFiniteEndsTheRunAndIsNamed) {
   WriteFile(folder_ / "held-out.txt", "aab " + text.substr(0, 200));
   EXPECT_NE(error_of(Options("held-out")).find("in the evaluation after step 0 the teacher's"),
             std::string::npos);
+}
+
+TEST_F(DistillRunTest, RecomputingChangesNoBit) {
+  const TuneOptions plain = Options("plain");
+  TuneOptions recomputing = Options("recomputing");
+  recomputing.recompute = true;
+  RunUpTo(plain, -1);
+  RunUpTo(recomputing, -1);
+  ExpectSameBits(plain, recomputing);
+}
+
+// Moments begin anew there, the rate is another's, and progress is of another loss.
+TEST_F(DistillRunTest, StoppedWhereTheStagesMeetItGoesOnToTheSameBits) {
+  const TuneOptions whole = Options("whole");
+  RunUpTo(whole, -1);
+  for (const std::vector<int64_t>& stops :
+       std::vector<std::vector<int64_t>>{{1}, {2}, {3}, {1, 2, 3}}) {
+    const TuneOptions pieces = Options("pieces-" + std::to_string(10 * stops.size() + stops[0]));
+    for (const int64_t step : stops) RunUpTo(pieces, step);
+    RunUpTo(pieces, -1);
+    ExpectSameBits(whole, pieces);
+  }
+}
+
+TEST_F(DistillRunTest, TwoProcessesTakeTheStepsOfOne) {
+  TuneOptions alone = Options("alone"), whole = Options("whole"), pieces = Options("pieces");
+  alone.device = "cpu";
+  whole.micro_batch = pieces.micro_batch = 2;
+  RunUpTo(alone, -1);
+  RunInTwoUpTo(whole, -1);
+  for (const int64_t step : {2, 3, -1}) RunInTwoUpTo(pieces, step);
+  ExpectSameBits(whole, pieces);
+  const std::vector<double> losses = Losses(whole), expected = Losses(alone);
+  ASSERT_EQ(losses.size(), expected.size());
+  for (size_t i = 0; i < losses.size(); ++i) {
+    // Sums of single precision in another order, and six steps of Adam on them.
+    EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << i;
+  }
 }
 
 }  // namespace
