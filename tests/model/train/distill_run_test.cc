@@ -1,103 +1,178 @@
 // Runs that distil, in their two stages: what they would take, how they go on, and how they end.
 #include <gtest/gtest.h>
 
-#include <nlohmann/json.hpp>
-#include <sstream>
-#include <thread>
+#include <algorithm>
 
-#include "model/error.h"
+#include "model/adapter_file.h"
+#include "model/train/adapter_folder.h"
 #include "model/train/train_flops.h"
-#include "model/train/tune_run.h"
+#include "model/train/train_step.h"
 #include "model/train/tune_subject.h"
-#include "tests/model/train/train_models.h"
+#include "tests/model/train/tune_runs.h"
 
 namespace eidetic::model {
 namespace {
 
-// Two steps for mixers alone, then four. The tiny hybrid is of the tiny Llama's sizes, with a mixer
-// in place of its first attention.
-class DistillRunTest : public ::testing::Test {
+using nlohmann::json;
+
+// Two steps for mixers alone, then four. The tiny hybrid is of the tiny Llama's sizes, with a
+// mixer in place of its first attention.
+class DistillRunTest : public TuneRuns {
  protected:
   DistillRunTest() {
-    TinyFolder::Granite().Write(folder_ / "model");
     TinyFolder::Llama().Write(folder_ / "teacher");
     std::mt19937 random(1);
-    std::string text;
+    std::string text;  // without a token that a test puts in
     for (int i = 0; i < 400; ++i) text += random() % 2 == 0 ? "ab " : "abab b ";
     WriteFile(folder_ / "a.txt", text);
     WriteFile(folder_ / "held-out.txt", text.substr(0, 200));
   }
   TuneOptions Options(const std::string& run) const {
-    TuneOptions options;
-    options.model = folder_ / "model";
+    TuneOptions options = TuneRuns::Options(run);
     options.teacher = folder_ / "teacher";
     options.inputs = {folder_ / "a.txt"};
-    options.held_out = {folder_ / "held-out.txt"};
-    options.device = TestDevice();
-    options.threads = 1;
     options.trained.kind = AdapterKind::kMixers;
     options.attention.mode = SequenceMode::kFull;
-    options.length = 32;
     options.batch = 4;
     options.steps = 6;
+    options.rate = 1e-3;
     options.mixer_steps = 2;
     options.warm_up = 1;
-    options.rate = 1e-3;
-    options.seed = 7;
+    options.schedule = RateSchedule::kConstant;
     options.evaluate_every = options.checkpoint_every = 100;
-    options.folder = folder_ / run;
     return options;
   }
-  // Of all steps and evaluations, in their order.
-  static std::vector<double> Losses(const TuneOptions& options) {
-    std::istringstream lines(ReadFile(options.folder + "/metrics.jsonl"));
-    std::vector<double> losses;
-    for (std::string line; std::getline(lines, line);) {
-      losses.push_back(nlohmann::json::parse(line).at("loss"));
-    }
-    return losses;
+  // Five steps, then 35, with a checkpoint in each stage and between two evaluations.
+  TuneOptions Longer(const std::string& run) const {
+    TuneOptions options = Options(run);
+    options.batch = 2;
+    options.steps = 40;
+    options.mixer_steps = 5;
+    options.mixer_rate = 2e-2;
+    options.warm_up = 3;
+    options.rate = 1e-2;
+    options.schedule = RateSchedule::kCosine;
+    options.evaluate_every = 4;
+    options.checkpoint_every = 8;
+    return options;
   }
-  static void ExpectSameBits(const TuneOptions& a, const TuneOptions& b) {
-    EXPECT_EQ(Losses(a), Losses(b));
-    EXPECT_EQ(Losses(a).size(), 6u + 2u);  // evaluated before and after
-    for (const char* file : {"/last/adapter_model.safetensors", "/last/optimizer.safetensors"}) {
-      EXPECT_TRUE(ReadFile(a.folder + file) == ReadFile(b.folder + file)) << file;
-    }
+  static TuneCallback StoppingAt(int64_t step) {  // when so many are taken; at -1 never
+    return [step](const TuneProgress& progress) {
+      return progress.stage != TuneStage::kTraining || progress.step != step;
+    };
   }
-  // Told to stop when `step` steps are taken; at -1 never.
   static void RunUpTo(const TuneOptions& options, int64_t step) {
     bool stopped = false;
     try {
-      Tune(options, [&](const TuneProgress& progress) {
-        return progress.stage != TuneStage::kTraining || progress.step != step;
-      });
+      Tune(options, StoppingAt(step));
     } catch (const Error& error) {
       stopped = true;
       EXPECT_EQ(error.code(), ErrorCode::kCancelled) << error.what();
     }
     EXPECT_EQ(stopped, step >= 0);
   }
-  // By two processes, a thread each; the first is told to stop.
-  void RunInTwoUpTo(TuneOptions options, int64_t step) {
-    options.device = "cpu";
-    options.processes = 2;
-    options.meeting = folder_ / ("meeting-" + std::to_string(++meetings_));
-    TuneOptions second = options;
-    second.process = 1;
-    std::jthread other([&] {
-      try {
-        Tune(second, {});
-        EXPECT_LT(step, 0);
-      } catch (const Error& error) {
-        EXPECT_EQ(error.code(), ErrorCode::kCancelled) << error.what();
-      }
-    });
-    RunUpTo(options, step);
+  // The first of two is told to stop.
+  void RunInTwoUpTo(const TuneOptions& options, int64_t step) {
+    const TwoProcesses run(options, folder_ / ("meeting-" + std::to_string(++meetings_)),
+                           StoppingAt(step));
+    for (const auto& end : run.ends) {
+      ASSERT_EQ(end.has_value(), step >= 0) << (end ? end->what() : "it did not stop");
+      if (!end) continue;
+      EXPECT_EQ(end->code(), ErrorCode::kCancelled) << end->what();
+    }
   }
 
-  TemporaryFolder folder_;
   int meetings_ = 0;
 };
+
+TEST_F(DistillRunTest, LearnsInTwoStagesAndGoesOnToTheSameBits) {
+  const TuneOptions options = Longer("run"), pieces = Longer("pieces");
+  const TuneReport report = Tune(options, {});
+  EXPECT_EQ(report.kind, "mixers");
+  double first_distance = 0, first_divergence = 0, distance = 0, divergence = 0;
+  for (const json& line : Metrics(options)) {
+    if (line.at("event") == "evaluation") {
+      EXPECT_EQ(line.at("teacher_loss"), *report.state.teacher_loss);
+      continue;
+    }
+    const bool of_mixers = line.at("step") <= 5;
+    EXPECT_EQ(line.at("objective"), of_mixers ? "mixers" : "teacher") << line;
+    const double loss = line.at("loss");
+    (of_mixers ? distance : divergence) = loss;
+    if (line.at("step") == 1) first_distance = loss;
+    if (line.at("step") == 6) first_divergence = loss;
+  }
+  EXPECT_LT(distance, 0.9 * first_distance);
+  EXPECT_LT(divergence, 0.9 * first_divergence);
+  EXPECT_EQ(AdapterFile::Open(options.folder + "/last")->Kind(), "mixers");
+  for (int left : {3, 9, 14, 20, 1000}) {
+    try {
+      Tune(pieces, [&](const TuneProgress& progress) {
+        return progress.stage == TuneStage::kTokenizing || --left > 0;
+      });
+    } catch (const Error& error) {
+      ASSERT_EQ(error.code(), ErrorCode::kCancelled) << error.what();
+    }
+  }
+  ExpectEqualRuns(options, pieces);
+  TuneOptions other = options;
+  other.mixer_steps = 6;
+  ExpectInvalid(other, "mixer-steps was 5, is 6");
+}
+
+TEST_F(DistillRunTest, TheTeachersLossIsThatOfTheTeacherReadAsAWhole) {
+  TuneOptions options = Options("run");
+  options.steps = 1;
+  const TuneReport report = Tune(options, {});
+  const auto teacher = Checkpoint::Open(options.teacher);
+  const TuneData data = ReadTuneData(options, *teacher->ReadTokenizer(), options.folder, {});
+  std::vector<TrainSequence> sequences;
+  for (const int64_t first : data.held_out_windows) {
+    sequences.push_back(data.held_out->Sequence(first, data.held_out_length));
+  }
+  EXPECT_NEAR(MeanLoss(OnTestDevice(*teacher, at::kFloat), sequences, ForwardOptionsOf(options)),
+              *report.state.teacher_loss, 1e-6);
+}
+
+TEST_F(DistillRunTest, WhatDoesNotFitTheTeacherIsRefused) {
+  TuneOptions options = Options("mismatched");
+  options.teacher = options.model;  // has no attention where the model has a mixer
+  EXPECT_EQ(Failure(options).code(), ErrorCode::kMismatch);
+  options = Options("no-mixers");
+  options.trained.kind = AdapterKind::kLora;
+  ExpectInvalid(options, "kind lora trains nothing of them");
+}
+
+TEST_F(DistillRunTest, ByDefaultMixersLearnAloneForAnEighthOfWhatTheRunWasBegunWith) {
+  TuneOptions options = Options("run");
+  options.mixer_steps = -1;
+  options.steps = 8;
+  Tune(options, {});
+  options.steps = 16;
+  EXPECT_EQ(Tune(options, {}).resumed_from, 8);
+}
+
+// Steps far below what bf16 can tell apart are not lost.
+TEST_F(DistillRunTest, MixersAreTrainedInFp32AlsoWhereTheyComputeInBf16) {
+  TuneOptions options = Options("run");
+  options.teacher.clear();
+  options.bf16 = true;
+  options.steps = 1;
+  options.rate = 1e-6;
+  options.warm_up = 0;
+  Tune(options, {});
+  const HostTensors trained = TensorsOf(*AdapterFile::Open(options.folder + "/last"));
+  const DifferentiableModel before = OnTestDevice(*Checkpoint::Open(options.model), at::kFloat);
+  const std::string name = "model.layers.0.mamba.in_proj.weight";
+  const std::vector<float> was = ToHost(before.parameters().at(name)).values;
+  size_t moved = 0;
+  for (size_t i = 0; i < was.size(); ++i) {
+    const float change = std::abs(trained.at(name).values[i] - was[i]);
+    EXPECT_LT(change, 2e-6f);
+    moved += change > 0;
+  }
+  EXPECT_GT(moved, was.size() / 2);
+}
 
 TEST_F(DistillRunTest, AnEstimateMeasuresTheStagesThatThereAreAndWhatIsReadAtOnce) {
   struct Case {
@@ -193,7 +268,7 @@ TEST_F(DistillRunTest, RecomputingChangesNoBit) {
   recomputing.recompute = true;
   RunUpTo(plain, -1);
   RunUpTo(recomputing, -1);
-  ExpectSameBits(plain, recomputing);
+  ExpectEqualRuns(plain, recomputing);
 }
 
 // Moments begin anew there, the rate is another's, and progress is of another loss.
@@ -205,7 +280,7 @@ TEST_F(DistillRunTest, StoppedWhereTheStagesMeetItGoesOnToTheSameBits) {
     const TuneOptions pieces = Options("pieces-" + std::to_string(10 * stops.size() + stops[0]));
     for (const int64_t step : stops) RunUpTo(pieces, step);
     RunUpTo(pieces, -1);
-    ExpectSameBits(whole, pieces);
+    ExpectEqualRuns(whole, pieces);
   }
 }
 
@@ -216,12 +291,14 @@ TEST_F(DistillRunTest, TwoProcessesTakeTheStepsOfOne) {
   RunUpTo(alone, -1);
   RunInTwoUpTo(whole, -1);
   for (const int64_t step : {2, 3, -1}) RunInTwoUpTo(pieces, step);
-  ExpectSameBits(whole, pieces);
-  const std::vector<double> losses = Losses(whole), expected = Losses(alone);
-  ASSERT_EQ(losses.size(), expected.size());
-  for (size_t i = 0; i < losses.size(); ++i) {
+  ExpectEqualRuns(whole, pieces);
+  const std::vector<json> metrics = Metrics(whole), expected = Metrics(alone);
+  ASSERT_EQ(metrics.size(), 6u + 2u);  // evaluated before and after
+  ASSERT_EQ(expected.size(), metrics.size());
+  for (size_t i = 0; i < metrics.size(); ++i) {
     // Sums of single precision in another order, and six steps of Adam on them.
-    EXPECT_NEAR(losses[i], expected[i], 1e-4 * expected[i]) << i;
+    const double loss = expected[i].at("loss");
+    EXPECT_NEAR(metrics[i].at("loss"), loss, 1e-4 * loss) << i;
   }
 }
 

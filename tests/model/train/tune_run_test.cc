@@ -8,9 +8,6 @@
 #include <unistd.h>
 
 #include <nlohmann/json.hpp>
-#include <optional>
-#include <sstream>
-#include <thread>
 
 #include "model/adapter_file.h"
 #include "model/error.h"
@@ -21,7 +18,7 @@
 #include "model/train/train_flops.h"
 #include "model/train/train_step.h"
 #include "model/train/tune_subject.h"
-#include "tests/model/train/train_models.h"
+#include "tests/model/train/tune_runs.h"
 
 namespace eidetic::model {
 namespace {
@@ -29,91 +26,7 @@ namespace {
 namespace fs = std::filesystem;
 using nlohmann::json;
 
-// Words of the tiny tokenizer's letters, every other one the same, so that there is something to
-// learn.
-std::string WordsOf(uint32_t seed, int count) {
-  const char* const words[] = {"ab", "b", "abab", "aab"};
-  std::mt19937 random(seed);
-  std::string text;
-  for (int i = 0; i < count; ++i) {
-    text += i % 2 == 0 ? "ab " : std::string(words[random() % 4]) + " ";
-  }
-  return text;
-}
-
-// Twelve steps of two sequences, evaluated every 4 and saved every 3.
-class TuneRunTest : public ::testing::Test {
- protected:
-  TuneRunTest() {
-    TinyFolder::Granite().Write(folder_ / "model");
-    WriteFile(folder_ / "a.txt", WordsOf(1, 300));
-    WriteFile(folder_ / "b.txt", WordsOf(2, 200));
-    WriteFile(folder_ / "held-out.txt", WordsOf(3, 100));
-  }
-  TuneOptions Options(const std::string& run) const {
-    TuneOptions options;
-    options.model = folder_ / "model";
-    options.inputs = {folder_ / "a.txt", folder_ / "b.txt"};
-    options.held_out = {folder_ / "held-out.txt"};
-    options.device = TestDevice();
-    options.threads = 1;
-    options.trained.rank = 4;
-    options.trained.alpha = 8;
-    options.trained.dropout = 0.25;
-    options.attention = TrainOptions(SequenceMode::kPaper).attention;
-    options.attention.chunk_sizes = {8, 16};
-    options.length = 32;
-    options.batch = 2;
-    options.steps = 12;
-    options.rate = 1e-2;
-    options.warm_up = 3;
-    options.schedule = RateSchedule::kCosine;
-    options.seed = 7;
-    options.evaluate_every = 4;
-    options.held_out_sequences = 3;
-    options.checkpoint_every = 3;
-    options.folder = folder_ / run;
-    return options;
-  }
-  // Metrics without what a clock or a machine says.
-  static std::vector<json> Metrics(const TuneOptions& options) {
-    std::istringstream lines(ReadFile(options.folder + "/metrics.jsonl"));
-    std::vector<json> metrics;
-    for (std::string line; std::getline(lines, line);) {
-      json one = json::parse(line);
-      for (const char* key : {"seconds", "tokens_per_second", "peak_memory_bytes"}) one.erase(key);
-      metrics.push_back(std::move(one));
-    }
-    return metrics;
-  }
-  static void ExpectEqualRuns(const TuneOptions& a, const TuneOptions& b) {
-    EXPECT_EQ(Metrics(a), Metrics(b));
-    for (const char* file : {"/last/adapter_model.safetensors", "/last/adapter_config.json",
-                             "/last/optimizer.safetensors", "/best/adapter_model.safetensors"}) {
-      EXPECT_TRUE(ReadFile(a.folder + file) == ReadFile(b.folder + file)) << file;
-    }
-    for (const char* name : {"/last.partial", "/best.partial", "/last.replaced"}) {
-      EXPECT_FALSE(fs::exists(b.folder + name)) << name;
-    }
-  }
-  // The error of a run that must fail.
-  static Error Failure(const TuneOptions& options) {
-    try {
-      Tune(options, {});
-    } catch (const Error& error) {
-      return error;
-    }
-    ADD_FAILURE() << "no error";
-    return {ErrorCode::kUnsupported, ""};
-  }
-  static void ExpectInvalid(const TuneOptions& options, const std::string& words) {
-    const Error error = Failure(options);
-    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument) << error.what();
-    EXPECT_NE(std::string(error.what()).find(words), std::string::npos) << error.what();
-  }
-
-  TemporaryFolder folder_;
-};
+class TuneRunTest : public TuneRuns {};
 
 TEST_F(TuneRunTest, LearnsAndLeavesAdaptersOfTheLossesItTells) {
   const TuneOptions options = Options("run");
@@ -226,125 +139,6 @@ TEST_F(TuneRunTest, KilledAtSeededMomentsItGoesOnToTheSameBits) {
   EXPECT_GT(kills, 2);
   ExpectEqualRuns(whole, killed);
 }
-
-// The tiny hybrid is of the tiny Llama's sizes, with a mixer in place of its first attention.
-TEST_F(TuneRunTest, LearnsFromATeacherInTwoStagesAndGoesOnToTheSameBits) {
-  TinyFolder::Llama().Write(folder_ / "teacher");
-  const auto distilled = [&](const std::string& run) {
-    TuneOptions options = Options(run);
-    options.teacher = folder_ / "teacher";
-    options.trained.kind = AdapterKind::kMixers;
-    options.attention.mode = SequenceMode::kFull;
-    options.steps = 40;
-    options.mixer_steps = 5;
-    options.mixer_rate = 2e-2;
-    options.checkpoint_every = 8;
-    return options;
-  };
-  const TuneOptions options = distilled("run"), pieces = distilled("pieces");
-  const TuneReport report = Tune(options, {});
-  EXPECT_EQ(report.kind, "mixers");
-  double first_distance = 0, first_divergence = 0, distance = 0, divergence = 0;
-  for (const json& line : Metrics(options)) {
-    if (line.at("event") == "evaluation") {
-      EXPECT_EQ(line.at("teacher_loss"), *report.state.teacher_loss);
-      continue;
-    }
-    const bool of_mixers = line.at("step") <= 5;
-    EXPECT_EQ(line.at("objective"), of_mixers ? "mixers" : "teacher") << line;
-    const double loss = line.at("loss");
-    (of_mixers ? distance : divergence) = loss;
-    if (line.at("step") == 1) first_distance = loss;
-    if (line.at("step") == 6) first_divergence = loss;
-  }
-  EXPECT_LT(distance, 0.9 * first_distance);
-  EXPECT_LT(divergence, 0.9 * first_divergence);
-  EXPECT_EQ(AdapterFile::Open(options.folder + "/last")->Kind(), "mixers");
-
-  // The teacher's loss is that of the teacher, read as a whole.
-  const auto teacher = Checkpoint::Open(options.teacher);
-  const TuneData data = ReadTuneData(options, *teacher->ReadTokenizer(), options.folder, {});
-  std::vector<TrainSequence> sequences;
-  for (const int64_t first : data.held_out_windows) {
-    sequences.push_back(data.held_out->Sequence(first, data.held_out_length));
-  }
-  EXPECT_NEAR(MeanLoss(OnTestDevice(*teacher, at::kFloat), sequences, ForwardOptionsOf(options)),
-              *report.state.teacher_loss, 1e-6);
-
-  for (int left : {3, 9, 14, 20, 1000}) {
-    try {
-      Tune(pieces, [&](const TuneProgress& progress) {
-        return progress.stage == TuneStage::kTokenizing || --left > 0;
-      });
-    } catch (const Error& error) {
-      ASSERT_EQ(error.code(), ErrorCode::kCancelled) << error.what();
-    }
-  }
-  ExpectEqualRuns(options, pieces);
-
-  TuneOptions other = options;
-  other.mixer_steps = 6;
-  ExpectInvalid(other, "mixer-steps was 5, is 6");
-  other = distilled("mismatched");
-  other.teacher = options.model;  // has no attention where the model has a mixer
-  EXPECT_EQ(Failure(other).code(), ErrorCode::kMismatch);
-  // By default an eighth, of what the run was begun with.
-  other = distilled("longer");
-  other.schedule = RateSchedule::kConstant;
-  other.mixer_steps = -1;
-  other.steps = 8;
-  Tune(other, {});
-  other.steps = 16;
-  EXPECT_EQ(Tune(other, {}).resumed_from, 8);
-  other = distilled("no-mixers");
-  other.trained.kind = AdapterKind::kLora;
-  ExpectInvalid(other, "kind lora trains nothing of them");
-}
-
-// Steps far below what bf16 can tell apart are not lost.
-TEST_F(TuneRunTest, MixersAreTrainedInFp32AlsoWhereTheyComputeInBf16) {
-  TuneOptions options = Options("run");
-  options.trained.kind = AdapterKind::kMixers;
-  options.bf16 = true;
-  options.steps = 1;
-  options.rate = 1e-6;
-  options.warm_up = 0;
-  options.schedule = RateSchedule::kConstant;
-  Tune(options, {});
-  const HostTensors trained = TensorsOf(*AdapterFile::Open(options.folder + "/last"));
-  const DifferentiableModel before = OnTestDevice(*Checkpoint::Open(options.model), at::kFloat);
-  const std::string name = "model.layers.0.mamba.in_proj.weight";
-  const std::vector<float> was = ToHost(before.parameters().at(name)).values;
-  size_t moved = 0;
-  for (size_t i = 0; i < was.size(); ++i) {
-    const float change = std::abs(trained.at(name).values[i] - was[i]);
-    EXPECT_LT(change, 2e-6f);
-    moved += change > 0;
-  }
-  EXPECT_GT(moved, was.size() / 2);
-}
-
-// Two processes, each a thread here, of one run; what each of them ended with: nothing, or the
-// words of its error.
-struct TwoProcesses {
-  TwoProcesses(TuneOptions options, const std::string& meeting, const TuneCallback& first) {
-    options.device = "cpu";  // NCCL wants a GPU for each
-    options.processes = 2;
-    options.meeting = meeting;
-    const auto run = [](TuneOptions own, const TuneCallback& callback, std::optional<Error>* end) {
-      try {
-        Tune(own, callback);
-      } catch (const Error& error) {
-        *end = error;
-      }
-    };
-    TuneOptions second = options;
-    second.process = 1;
-    std::jthread other([&] { run(second, {}, &ends[1]); });
-    run(options, first, &ends[0]);
-  }
-  std::optional<Error> ends[2];
-};
 
 TEST_F(TuneRunTest, SeveralProcessesStopTogetherWhereverOneIsToldTo) {
   const TuneOptions whole = Options("whole"), pieces = Options("pieces");
