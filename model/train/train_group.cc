@@ -2,7 +2,7 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/zeros_like.h>
+#include <ATen/ops/empty_like.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
 #include <dlfcn.h>
@@ -29,6 +29,8 @@ namespace {
 // processes ends them when one of them fails.
 constexpr auto kWaitingTime = std::chrono::hours(24);
 constexpr char kHost[] = "127.0.0.1";
+// The store refuses values of more than 8 MiB.
+constexpr size_t kPieceBytes = size_t{1} << 20;
 
 using Milliseconds = std::chrono::milliseconds;
 
@@ -260,25 +262,42 @@ bool TrainGroup::AnyOf(bool flag) {
   return false;
 }
 
+void TrainGroup::SumByStore(const at::Tensor& sum) {
+  const auto bytes_of = [](const at::Tensor& tensor) {
+    return static_cast<size_t>(tensor.numel()) * tensor.element_size();
+  };
+  const auto exchange = [&](const void* bytes, size_t size) {
+    const auto* const first = static_cast<const uint8_t*>(bytes);
+    return Exchange({first, first + size});
+  };
+  // Told first: else who has more to add would wait for what nobody sends.
+  const uint64_t size = bytes_of(sum);
+  for (const auto& other : exchange(&size, sizeof(size))) {
+    if (other.size() == sizeof(size) && std::memcmp(other.data(), &size, sizeof(size)) == 0)
+      continue;
+    throw Error(ErrorCode::kInvalidArgument, "processes add up tensors of different sizes",
+                "give all of them the same model and options");
+  }
+  const auto most = static_cast<int64_t>(kPieceBytes / sum.element_size());
+  for (int64_t first = 0; first < sum.numel(); first += most) {
+    const at::Tensor piece = sum.narrow(0, first, std::min(most, sum.numel() - first));
+    const auto all = exchange(piece.data_ptr(), bytes_of(piece));
+    at::Tensor other = at::empty_like(piece);
+    piece.zero_();
+    for (const std::vector<uint8_t>& values : all) {
+      std::memcpy(other.data_ptr(), values.data(), bytes_of(piece));
+      piece.add_(other);
+    }
+  }
+}
+
 void TrainGroup::Sum(const std::vector<at::Tensor>& tensors) {
   const at::NoGradGuard no_gradient;
   std::vector<at::Tensor> rows;
   for (const at::Tensor& tensor : tensors) rows.push_back(tensor.reshape({-1}));
   at::Tensor sum = at::cat(rows);
   if (sum.device().is_cpu()) {
-    const size_t bytes = static_cast<size_t>(sum.numel()) * sum.element_size();
-    const auto* own = static_cast<const uint8_t*>(sum.data_ptr());
-    const auto all = Exchange({own, own + bytes});
-    at::Tensor other = at::zeros_like(sum);
-    sum.zero_();
-    for (const std::vector<uint8_t>& values : all) {
-      if (values.size() != bytes) {
-        throw Error(ErrorCode::kInvalidArgument, "processes add up tensors of different sizes",
-                    "give all of them the same model and options");
-      }
-      std::memcpy(other.data_ptr(), values.data(), bytes);
-      sum.add_(other);
-    }
+    SumByStore(sum);
   } else {
     if (nccl_ == nullptr) {
       nccl_ = std::make_unique<Nccl>();

@@ -15,8 +15,8 @@ namespace eidetic::model {
 // Every process calls the same functions in the same order; a call returns when all have made it.
 // On one machine. The processes meet through LibTorch's c10d::TCPStore, whose server is process 0
 // and listens where this machine alone reaches it; what they add up goes over NCCL between GPUs,
-// and on the CPU through the store, in the order of the processes. Every call throws Error kIo when
-// another process is gone. Not thread-safe.
+// and on the CPU through the store, in pieces and in the order of the processes. Every call throws
+// Error kIo when another process is gone. Not thread-safe.
 class TrainGroup {
  public:
   // `meeting`: the path of a file that process 0 makes and the others wait for. Throws Error:
@@ -44,6 +44,8 @@ class TrainGroup {
   class Nccl;
   // What each process put in, by process.
   std::vector<std::vector<uint8_t>> Exchange(std::vector<uint8_t> own);
+  // Of one row on the CPU, in place.
+  void SumByStore(const at::Tensor& sum);
 
   int process_, processes_;
   int64_t exchanges_ = 0;

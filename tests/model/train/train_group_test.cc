@@ -2,12 +2,16 @@
 // for processes here: each has a group of its own.
 #include "model/train/train_group.h"
 
+#include <ATen/ops/arange.h>
+#include <ATen/ops/equal.h>
 #include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
 #include <arpa/inet.h>
 #include <gtest/gtest.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <fstream>
 #include <functional>
 #include <optional>
@@ -72,6 +76,34 @@ TEST_F(TrainGroupTest, ProcessesAddUpToTheSameBits) {
     EXPECT_EQ(sum[0].item<float>(), 0.1F + 0.1F);
     EXPECT_EQ(sum[1].item<float>(), 1);
   }
+}
+
+// Through the store they go in pieces of a MiB, of which a tensor may end anywhere.
+TEST_F(TrainGroupTest, TheyAddUpMoreThanAStoreTakesAtOnce) {
+  constexpr int64_t kPiece = (int64_t{1} << 20) / 4;
+  for (const std::vector<int64_t>& sizes :
+       {std::vector<int64_t>{24 * kPiece}, {kPiece - 1, 2, 3 * kPiece}, {kPiece}, {1, kPiece}}) {
+    std::filesystem::remove(meeting_);
+    Together([&](TrainGroup* group) {
+      std::vector<at::Tensor> own;
+      for (const int64_t size : sizes) {
+        own.push_back(at::arange(size, at::kFloat).mul_(group->process() == 0 ? 1 : 0.1F));
+      }
+      group->Sum(own);
+      for (size_t i = 0; i < sizes.size(); ++i) {
+        const at::Tensor all = at::arange(sizes[i], at::kFloat);
+        EXPECT_TRUE(at::equal(own[i], all.add(all.mul(0.1F)))) << sizes[i];
+      }
+    });
+  }
+}
+
+TEST_F(TrainGroupTest, TensorsOfOtherSizesAreAnErrorOfBoth) {
+  Together([&](TrainGroup* group) {
+    const int64_t size = (int64_t{1} << 20) * (1 + group->process());
+    EXPECT_EQ(Failure([&] { group->Sum({at::zeros({size})}); }).code(),
+              ErrorCode::kInvalidArgument);
+  });
 }
 
 TEST_F(TrainGroupTest, NoOtherMachineReachesThem) {
