@@ -55,8 +55,8 @@ void CheckTeacher(const DifferentiableModel& teacher, const DifferentiableModel&
               "make the student with eidetic model hybridize");
 }
 
-bool IsFinite(const DifferentiableModel& teacher, const std::vector<int32_t>& tokens,
-              const TrainForwardOptions& options) {
+bool TeacherIsFinite(const DifferentiableModel& teacher, const std::vector<int32_t>& tokens,
+                     const TrainForwardOptions& options) {
   constexpr int64_t kRows = 256;  // of logits at a time
   const at::NoGradGuard no_gradient;
   bool finite = true;

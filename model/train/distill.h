@@ -26,8 +26,8 @@ TrainForwardOptions TeacherOptions(const TrainForwardOptions& options);
 
 // Whether all that the teacher gives for this sequence is finite: what its attention or mixers make
 // of what enters each layer, and its logits. Reads all of it once more: for when a loss is not.
-bool IsFinite(const DifferentiableModel& teacher, const std::vector<int32_t>& tokens,
-              const TrainForwardOptions& options);
+bool TeacherIsFinite(const DifferentiableModel& teacher, const std::vector<int32_t>& tokens,
+                     const TrainForwardOptions& options);
 
 // The first stage. In each of LearningLayers the mixer reads what enters the teacher's layer and is
 // to give what the teacher's attention gives: the squared distance over the square of the latter,

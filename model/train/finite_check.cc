@@ -19,7 +19,7 @@ void CheckTeacherIsFinite(const DifferentiableModel& teacher, const SequencesRea
                           const std::string& then) {
   SequencesRead faulty{read.text, {}, read.length};
   for (const int64_t first : read.first) {
-    if (!IsFinite(teacher, read.text->Sequence(first, read.length).tokens, {})) {
+    if (!TeacherIsFinite(teacher, read.text->Sequence(first, read.length).tokens, {})) {
       faulty.first.push_back(first);
     }
   }
