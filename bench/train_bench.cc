@@ -34,6 +34,7 @@
 #include "model/device.h"
 #include "model/error.h"
 #include "model/mamba2.h"
+#include "model/mamba2_scan.h"
 #include "model/train/adapter.h"
 #include "model/train/distill.h"
 #include "model/train/train_step.h"

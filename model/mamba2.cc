@@ -3,139 +3,26 @@
 #include <ATen/ops/addcmul.h>
 #include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/constant_pad_nd.h>
-#include <ATen/ops/cumsum.h>
-#include <ATen/ops/ones.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
-#include <ATen/ops/tril.h>
 
-#include <algorithm>
-#include <limits>
 #include <vector>
 
 #include "model/causal_convolution.h"
 #include "model/feed_forward.h"
+#include "model/mamba2_scan.h"
 
 namespace eidetic::model {
 namespace {
 
 constexpr int64_t kChunk = 64;
-// States that are chained by one matrix of decays; of more chunks, groups of so many.
-constexpr int64_t kChained = 64, kChainGroup = 32;
-
-// exp(s_i - s_j) for j <= i and 0 above the diagonal, of inclusive sums s [..., n]. The mask comes
-// before exp: above the diagonal the difference is positive and may overflow.
-at::Tensor DecayMatrix(const at::Tensor& sums) {
-  const int64_t n = sums.size(-1);
-  const at::Tensor above = at::ones({n, n}, sums.options().dtype(at::kBool)).tril_().logical_not_();
-  return sums.unsqueeze(-1)
-      .sub(sums.unsqueeze(-2))
-      .masked_fill_(above, -std::numeric_limits<double>::infinity())
-      .exp_();
-}
 
 at::Tensor PerHead(const at::Tensor& groups, int64_t heads) {
   const int64_t repeat = heads / groups.size(1);
   return repeat == 1 ? groups : groups.repeat_interleave(repeat, 1);
 }
 
-// [L, ..] with zeros behind it up to `length` rows.
-at::Tensor Padded(const at::Tensor& rows, int64_t length) {
-  const int64_t missing = length - rows.size(0);
-  if (missing == 0) return rows;
-  std::vector<int64_t> pad(static_cast<size_t>(2 * rows.dim()));
-  pad.back() = missing;
-  return at::constant_pad_nd(rows, pad);
-}
-
-struct States {
-  at::Tensor before;  // each chunk: [B, n, V]
-  at::Tensor last;    // after the last chunk: [B, 1, V]
-};
-
-// The states between n chunks, of which each multiplies by exp(sums) [B, n] and adds `added`
-// [B, n, V]; `first` [B, 1, V] stands before them. In two or more levels where there are many
-// chunks: nothing is done one after the other, and no matrix is n x n.
-States ChainStates(const at::Tensor& sums, const at::Tensor& added, const at::Tensor& first) {
-  const int64_t batch = added.size(0), n = added.size(1), values = added.size(2);
-  if (n <= kChained) {
-    const at::Tensor before = at::constant_pad_nd(sums, {1, 0}).cumsum(-1);  // [B, n + 1]
-    const at::Tensor states = at::bmm(DecayMatrix(before), at::cat({first, added}, 1));
-    return {states.narrow(1, 0, n), states.narrow(1, n, 1)};
-  }
-  const int64_t groups = (n + kChainGroup - 1) / kChainGroup, missing = groups * kChainGroup - n;
-  const at::Tensor sum = at::constant_pad_nd(sums, {0, missing}).view({-1, kChainGroup});
-  const at::Tensor add = (missing == 0 ? added : at::constant_pad_nd(added, {0, 0, 0, missing}))
-                             .reshape({batch * groups, kChainGroup, values});
-  const at::Tensor total = sum.sum(-1, /*keepdim=*/true);
-  const at::Tensor to_end = total.sub(sum.cumsum(-1)).exp_().unsqueeze(1);  // [B groups, 1, g]
-  const States outer = ChainStates(total.view({batch, groups}),
-                                   at::bmm(to_end, add).view({batch, groups, values}), first);
-  const States inner = ChainStates(sum, add, outer.before.reshape({batch * groups, 1, values}));
-  return {inner.before.reshape({batch, groups * kChainGroup, values}).narrow(1, 0, n), outer.last};
-}
-
 }  // namespace
-
-// All chunks at once. With r = H / G heads in a group, tensors are laid out by group, chunk, token,
-// head of the group: B and C are met as they are, without a copy for each head.
-at::Tensor Mamba2Scan(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& decay,
-                      const at::Tensor& b, const at::Tensor& c, const at::Tensor& state,
-                      int64_t chunk) {
-  const int64_t tokens = x.size(0), heads = x.size(1), p = x.size(2);
-  const int64_t groups = b.size(1), n = b.size(2), r = heads / groups;
-  const int64_t chunks = (tokens + chunk - 1) / chunk, q = chunks == 1 ? tokens : chunk;
-  const int64_t length = chunks * q, batch = groups * chunks;
-  // dt = 0 neither decays the state nor adds to it.
-  const at::Tensor step = Padded(dt, length);
-  const auto chunked = [&](const at::Tensor& rows) {  // [L, G, N] -> [G chunks, Q, N]
-    return Padded(rows, length)
-        .view({chunks, q, groups, n})
-        .permute({2, 0, 1, 3})
-        .reshape({batch, q, n});
-  };
-  const at::Tensor bg = chunked(b), cg = chunked(c);
-  const at::Tensor xdt = Padded(x, length)
-                             .mul(step.unsqueeze(-1))
-                             .view({chunks, q, groups, r, p})
-                             .permute({2, 0, 1, 3, 4})
-                             .reshape({batch, q, r, p});
-  const at::Tensor sums = step.mul(decay)
-                              .view({chunks, q, groups, r})
-                              .permute({2, 0, 3, 1})
-                              .reshape({batch, r, q})
-                              .contiguous()
-                              .cumsum(-1);
-  const auto by_token = [](const at::Tensor& numbers) {  // [batch, r, Q] -> [batch, Q, r, 1]
-    return numbers.transpose(1, 2).unsqueeze(-1);
-  };
-
-  // Within chunks.
-  const at::Tensor scores = at::bmm(cg, bg.transpose(1, 2)).unsqueeze(1).mul(DecayMatrix(sums));
-  const at::Tensor inner =
-      at::bmm(scores.reshape({batch * r, q, q}), xdt.transpose(1, 2).reshape({batch * r, q, p}));
-
-  // What chunks add to the state, and the states between them.
-  const at::Tensor total = sums.narrow(2, q - 1, 1);  // [batch, r, 1]
-  const at::Tensor left = xdt.mul(by_token(total.sub(sums).exp_())).flatten(2);
-  const auto by_head = [&](const at::Tensor& rows) {  // [batch, r V] -> [H, chunks, V]
-    return rows.view({groups, chunks, r, -1}).transpose(1, 2).reshape({heads, chunks, -1});
-  };
-  const at::Tensor added = at::bmm(left.transpose(1, 2), bg);  // [batch, r P, N]
-  const States states = ChainStates(by_head(total.flatten(1)).squeeze(2), by_head(added.flatten(1)),
-                                    state.reshape({heads, 1, p * n}));
-  const at::Tensor before =
-      states.before.reshape({groups, r, chunks, p * n}).transpose(1, 2).reshape({batch, r * p, n});
-  const at::Tensor outer = at::bmm(cg, before.transpose(1, 2)).view({batch, q, r, p});
-  const at::Tensor y = at::addcmul(inner.view({batch, r, q, p}).transpose(1, 2), outer,
-                                   by_token(sums.exp()));  // [batch, Q, r, P]
-  state.copy_(states.last.view({heads, p, n}));
-  return y.view({groups, chunks, q, r, p})
-      .permute({1, 2, 0, 3, 4})
-      .reshape({length, heads, p})
-      .narrow(0, 0, tokens);
-}
 
 at::Tensor Mamba2Step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& decay,
                       const at::Tensor& b, const at::Tensor& c, const at::Tensor& state) {

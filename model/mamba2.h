@@ -35,17 +35,7 @@ at::Tensor Mamba2MixProjected(const Mamba2Weights& weights, const MambaConfig& c
                               double epsilon, const at::Tensor& projected,
                               const Mamba2State& state);
 
-// The scan alone. x [L, H, P], dt [L, H] (after softplus), decay [H] (A, negative), b and c
-// [L, G, N]; state [H, P, N], read and replaced. Returns S_t C_t for each token: [L, H, P].
-//
-// Chunked: within `chunk` tokens as masked matrix products, between chunks through their states,
-// all chunks of the sequence in the same few products. Memory grows with L: about (2 chunk + 8 P) H
-// numbers a token. The chunk's length changes rounding only.
-at::Tensor Mamba2Scan(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& decay,
-                      const at::Tensor& b, const at::Tensor& c, const at::Tensor& state,
-                      int64_t chunk);
-
-// The same for one token, without matrices of the chunk's size.
+// One token of the scan (mamba2_scan.h), without matrices of a chunk's size. Not differentiable.
 at::Tensor Mamba2Step(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& decay,
                       const at::Tensor& b, const at::Tensor& c, const at::Tensor& state);
 

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "model/device.h"
+#include "model/mamba2_scan.h"
 #include "tests/model/tiny_model.h"
 
 namespace eidetic::model {
