@@ -7,7 +7,6 @@
 //             [--teacher MODEL] (distillation) [--of-mixers] (its first stage)
 //             [--parts] (forward and backward apart, and without an optimizer's step)
 //             [--pieces] (what a step is made of, each alone)
-//             [--profile] (the device's kernels by their time in one more step)
 #include <ATen/Context.h>
 #include <ATen/DeviceAccelerator.h>
 #include <ATen/core/grad_mode.h>
@@ -16,16 +15,13 @@
 #include <ATen/ops/zeros.h>
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/DeviceGuard.h>
-#include <torch/csrc/autograd/profiler_kineto.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <map>
 #include <memory>
 #include <random>
-#include <set>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -47,7 +43,7 @@ struct Arguments {
   std::string model, teacher, mode = "se", dtype = "bf16", device = "cpu", kind = "hylora";
   std::vector<int> lengths = {8192, 16384, 32768, 65536};
   int steps = 5, batch = 1;
-  bool recompute = false, parts = false, of_mixers = false, profile = false, pieces = false;
+  bool recompute = false, parts = false, of_mixers = false, pieces = false;
 };
 
 [[noreturn]] void Refuse(const std::string& what) {
@@ -81,8 +77,6 @@ Arguments Parse(int count, char** words) {
       arguments.parts = true;
     } else if (word == "--pieces") {
       arguments.pieces = true;
-    } else if (word == "--profile") {
-      arguments.profile = true;
     } else if (word == "--of-mixers") {
       arguments.of_mixers = true;
     } else if (word == "--teacher") {
@@ -135,46 +129,6 @@ double PeakGigabytes(c10::Device device) {
   constexpr auto kAll = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
   return static_cast<double>(allocator->getDeviceStats(device.index()).allocated_bytes[kAll].peak) *
          1e-9;
-}
-
-// Where the device's time goes in `work`: kernels by their time, copies among them.
-template <typename Work>
-void Profile(c10::Device device, const Work& work) {
-  namespace profiler = torch::autograd::profiler;
-  using torch::profiler::impl::ActivityType;
-  const torch::profiler::impl::ProfilerConfig config(torch::profiler::impl::ProfilerState::KINETO);
-  const std::set<ActivityType> activities = {ActivityType::CPU, ActivityType::CUDA};
-  profiler::prepareProfiler(config, activities);
-  profiler::enableProfiler(config, activities);
-  Clock clock(device);
-  work();
-  const double wall = clock.Lap();
-  struct Total {
-    double seconds = 0;
-    int64_t count = 0;
-  };
-  std::map<std::string, Total> totals;
-  Total all, operations;
-  for (const auto& event : profiler::disableProfiler()->events()) {
-    if (event.deviceType() != c10::DeviceType::CUDA) {
-      ++operations.count;
-      continue;
-    }
-    for (Total* total : {&totals[event.name()], &all}) {
-      total->seconds += static_cast<double>(event.durationNs()) * 1e-9;
-      ++total->count;
-    }
-  }
-  std::vector<std::pair<std::string, Total>> sorted(totals.begin(), totals.end());
-  std::sort(sorted.begin(), sorted.end(),
-            [](const auto& a, const auto& b) { return a.second.seconds > b.second.seconds; });
-  std::printf("  %.1f ms, of which kernels take %.1f ms: %lld of them, for %lld operations\n",
-              wall * 1e3, all.seconds * 1e3, static_cast<long long>(all.count),
-              static_cast<long long>(operations.count));
-  for (size_t i = 0; i < std::min<size_t>(sorted.size(), 40); ++i) {
-    std::printf("  %8.2f ms %6lld  %.170s\n", sorted[i].second.seconds * 1e3,
-                static_cast<long long>(sorted[i].second.count), sorted[i].first.c_str());
-  }
 }
 
 // Milliseconds of `forward`, and of the backward pass from what it gives, if it has one.
@@ -309,9 +263,6 @@ void Measure(const Arguments& arguments, const DifferentiableModel& model,
   std::printf("\n");
   std::fflush(stdout);
   if (arguments.pieces) MeasurePieces(model, teacher, device, sequence, options.forward);
-  if (arguments.profile) {
-    Profile(device, [&] { TrainStep(model, sequences, options, optimizer); });
-  }
   std::fflush(stdout);
 }
 
