@@ -108,6 +108,20 @@ Status TakeType(const char* given, bool* bf16) {
   return Status();
 }
 
+// Mixers are trained as a whole: what is of low-rank matrices would do nothing.
+Status RefuseOfMatrices(const eid_tune_options& given) {
+  const char* const set = given.rank != 0           ? "rank"
+                          : given.alpha != 0        ? "alpha"
+                          : given.dropout != 0      ? "dropout"
+                          : given.target_count != 0 ? "targets"
+                                                    : nullptr;
+  if (set == nullptr) return Status();
+  return Status(Code::kInvalidArgument,
+                std::string(set) +
+                    " is given for low-rank matrices, of which an adapter of kind mixers has none",
+                "leave it out, or choose the kind lora, lora+ or hylora");
+}
+
 Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
   model::AdapterOptions& adapter = options->trained;
   if (!options->teacher.empty()) adapter.kind = model::AdapterKind::kMixers;
@@ -123,6 +137,7 @@ Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
   }
   EID_RETURN_IF_ERROR(TakeName("kind", given.kind, model::FindAdapterKind,
                                "lora, lora+, hylora, mixers", &adapter.kind));
+  if (adapter.kind == model::AdapterKind::kMixers) return RefuseOfMatrices(given);
   EID_RETURN_IF_ERROR(TakeNumber("rank", given.rank, false, &adapter.rank));
   adapter.alpha = given.alpha != 0 ? given.alpha : 2.0 * adapter.rank;
   adapter.dropout = given.dropout;
@@ -194,6 +209,11 @@ memory::Result<model::TuneOptions> ReadTuneOptions(const eid_tune_options* optio
     return Status(Code::kInvalidArgument,
                   "mixer_steps, mixer_rate and text_share are of a teacher, and there is none",
                   "name one with teacher_path, or leave them 0");
+  }
+  if (given.mixer_steps == -1 && given.mixer_rate != 0) {
+    return Status(Code::kInvalidArgument,
+                  "mixer_rate is of the steps in which mixers learn alone, and there are none",
+                  "leave it 0, or give mixer_steps");
   }
   if (given.teacher_path != nullptr) {
     result.teacher = given.teacher_path;

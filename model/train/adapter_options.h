@@ -7,8 +7,8 @@
 // kHylora: the 1D convolutions of the Mamba layers too, weight and bias: Nunez et al., "Expansion
 //   Span", arXiv 2412.13328.
 // kMixers: no matrices, but all that the Mamba layers' mixers have, as a whole: those of a hybrid
-//   that is being made of another model (model/hybridize.h). Rank, alpha, dropout and targets are
-//   not looked at.
+//   that is being made of another model (model/hybridize.h). They have no rank, alpha,
+//   dropout or targets: these are not looked at.
 //
 // No Torch in here.
 #ifndef EIDETIC_MODEL_TRAIN_ADAPTER_OPTIONS_H_

@@ -193,6 +193,19 @@ std::optional<TrainCheckpoint> ReadTrainCheckpoint(const std::string& folder) {
   return checkpoint;
 }
 
+namespace {
+
+// Earlier builds left out what later ones compare, and told what changes nothing of mixers.
+bool IsCompared(const std::string& option, const TrainSettings& was) {
+  const auto is_one_of = [&](const auto&... names) { return ((option == names) || ...); };
+  if (is_one_of("eval-sequences", "mixer-warm-up")) return was.contains(option);
+  const auto kind = was.find("kind");
+  const bool of_mixers = kind != was.end() && kind->second == "mixers";
+  return !(of_mixers && is_one_of("rank", "alpha", "dropout", "targets"));
+}
+
+}  // namespace
+
 std::string DifferencesOf(const TrainSettings& was, const TrainSettings& is) {
   TrainSettings both = was;
   both.insert(is.begin(), is.end());
@@ -204,7 +217,7 @@ std::string DifferencesOf(const TrainSettings& was, const TrainSettings& is) {
   std::string differences;
   for (const auto& [option, value] : both) {
     const std::string before = text(was, option), now = text(is, option);
-    if (before == now) continue;
+    if (before == now || !IsCompared(option, was)) continue;
     differences += (differences.empty() ? "" : "; ") + option + " was " + before + ", is " + now;
   }
   return differences;

@@ -4,7 +4,6 @@
 #define EIDETIC_MODEL_TRAIN_TRAIN_CHECKPOINT_H_
 
 #include <cstdint>
-#include <map>
 #include <optional>
 #include <string>
 
@@ -12,11 +11,9 @@
 #include "model/train/adapter.h"
 #include "model/train/differentiable_model.h"
 #include "model/train/train_state.h"
+#include "model/train/tune_options.h"
 
 namespace eidetic::model {
-
-// By option: what the losses of the run depend on.
-using TrainSettings = std::map<std::string, std::string>;
 
 // `optimizer` null: of a result, that nobody goes on from. Puts the folder in place of what was
 // there in one step; on any error what was there is kept. Throws Error: kNoSpace, kIo, kNotFound.

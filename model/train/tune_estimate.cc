@@ -91,10 +91,11 @@ struct Stage {
   int64_t steps;
 };
 
-std::vector<Stage> StagesOf(const TuneOptions& options, int64_t steps) {
+std::vector<Stage> StagesOf(TuneOptions options, int64_t steps) {
+  options.steps = steps;
+  SettleStages(nullptr, &options);
   if (options.teacher.empty()) return {{TuneObjective::kText, steps}};
-  const int64_t of_mixers =
-      std::min(options.mixer_steps < 0 ? steps / 8 : options.mixer_steps, steps);
+  const int64_t of_mixers = std::min(options.mixer_steps, steps);
   std::vector<Stage> stages;
   if (of_mixers > 0) stages.push_back({TuneObjective::kMixers, of_mixers});
   if (steps > of_mixers) stages.push_back({TuneObjective::kTeacher, steps - of_mixers});
@@ -158,10 +159,10 @@ TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callba
   estimate.steps =
       options.steps > 0 ? options.steps : (estimate.windows + options.batch - 1) / options.batch;
 
+  const std::vector<Stage> stages = StagesOf(options, estimate.steps);
   tell(TuneStage::kLoading, 0, 0);
   TuneSubject subject(options, *checkpoint, nullptr);
   AdamW optimizer(subject.adapter().trained(), AdamWOptionsOf(options));
-  const std::vector<Stage> stages = StagesOf(options, estimate.steps);
   int64_t measured = 0;
   double bytes = 0;
   for (const auto& [objective, steps] : stages) {

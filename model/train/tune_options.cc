@@ -80,6 +80,43 @@ void CheckAmount(const char* name, double value) {
   RefuseOption(name, Text(value), "a number of 0 or more");
 }
 
+// Steps of one objective: first .. end - 1.
+struct StageBounds {
+  int64_t first = 0, end = 0;
+};
+
+StageBounds BoundsOf(const TuneOptions& options, TuneObjective objective, int64_t steps) {
+  if (objective == TuneObjective::kText) return {0, steps};
+  const int64_t border = std::clamp<int64_t>(options.mixer_steps, 0, steps);
+  return objective == TuneObjective::kMixers ? StageBounds{0, border} : StageBounds{border, steps};
+}
+
+int64_t WarmUpOf(const TuneOptions& options, TuneObjective objective, int64_t stage_steps) {
+  const bool has_own = objective == TuneObjective::kMixers && options.mixer_warm_up >= 0;
+  const int64_t given = has_own ? options.mixer_warm_up : options.warm_up;
+  return given >= 0 ? given : std::clamp<int64_t>(stage_steps / 10, 1, 20);
+}
+
+// A rate that has not grown up before its stage ends is none that was asked for. One step of
+// warm-up is none.
+void CheckWarmUp(int64_t warm_up, int64_t stage_steps, const char* of_what) {
+  if (warm_up <= 1 || warm_up < stage_steps || stage_steps == 0) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              "tune: warm-up is " + std::to_string(warm_up) + ", and there are but " +
+                  std::to_string(stage_steps) + " steps " + of_what,
+              "lower --warm-up, give more steps, or leave it out: then it is a tenth of them");
+}
+
+int64_t NumberIn(const TrainSettings& settings, const char* option, int64_t otherwise) {
+  const auto found = settings.find(option);
+  int64_t number = 0;
+  const bool is_number =
+      found != settings.end() &&
+      std::from_chars(found->second.data(), found->second.data() + found->second.size(), number)
+              .ec == std::errc();
+  return is_number ? number : otherwise;
+}
+
 }  // namespace
 
 std::string_view RateScheduleName(RateSchedule schedule) {
@@ -122,7 +159,7 @@ void CheckTuneOptions(const TuneOptions& options) {
   CheckCount("batch", options.batch, 1);
   CheckCount("micro-batch", options.micro_batch, 1);
   CheckCount("steps", options.steps, 0);
-  CheckCount("warm-up", options.warm_up, 0);
+  if (options.warm_up != -1) CheckCount("warm-up", options.warm_up, 0);
   if (options.mixer_steps != -1) CheckCount("mixer-steps", options.mixer_steps, 0);
   CheckCount("eval-every", options.evaluate_every, 1);
   CheckCount("eval-sequences", options.held_out_sequences, 0);
@@ -144,9 +181,37 @@ void CheckTuneOptions(const TuneOptions& options) {
   CheckSequenceOptions(options.attention);
 }
 
-std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
+void SettleStages(const TrainSettings* begun, TuneOptions* options) {
+  if (options->mixer_steps < 0) {
+    const int64_t eighth = options->steps / 8;
+    options->mixer_steps = begun != nullptr ? NumberIn(*begun, "mixer-steps", eighth) : eighth;
+  }
+  const bool has_teacher = !options->teacher.empty();
+  const TuneObjective last = has_teacher ? TuneObjective::kTeacher : TuneObjective::kText;
+  const auto steps_of = [&](TuneObjective objective) {
+    const StageBounds stage = BoundsOf(*options, objective, options->steps);
+    return stage.end - stage.first;
+  };
+  if (begun != nullptr && options->warm_up < 0) {
+    options->warm_up = NumberIn(*begun, "warm-up", -1);
+    options->mixer_warm_up = NumberIn(*begun, "mixer-warm-up", -1);
+  }
+  if (begun == nullptr && options->warm_up >= 0) {
+    if (has_teacher) {
+      CheckWarmUp(options->warm_up, steps_of(TuneObjective::kMixers), "of mixers alone");
+    }
+    CheckWarmUp(options->warm_up, steps_of(last), has_teacher ? "of all together" : "of the run");
+  }
+  if (has_teacher) {
+    options->mixer_warm_up =
+        WarmUpOf(*options, TuneObjective::kMixers, steps_of(TuneObjective::kMixers));
+  }
+  options->warm_up = WarmUpOf(*options, last, steps_of(last));
+}
+
+TrainSettings SettingsOf(const TuneOptions& options) {
   const SequenceAttentionOptions& attention = options.attention;
-  std::map<std::string, std::string> settings = {
+  TrainSettings settings = {
       {"model", options.model_digest},
       {"attention", std::string(SequenceModeName(attention.mode))},
       {"chunk", Listed(attention.chunk_sizes)},
@@ -170,19 +235,20 @@ std::map<std::string, std::string> SettingsOf(const TuneOptions& options) {
       {"seed", std::to_string(options.seed)},
   };
   if (options.adapter.empty()) {  // else the adapter says it
-    settings.insert({
-        {"kind", std::string(AdapterKindName(options.trained.kind))},
-        {"rank", std::to_string(options.trained.rank)},
-        {"alpha", Text(options.trained.alpha)},
-        {"dropout", Text(options.trained.dropout)},
-        {"targets", Listed(options.trained.targets)},
-    });
+    settings["kind"] = AdapterKindName(options.trained.kind);
+    if (options.trained.kind != AdapterKind::kMixers) {
+      settings["rank"] = std::to_string(options.trained.rank);
+      settings["alpha"] = Text(options.trained.alpha);
+      settings["dropout"] = Text(options.trained.dropout);
+      settings["targets"] = Listed(options.trained.targets);
+    }
   }
   if (options.micro_batch > 1) settings["micro-batch"] = std::to_string(options.micro_batch);
   if (!options.teacher.empty()) {
     settings["teacher"] = options.teacher_digest;
     settings["mixer-steps"] = std::to_string(options.mixer_steps);
     settings["mixer-rate"] = Text(options.mixer_rate);
+    settings["mixer-warm-up"] = std::to_string(options.mixer_warm_up);
     settings["text-share"] = Text(options.text_share);
   }
   if (attention.mode == SequenceMode::kStream) {
@@ -207,19 +273,16 @@ TuneObjective ObjectiveOf(const TuneOptions& options, int64_t step) {
 }
 
 double RateOf(const TuneOptions& options, int64_t step, int64_t steps) {
-  double rate = options.rate;
-  int64_t first = 0, end = steps;  // of the stage
-  if (!options.teacher.empty()) {
-    const bool of_mixers = ObjectiveOf(options, step) == TuneObjective::kMixers;
-    if (of_mixers) rate = options.mixer_rate;
-    (of_mixers ? end : first) = std::min(options.mixer_steps, steps);
+  const TuneObjective objective = ObjectiveOf(options, step);
+  const StageBounds stage = BoundsOf(options, objective, steps);
+  const double rate = objective == TuneObjective::kMixers ? options.mixer_rate : options.rate;
+  const int64_t warm_up = WarmUpOf(options, objective, stage.end - stage.first);
+  const int64_t at = step - stage.first;
+  if (at < warm_up || options.schedule == RateSchedule::kConstant) {
+    return RateOfStep(at, rate, warm_up);
   }
-  const int64_t at = step - first;
-  if (at < options.warm_up || options.schedule == RateSchedule::kConstant) {
-    return RateOfStep(at, rate, options.warm_up);
-  }
-  const auto behind = static_cast<double>(at - options.warm_up);
-  const auto whole = static_cast<double>(std::max<int64_t>(end - first - options.warm_up, 1));
+  const auto behind = static_cast<double>(at - warm_up);
+  const auto whole = static_cast<double>(std::max<int64_t>(stage.end - stage.first - warm_up, 1));
   constexpr double kPi = 3.14159265358979323846;
   return rate * 0.5 * (1 + std::cos(kPi * behind / whole));
 }

@@ -19,7 +19,7 @@ namespace eidetic::model {
 
 enum class RateSchedule : uint8_t {
   kConstant,  // "constant"
-  kCosine,    // "cosine": falls to 0 at the last step
+  kCosine,    // "cosine": falls to 0 at the last step, with a teacher of each stage
 };
 std::string_view RateScheduleName(RateSchedule schedule);
 std::optional<RateSchedule> FindRateSchedule(std::string_view name);
@@ -54,11 +54,12 @@ struct TuneOptions {
   std::string teacher, teacher_digest;
   int64_t mixer_steps = -1;
   double mixer_rate = 3e-3;  // in these; warm-up and schedule are of each stage
-  double text_share = 0;     // of that loss that is the text's cross entropy; 0 .. 1
+  double text_share = 0;     // of the loss after them that is the text's cross entropy; 0 .. 1
 
   AdapterOptions trained;  // of a new adapter; its seed is `seed`
   SequenceAttentionOptions attention;
-  // In place of what `adapter` was trained with, or else the model's file says.
+  // In place of what `adapter` was trained with, or else the model's file says. A teacher of the
+  // same rotary base reads with it too.
   std::optional<RotaryScaling> rotary_scaling;
   bool bf16 = false;        // linear maps and attention in bf16 (decision 088), else all in fp32
   bool recompute = false;   // TrainForwardOptions has what it means
@@ -67,7 +68,10 @@ struct TuneOptions {
   int64_t micro_batch = 1;  // of these go through the model at once
   int64_t steps = 0;        // 0: as many as one pass over the data takes
   double rate = 2e-4;
-  int64_t warm_up = 20;  // steps over which the rate grows
+  // Steps over which the rate grows, in each stage; -1: a tenth of the stage's, 1 to 20. That of
+  // the mixers' stage is another only where neither was given.
+  int64_t warm_up = -1;
+  int64_t mixer_warm_up = -1;  // -1: as warm_up
   RateSchedule schedule = RateSchedule::kConstant;
   double weight_decay = 0;
   double largest_norm = 1;  // of the gradient; 0: it is not clipped
@@ -87,9 +91,17 @@ struct TuneOptions {
 // Throws Error kInvalidArgument, which names the option and its value.
 void CheckTuneOptions(const TuneOptions& options);
 
-// All that the losses of a run depend on beside its data, by option. Two runs of equal settings and
+// By option, as text: what the losses of a run depend on.
+using TrainSettings = std::map<std::string, std::string>;
+
+// Puts numbers in place of what was left to a default, now that options.steps are known. Those that
+// a run was begun with stay where it is made longer: `begun` are its settings; null: it begins.
+// Throws Error kInvalidArgument where the warm-up of a run that begins is as long as a stage.
+void SettleStages(const TrainSettings* begun, TuneOptions* options);
+
+// Those of its data are not among them. Two runs of equal settings and
 // data have equal losses on a CPU. The number of steps is among them where the schedule needs it.
-std::map<std::string, std::string> SettingsOf(const TuneOptions& options);
+TrainSettings SettingsOf(const TuneOptions& options);
 
 TuneObjective ObjectiveOf(const TuneOptions& options, int64_t step);
 

@@ -135,11 +135,7 @@ void TuneRun::Begin() {
     options_.steps = (report_.windows + options_.batch - 1) / options_.batch;
   }
   const auto last = ReadTrainCheckpoint(Folder("last"));
-  if (options_.mixer_steps < 0) {  // a run that is made longer keeps those that it was begun with
-    const auto begun = last ? last->settings.find("mixer-steps") : TrainSettings::const_iterator();
-    const bool is_told = last && begun != last->settings.end();
-    options_.mixer_steps = is_told ? std::stoll(begun->second) : options_.steps / 8;
-  }
+  SettleStages(last ? &last->settings : nullptr, &options_);
   settings_ = SettingsOf(options_);
   settings_[kData] = data_.train->digest();
   settings_[kHeldOut] = data_.held_out ? data_.held_out->digest() : "";

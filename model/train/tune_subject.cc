@@ -40,10 +40,18 @@ at::ScalarType TypeOf(const TuneOptions& options) {
 
 std::unique_ptr<const DifferentiableModel> TeacherFor(const TuneOptions& options,
                                                       c10::Device device,
-                                                      const DifferentiableModel& student) {
+                                                      const DifferentiableModel& student,
+                                                      bool is_scaled) {
   if (options.teacher.empty()) return nullptr;
-  auto teacher = std::make_unique<const DifferentiableModel>(*Checkpoint::Open(options.teacher),
-                                                             device, TypeOf(options));
+  const auto checkpoint = Checkpoint::Open(options.teacher);
+  // A scaling that the student's file does not have is of how positions are read: the teacher is to
+  // read them so too, where the two count them alike.
+  const ModelConfig theirs = checkpoint->Config();
+  const bool counts_alike = theirs.rotary_base == student.config().rotary_base &&
+                            theirs.rotary_dims == student.config().rotary_dims;
+  auto teacher = std::make_unique<const DifferentiableModel>(
+      *checkpoint, device, TypeOf(options),
+      is_scaled && counts_alike ? std::optional(student.config().rotary_scaling) : std::nullopt);
   CheckTeacher(*teacher, student);
   return teacher;
 }
@@ -116,7 +124,7 @@ TuneSubject::TuneSubject(const TuneOptions& options, const Checkpoint& checkpoin
       text_share_(options.text_share),
       model_(checkpoint, device_, TypeOf(options), ScalingFor(options, resumed),
              TrainsMixers(options, resumed)),
-      teacher_(TeacherFor(options, device_, model_)),
+      teacher_(TeacherFor(options, device_, model_, ScalingFor(options, resumed).has_value())),
       adapter_(AdapterFor(options, resumed, &model_)) {
   CheckSpanLayers(options, model_.config());
   CheckMixersAreTrained(options, *adapter_);
@@ -174,8 +182,11 @@ void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what
   }
   throw OutOfMemoryError(
       what + " does not fit into the memory of " + options.device + ", with sequences of " +
-          std::to_string(options.length) + " tokens and rank " +
-          std::to_string(options.trained.rank) + ": " + reason,
+          std::to_string(options.length) + " tokens" +
+          (options.trained.kind == AdapterKind::kMixers
+               ? ""
+               : " and rank " + std::to_string(options.trained.rank)) +
+          ": " + reason,
       "lower --micro-batch, --length or --chunk, use --recompute or --dtype bf16, or train "
       "fewer numbers: --kind lora, a "
       "smaller --rank; --dry-run tells what is needed");

@@ -335,7 +335,7 @@ def tune_arguments(tuning, chunks, flags, texts, run):
                  "--attention", tuning.attention, "--kind", tuning.adapter,
                  "--rank", tuning.rank, "--alpha", 2 * tuning.rank,
                  "--length", flags.length, "--steps", flags.steps, "--batch", flags.batch,
-                 "--rate", tuning.rate, "--warm-up", min(20, flags.steps), "--seed", flags.seed,
+                 "--rate", tuning.rate, "--seed", flags.seed,
                  "--dtype", flags.dtype]
     if flags.recompute:
         arguments.append("--recompute")

@@ -503,7 +503,8 @@ typedef struct eid_tune_options {
   /* What is trained. Of a new adapter: one to go on from brings its own. */
   const char* kind;           /* "lora"; "lora+", embeddings and norms too; "hylora" (NULL), the
                                * convolutions of mixers as well; "mixers" (NULL with a teacher):
-                               * no matrices, but mixers as a whole */
+                               * no matrices, but mixers as a whole, and
+                               * targets, rank, alpha and dropout are to be left out */
   const char* const* targets; /* linear maps by the ends of their paths; NULL: q, k, v, o */
   size_t target_count;        /* how many `targets` there are */
   int rank;                   /* 0: 32 */
@@ -527,7 +528,8 @@ typedef struct eid_tune_options {
   const int* span_layers;   /* se-stream: model layers that recall; NULL: all */
   size_t span_layer_count;  /* how many `span_layers` there are */
   const char* rope_scaling; /* "linear:4", "ntk:4", "yarn:4", "none"; NULL: that of adapter_path,
-                             * else as the model says. What is trained says it, and is used so. */
+                             * else as the model says. What is trained says it, and is used so; a
+                             * teacher of the same rotary base reads with it too. */
   const char* dtype;        /* of linear maps and attention: "fp32" (NULL), "bf16"; what is trained
                              * is fp32 in both */
   int recompute; /* not 0: a layer keeps its input alone: less memory, a third more time */
@@ -536,8 +538,10 @@ typedef struct eid_tune_options {
   int64_t batch;              /* sequences whose gradients make a step; 0: 1 */
   int64_t steps;              /* 0: as many as one pass over the inputs takes */
   double rate;                /* of learning; 0: 2e-4 */
-  int64_t warm_up;            /* steps over which the rate grows; 0: 20, -1: none */
-  const char* schedule;       /* "constant" (NULL); "cosine", to 0 at the last step */
+  int64_t warm_up;            /* steps over which the rate grows, in each stage, and fewer than it
+                               * has; 0: a tenth of them, 1 to 20, -1: none */
+  const char* schedule;       /* "constant" (NULL); "cosine", to 0 at the last step of all, with a
+                               * teacher of each stage */
   double weight_decay;        /* 0: none */
   double clip;                /* the gradient's largest norm; 0: 1, -1: it is not clipped */
   uint64_t seed;              /* of all draws: the same seed, the same losses on a CPU */
@@ -588,8 +592,9 @@ typedef struct eid_tune_progress {
   uint64_t memory_bytes;    /* of the device: the most in use at a time */
   const char* objective;    /* what `loss` is: "text", cross entropy; with a teacher first "mixers",
                              * the squared distance of mixers from attention over the square of
-                             * that, then "teacher", the divergence from what the teacher says;
-                             * static storage */
+                             * that, then "teacher", the divergence from what the teacher says,
+                             * with the share of the text's cross entropy that `text_share` asks
+                             * for; static storage */
 } eid_tune_progress;
 
 /* Called with the progress of training, and the caller's `user`. Returns 0 to go on; anything else

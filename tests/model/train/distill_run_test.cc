@@ -147,9 +147,41 @@ TEST_F(DistillRunTest, ByDefaultMixersLearnAloneForAnEighthOfWhatTheRunWasBegunW
   TuneOptions options = Options("run");
   options.mixer_steps = -1;
   options.steps = 8;
+  options.warm_up = -1;
   Tune(options, {});
   options.steps = 16;
   EXPECT_EQ(Tune(options, {}).resumed_from, 8);
+}
+
+TEST_F(DistillRunTest, ARunOfMixersThatAnEarlierVersionBeganGoesOn) {
+  TuneOptions options = Options("run");
+  Tune(options, {});
+  EditSettings(options, [](json& settings) {
+    EXPECT_FALSE(settings.contains("rank"));
+    EXPECT_EQ(settings.erase("mixer-warm-up"), 1u);
+    settings.update({{"rank", "32"}, {"alpha", "64"}, {"dropout", "0"}, {"targets", "q_proj"}});
+  });
+  options.steps = 7;
+  EXPECT_EQ(Tune(options, {}).resumed_from, 6);
+}
+
+TEST_F(DistillRunTest, ATeacherReadsPositionsAsItsStudentDoes) {
+  const auto scalings = [&](const char* scaling) {
+    TuneOptions options = Options("run");
+    if (scaling != nullptr) options.rotary_scaling = ParseRotaryScaling(scaling);
+    const TuneSubject subject(options, *Checkpoint::Open(options.model), nullptr);
+    return std::pair(subject.teacher()->config().rotary_scaling,
+                     subject.model().config().rotary_scaling);
+  };
+  EXPECT_EQ(scalings(nullptr).first, RotaryScaling());
+  const auto [of_teacher, of_student] = scalings("yarn:4");
+  EXPECT_EQ(of_teacher, of_student);
+  EXPECT_EQ(of_student, ParseRotaryScaling("yarn:4:256"));
+  // One that counts positions otherwise reads them as its own file says.
+  TinyFolder other = TinyFolder::Llama();
+  other.config["rope_theta"] = 10000.0;
+  other.Write(folder_ / "teacher");
+  EXPECT_EQ(scalings("yarn:4").first, RotaryScaling());
 }
 
 // Steps far below what bf16 can tell apart are not lost.

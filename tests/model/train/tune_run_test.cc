@@ -73,6 +73,7 @@ TEST_F(TuneRunTest, EveryAttentionAndTypeTrainsAndGoesOn) {
       options.bf16 = bf16;
       options.evaluate_every = options.checkpoint_every = 100;  // at the end alone
       options.steps = 1;
+      options.warm_up = 1;
       options.schedule = RateSchedule::kConstant;
       const double before = Tune(options, {}).state.held_out_loss;
       options.steps = 5;
@@ -191,6 +192,35 @@ TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
   EXPECT_EQ(report.state.step, 4);
 }
 
+// Of which training.json does not say how many sequences an evaluation reads.
+TEST_F(TuneRunTest, ARunThatAnEarlierVersionBeganGoesOn) {
+  TuneOptions options = Options("run");
+  options.schedule = RateSchedule::kConstant;
+  options.steps = 3;
+  Tune(options, {});
+  EditSettings(options, [](json& settings) { ASSERT_EQ(settings.erase("eval-sequences"), 1u); });
+  options.steps = 4;
+  EXPECT_EQ(Tune(options, {}).resumed_from, 3);
+  options.steps = 5;  // from here on it is told
+  options.held_out_sequences = 2;
+  ExpectInvalid(options, "eval-sequences was 3, is 2");
+}
+
+TEST_F(TuneRunTest, AWarmUpThatWasNotGivenStaysWhenTheRunIsMadeLonger) {
+  TuneOptions options = Options("run");
+  options.schedule = RateSchedule::kConstant;
+  options.steps = 20;
+  options.warm_up = -1;
+  Tune(options, {});
+  const std::vector<json> metrics = Metrics(options);
+  EXPECT_EQ(metrics[1].at("rate"), options.rate / 2);
+  EXPECT_EQ(metrics[2].at("rate"), options.rate);
+  options.steps = 40;
+  EXPECT_EQ(Tune(options, {}).resumed_from, 20);
+  options.warm_up = 4;
+  ExpectInvalid(options, "warm-up was 2, is 4");
+}
+
 TEST_F(TuneRunTest, AFinishedRunIsOnlyReported) {
   const TuneOptions options = Options("run");
   Tune(options, {});
@@ -245,6 +275,7 @@ TEST_F(TuneRunTest, AnAdapterSaysWithWhichScalingItWasTrained) {
   TuneOptions second = Options("second");
   second.adapter = options.folder + "/last";
   second.steps = 2;
+  second.warm_up = 1;
   second.schedule = RateSchedule::kConstant;
   Tune(second, {});
   EXPECT_EQ(Metrics(second)[0].at("loss"), Metrics(options).back().at("loss"));
@@ -254,7 +285,7 @@ TEST_F(TuneRunTest, AnAdapterSaysWithWhichScalingItWasTrained) {
   EXPECT_EQ(scaling_of(second.folder + "/last"), ParseRotaryScaling("yarn:4:256"));
   TuneOptions third = Options("third");
   third.adapter = options.folder + "/last";
-  third.steps = 1;
+  third.steps = third.warm_up = 1;
   third.rotary_scaling = ParseRotaryScaling("none");  // as the model's file: nothing to tell
   Tune(third, {});
   EXPECT_FALSE(scaling_of(third.folder + "/last"));
@@ -268,7 +299,7 @@ TEST_F(TuneRunTest, NoScalingAndNoneGivenAreTwoSettings) {
   scaled.config["rope_parameters"]["factor"] = 4;
   scaled.Write(folder_ / "model");
   TuneOptions options = Options("run");
-  options.steps = 1;
+  options.steps = options.warm_up = 1;
   options.schedule = RateSchedule::kConstant;
   Tune(options, {});
   EXPECT_FALSE(AdapterFile::Open(options.folder + "/last")->config().rotary_scaling);
@@ -325,6 +356,9 @@ TEST_F(TuneRunTest, WhatCannotBeTrainedOnIsRefused) {
   options.inputs = {};
   ExpectInvalid(options, "nothing to train on");
   options = Options("run");
+  options.warm_up = 12;
+  ExpectInvalid(options, "warm-up is 12, and there are but 12 steps of the run");
+  options = Options("run");
   options.rate = -1;
   ExpectInvalid(options, "rate is -1");
   options = Options("run");
@@ -375,6 +409,8 @@ TEST_F(TuneRunTest, AnEstimateMeasuresAndLeavesTheFolderAlone) {
   TuneOptions longer = options;
   longer.steps = 24;
   EXPECT_EQ(EstimateTune(longer, {}).steps, 24);
+  longer.warm_up = 24;
+  EXPECT_THROW(EstimateTune(longer, {}), Error);
 }
 
 TEST(TuneRates, GrowAndFall) {
@@ -397,6 +433,65 @@ TEST(TuneRates, GrowAndFall) {
   EXPECT_DOUBLE_EQ(RateOf(options, 36, 100), 0.25);
   EXPECT_NEAR(RateOf(options, 70, 100), 0.5, 1e-12);
   EXPECT_NEAR(RateOf(options, 100, 100), 0, 1e-12);
+}
+
+TEST(TuneRates, GrowForATenthOfEachStageWhereNothingIsGiven) {
+  struct Case {
+    int64_t steps, mixer_steps, warm_up, mixer_warm_up;
+  };
+  for (const Case& each :
+       {Case{5, 0, 1, 1}, {100, 12, 8, 1}, {160, 20, 14, 2}, {1600, 200, 20, 20}}) {
+    TuneOptions options;
+    options.teacher = "another";
+    options.steps = each.steps;
+    SettleStages(nullptr, &options);
+    EXPECT_EQ(options.mixer_steps, each.mixer_steps);
+    EXPECT_EQ(options.warm_up, each.warm_up);
+    EXPECT_EQ(options.mixer_warm_up, each.mixer_warm_up);
+    const int64_t last = each.mixer_steps + each.warm_up - 1;
+    EXPECT_DOUBLE_EQ(RateOf(options, last, each.steps), options.rate);
+    EXPECT_DOUBLE_EQ(RateOf(options, last + 1, each.steps), options.rate);
+    if (each.mixer_steps == 0) continue;
+    EXPECT_LT(RateOf(options, last - 1, each.steps), options.rate);
+    EXPECT_DOUBLE_EQ(RateOf(options, each.mixer_warm_up - 1, each.steps), options.mixer_rate);
+  }
+}
+
+TEST(TuneRates, AWarmUpThatIsGivenFitsIntoBothStages) {
+  TuneOptions options;
+  options.teacher = "another";
+  options.steps = 100;
+  options.mixer_steps = 10;
+  options.warm_up = 9;
+  SettleStages(nullptr, &options);
+  EXPECT_EQ(options.warm_up, 9);
+  EXPECT_EQ(options.mixer_warm_up, 9);
+  const auto refused = [&](int64_t mixer_steps, int64_t warm_up) -> std::string {
+    TuneOptions other = options;
+    other.mixer_steps = mixer_steps;
+    other.warm_up = warm_up;
+    other.mixer_warm_up = -1;
+    try {
+      SettleStages(nullptr, &other);
+    } catch (const Error& error) {
+      EXPECT_FALSE(error.remedy().empty());
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_NE(refused(10, 10).find("warm-up is 10, and there are but 10 steps of mixers alone"),
+            std::string::npos);
+  EXPECT_NE(refused(90, 10).find("but 10 steps of all together"), std::string::npos);
+  EXPECT_EQ(refused(0, 10), "");
+  EXPECT_EQ(refused(100, 10), "");
+  // What a run was begun with is not refused.
+  const TrainSettings begun = {{"mixer-steps", "10"}, {"warm-up", "20"}};
+  TuneOptions later = options;
+  later.mixer_steps = later.warm_up = later.mixer_warm_up = -1;
+  SettleStages(&begun, &later);
+  EXPECT_EQ(later.mixer_steps, 10);
+  EXPECT_EQ(later.warm_up, 20);
+  EXPECT_EQ(later.mixer_warm_up, 20);
 }
 
 // Counted one by one.

@@ -57,7 +57,7 @@ class TuneRuns : public ::testing::Test {
     options.batch = 2;
     options.steps = 12;
     options.rate = 1e-2;
-    options.warm_up = 3;
+    options.warm_up = 2;
     options.schedule = RateSchedule::kCosine;
     options.seed = 7;
     options.evaluate_every = 4;
@@ -86,6 +86,14 @@ class TuneRuns : public ::testing::Test {
     for (const char* name : {"/last.partial", "/best.partial", "/last.replaced"}) {
       EXPECT_FALSE(std::filesystem::exists(b.folder + name)) << name;
     }
+  }
+  // As another version of the program may have written them.
+  template <typename Edit>
+  static void EditSettings(const TuneOptions& options, const Edit& edit) {
+    const std::string path = options.folder + "/last/training.json";
+    nlohmann::json training = nlohmann::json::parse(ReadFile(path));
+    edit(training.at("settings"));
+    WriteFile(path, training.dump());
   }
   // The error of a run that must fail.
   static Error Failure(const TuneOptions& options) {
