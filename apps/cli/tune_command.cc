@@ -1,6 +1,7 @@
 // eidetic tune FILE|DIRECTORY...
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cstdlib>
 #include <iostream>
 
 #include "apps/cli/command.h"
@@ -40,6 +41,18 @@ std::string subtitle_of(const TuneOptions& options) {
          ", " + (options.kind.empty() ? kind : options.kind);
 }
 
+// The library's 0 is the default, and its -1 none; people who write 0 mean none.
+CLI::Validator none_of_zero() {
+  return CLI::Validator(
+      [](std::string& text) {
+        char* end = nullptr;
+        const bool is_zero = std::strtod(text.c_str(), &end) == 0 && end != text.c_str();
+        if (is_zero && *end == '\0') text = "-1";
+        return std::string();
+      },
+      "");
+}
+
 // A picture that cannot be written, on a disk that is full, is no reason to end a run.
 bool drew_curves(const TuneOptions& options) {
   try {
@@ -58,6 +71,7 @@ int run_tune(const TuneFlags& flags) {
   }
   const bool on_several = options.processes > 1 && !options.dry_run;
   if (on_several && flags.process < 0) return run_tune_processes(options.processes);
+  if (flags.process >= 0) end_with_who_began_it(options.meeting);
   options.process = std::max(flags.process, 0);
   options.inputs = files_of(options.inputs);
   options.held_out = files_of(options.held_out);
@@ -150,7 +164,7 @@ void add_attention_options(CLI::App& c, TuneOptions& o) {
       ->type_name("N,N,...")
       ->group("Attention");
   const auto add = [&](const char* name, int& value, const char* text, int least = 1) {
-    c.add_option(name, value, text)
+    return c.add_option(name, value, text)
         ->check(CLI::Range(least, 1 << 24))
         ->type_name("N")
         ->group("Attention");
@@ -161,10 +175,12 @@ void add_attention_options(CLI::App& c, TuneOptions& o) {
   add("--groups", o.groups, "s2: groups that a sequence is cut into; default: 4");
   add("--window", o.window, "Tokens; default: window: 4096, se-stream: 1024");
   add("--segment", o.segment, "se-stream: tokens that choose a span together; default: 512");
-  add("--sinks", o.sinks, "se-stream: first tokens always attended to; default: 32; -1: none", -1);
+  add("--sinks", o.sinks, "se-stream: first tokens always attended to; default: 32; 0: none", -1)
+      ->transform(none_of_zero());
   add("--candidates", o.candidates, "se-stream: blocks rescored on their real keys; default: 128");
   add("--query-offset", o.query_offset,
-      "se-stream: rotary distance of scoring queries; default: the window; -1: none", -1);
+      "se-stream: rotary distance of scoring queries; default: the window; 0: none", -1)
+      ->transform(none_of_zero());
   c.add_option("--span-layers", o.span_layers,
                "se-stream: model layers that recall, such as 7,16,18; default: all")
       ->delimiter(',')
@@ -188,7 +204,8 @@ void add_teacher_options(CLI::App& c, TuneOptions& o) {
   };
   add("--mixer-steps", o.mixer_steps,
       "The first steps: each mixer learns alone to do what the teacher's attention does; then all "
-      "together learn to say what the teacher says; default: an eighth of the steps; -1: none")
+      "together learn to say what the teacher says; default: an eighth of the steps; 0: none")
+      ->transform(none_of_zero())
       ->check(CLI::Range(std::int64_t{-1}, std::int64_t{1} << 40))
       ->type_name("N");
   add("--mixer-rate", o.mixer_rate,
@@ -205,13 +222,13 @@ void add_teacher_options(CLI::App& c, TuneOptions& o) {
 void add_training_options(CLI::App& c, TuneOptions& o) {
   const auto count = [&](const char* name, std::int64_t& value, const char* text,
                          std::int64_t least) {
-    c.add_option(name, value, text)
+    return c.add_option(name, value, text)
         ->check(CLI::Range(least, std::int64_t{1} << 40))
         ->type_name("N")
         ->group("Training");
   };
   const auto amount = [&](const char* name, double& value, const char* text, double least) {
-    c.add_option(name, value, text)
+    return c.add_option(name, value, text)
         ->check(CLI::Range(least, 1e9))
         ->type_name("X")
         ->group("Training");
@@ -227,14 +244,20 @@ void add_training_options(CLI::App& c, TuneOptions& o) {
       ->check(CLI::PositiveNumber)
       ->type_name("X")
       ->group("Training");
-  count("--warm-up", o.warm_up, "Steps over which the rate grows; default: 20; -1: none", -1);
-  c.add_option("--schedule", o.schedule, "constant, or cosine, which falls to 0; default: constant")
+  count("--warm-up", o.warm_up,
+        "Steps over which the rate grows, in each stage; default: a tenth of its steps, at most "
+        "20; 0: none",
+        -1)
+      ->transform(none_of_zero());
+  c.add_option("--schedule", o.schedule,
+               "constant, or cosine, which falls to 0 by the end of each stage; default: constant")
       ->check(CLI::IsMember({"constant", "cosine"}))
       ->type_name("NAME")
       ->group("Training");
   amount("--weight-decay", o.weight_decay,
          "Share of the weights that a step of rate 1 takes away; default: 0", 0);
-  amount("--clip", o.clip, "The gradient's largest norm; default: 1; -1: it is not clipped", -1);
+  amount("--clip", o.clip, "The gradient's largest norm; default: 1; 0: it is not clipped", -1)
+      ->transform(none_of_zero());
   c.add_option("--seed", o.seed, "The same seed, the same losses on a CPU; default: 0")
       ->type_name("N")
       ->group("Training");

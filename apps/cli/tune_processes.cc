@@ -3,12 +3,14 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <chrono>
+#include <cstring>
 #include <filesystem>
 #include <iostream>
 #include <string>
@@ -28,14 +30,19 @@ using namespace std::chrono_literals;
 // After one has failed the others have as long to fail too, and to write what they can.
 constexpr auto kGrace = 5s;
 constexpr int kKilled = -1;  // in place of an exit code
-// In the environment of the processes that are begun, which must begin no others.
+// In the environment of the processes that are begun, which must begin no others: the descriptor of
+// a pipe that ends with the process that began them.
 constexpr char kOneOfSeveral[] = "EIDETIC_TUNE_ONE_OF_SEVERAL";
+constexpr char kFolderName[] = "eidetic-gpus-";
 
 // Those that share a run out, and the folder in which they meet.
 class TuneProcesses {
  public:
   explicit TuneProcesses(int count) {
-    folder_ = (std::filesystem::temp_directory_path() / "eidetic-gpus-XXXXXX").string();
+    if (::pipe2(life_, O_CLOEXEC) != 0) {
+      throw Error(EID_IO_ERROR, "no pipe can be made", "close other programs");
+    }
+    folder_ = (std::filesystem::temp_directory_path() / kFolderName).string() + "XXXXXX";
     if (::mkdtemp(folder_.data()) == nullptr) {
       throw Error(EID_IO_ERROR, "no folder can be made at " + folder_,
                   "set TMPDIR to a folder that can be written");
@@ -48,6 +55,7 @@ class TuneProcesses {
     }
     std::error_code ignored;
     std::filesystem::remove_all(folder_, ignored);
+    for (const int end : life_) ::close(end);
   }
   TuneProcesses(const TuneProcesses&) = delete;
   TuneProcesses& operator=(const TuneProcesses&) = delete;
@@ -62,6 +70,8 @@ class TuneProcesses {
     return folder_ + "/errors-" + std::to_string(number);
   }
 
+  int life_[2] = {-1,
+                  -1};  // nobody writes; the second end is open as long as this process is there
   std::string folder_;
   std::vector<pid_t> running_;  // by number; 0: has ended
   int code_ = kExitOk;
@@ -90,7 +100,7 @@ void TuneProcesses::begin(int number) {
   for (std::string& argument : arguments) pointers.push_back(argument.data());
   pointers.push_back(nullptr);
   const std::string errors = errors_of(static_cast<std::size_t>(number));
-  ::setenv(kOneOfSeveral, "1", 1);
+  ::setenv(kOneOfSeveral, std::to_string(life_[0]).c_str(), 1);
   const pid_t id = ::fork();
   if (id < 0) {
     throw Error(EID_IO_ERROR, "no process can be begun", "close other programs");
@@ -102,7 +112,7 @@ void TuneProcesses::begin(int number) {
   // Only calls that are safe between fork and exec from here on. A group of its own: Ctrl-C in a
   // terminal is for the process that begins them, which hands it on once.
   ::setpgid(0, 0);
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  ::fcntl(life_[0], F_SETFD, 0);
   if (number != 0) {
     const int nothing = ::open("/dev/null", O_WRONLY);
     const int file = ::open(errors.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -163,6 +173,26 @@ int TuneProcesses::wait() {
 }
 
 }  // namespace
+
+void end_with_who_began_it(const std::string& meeting) {
+  const char* const text = ::getenv(kOneOfSeveral);
+  const std::filesystem::path folder = std::filesystem::path(meeting).parent_path();
+  int life = -1;
+  if (text == nullptr || !folder.filename().string().starts_with(kFolderName)) return;
+  if (std::from_chars(text, text + std::strlen(text), life).ec != std::errc()) return;
+  ::fcntl(life, F_SETFD, FD_CLOEXEC);
+  std::thread([life, folder] {
+    char byte = 0;
+    ssize_t count = 0;
+    do {
+      count = ::read(life, &byte, 1);
+    } while (count < 0 && errno == EINTR);
+    if (count != 0) return;
+    std::error_code ignored;
+    std::filesystem::remove_all(folder, ignored);
+    ::_exit(kExitRuntime);
+  }).detach();
+}
 
 int run_tune_processes(int count) {
   if (::getenv(kOneOfSeveral) != nullptr) {

@@ -51,10 +51,7 @@ std::string tune_figures(const eid_tune_progress& p) {
     if (std::isfinite(value)) text += "  " + words;
   };
   const std::string objective = p.objective;
-  add(p.loss, (objective == "text"     ? "loss "
-               : objective == "mixers" ? "mixers' distance "
-                                       : "divergence ") +
-                  fixed(p.loss, 4));
+  add(p.loss, (objective == "mixers" ? "mixers' distance " : "loss ") + fixed(p.loss, 4));
   add(p.held_out_loss, "held out " + fixed(p.held_out_loss, 4));
   if (std::isfinite(p.tokens_per_second)) {
     text += "  " + with_commas(static_cast<std::uint64_t>(p.tokens_per_second)) + " tokens/s";

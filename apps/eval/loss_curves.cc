@@ -150,7 +150,7 @@ LossCurves read_loss_curves(const std::string& metrics) {
     if (!one["step"].is_number_integer() || !one["loss"].is_number()) continue;
     if (one.value("objective", "") == "mixers") continue;  // in no unit of the others
     const double teacher = one.value("teacher_loss", 0.0);
-    if (teacher > 0) curves.title = "Divergence from the teacher, nats a token";
+    if (teacher > 0) curves.title = "Loss beside a teacher, nats a token";
     const LossPoint point{one["step"].get<std::int64_t>(), one["loss"].get<double>() - teacher};
     (one.value("event", "") == "evaluation" ? curves.held_out : curves.training).push_back(point);
   }

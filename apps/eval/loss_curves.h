@@ -19,7 +19,8 @@ struct LossCurves {
 };
 
 // What metrics.jsonl says; lines that are no metrics are passed over. Of a run with a teacher: the
-// divergence from it, and what was held out above the teacher's loss there.
+// divergence from it, with the text's share in it, and what was held out above the teacher's loss
+// there.
 LossCurves read_loss_curves(const std::string& metrics);
 
 // A self-contained SVG document: no fonts, scripts or links from outside. A long run is drawn by

@@ -148,7 +148,13 @@ TEST_F(TuneCommand, LearnsFromATeacher) {
                                      "--prompt", "ab ab", "-n", "2", "--json"});
   EXPECT_EQ(answer.code, 0) << answer.err;
   const std::string curves = model::ReadFile(Path("run") + "/curves.svg");
-  EXPECT_TRUE(Contains(curves, "Divergence from the teacher")) << curves;
+  EXPECT_TRUE(Contains(curves, "Loss beside a teacher")) << curves;
+
+  // None of the first steps where none are asked for.
+  RunJson({"tune", text_, "-o", Path("together"), "--model", model_, "--distill-from",
+           Path("teacher"), "--mixer-steps", "0", "--length", "16", "--steps", "8", "--threads",
+           "1", "--json"});
+  for (const json& line : Metrics("together")) EXPECT_EQ(line.at("objective"), "teacher") << line;
 
   const Outcome other = RunProgram({"tune", text_, "-o", Path("other"), "--model", model_,
                                     "--distill-from", model_, "--length", "16", "--steps", "2"});
@@ -280,15 +286,22 @@ TEST_F(TuneCommand, TwoProcessesThatAreStoppedOrKilledGoOnToTheSameBits) {
   };
   RunJson(arguments("whole"));
   std::size_t lines = 0;
+  const std::filesystem::path temporary = Path("temporary");
+  std::filesystem::create_directory(temporary);
   for (const int signal : {SIGINT, SIGKILL}) {
-    Program program(arguments("run"));
+    Program program(arguments("run"), {{"TMPDIR", temporary}});
     lines += 10;  // of 45
     const auto deadline = std::chrono::steady_clock::now() + 100s;
     while (Lines("run") < lines && std::chrono::steady_clock::now() < deadline) {
       std::this_thread::sleep_for(200us);
     }
+    EXPECT_FALSE(std::filesystem::is_empty(temporary));  // where they met
     program.Signal(signal);
     const Outcome outcome = program.Wait();
+    while (!std::filesystem::is_empty(temporary) && std::chrono::steady_clock::now() < deadline) {
+      std::this_thread::sleep_for(1ms);
+    }
+    EXPECT_TRUE(std::filesystem::is_empty(temporary)) << signal;
     if (signal == SIGKILL || outcome.code == 0) continue;  // it may have been at its last step
     EXPECT_EQ(outcome.code, 130) << outcome.err;
     EXPECT_TRUE(Contains(outcome.err, "stopped after step ")) << outcome.err;
@@ -336,6 +349,8 @@ TEST_F(TuneCommand, WhatCannotBeTrainedIsRefusedByName) {
   expect(Arguments("run", {"--adapter", Path("none")}), 2, "--adapter");
   expect(Arguments("run", {"--attention", "sideways"}), 2, "attention is 'sideways'");
   expect(Arguments("run", {"--text-share", "0.5"}), 2, "--distill-from");
+  expect(Arguments("run", {"--kind", "mixers"}), 2, "rank is given for low-rank matrices");
+  expect(Arguments("run", {"--warm-up", "40"}), 2, "warm-up is 40, and there are but 40 steps");
   expect({"tune", Path("none.txt"), "-o", Path("run"), "--model", model_}, 3, "none.txt");
   const std::string bad = Write("bad.jsonl", "{\"text\": \"ab ab ab\"}\n{\"text\": 7}\n");
   expect({"tune", bad, "-o", Path("run"), "--model", model_}, 4, "bad.jsonl");
