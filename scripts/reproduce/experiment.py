@@ -7,6 +7,7 @@ stopped is simply run again. Rows of several commands that train the same thing 
 Python 3.10 or newer and nothing beside its standard library.
 """
 import argparse
+import concurrent.futures
 import contextlib
 import copy
 import dataclasses
@@ -14,9 +15,11 @@ import functools
 import json
 import os
 import pathlib
+import queue
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
@@ -104,7 +107,9 @@ def flags_of(description, arguments=None):
     add("--out", help="the results (default: reproduce in --build)")
     add("--build", default=str(REPOSITORY / "build" / "release"), help="the build folder")
     add("--bin", help="the folder of the program (default: bin in --build)")
-    add("--device", default="cuda", help="cuda, cuda:N or cpu (default: cuda)")
+    add("--device", default="cuda",
+        help="cuda, cuda:N or cpu; of several, cuda:0,cuda:1, each trains one row (default: cuda)")
+    add("--jobs", type=int, help="rows that are measured at once (default: one a device)")
     add("--steps", type=int, default=1000, help="of training (default: 1000, as in the paper)")
     add("--length", type=int, default=8192, help="tokens of a training sequence (default: 8192)")
     add("--batch", type=int, default=1, help="sequences of a step (default: 1)")
@@ -122,6 +127,8 @@ def flags_of(description, arguments=None):
     flags = parser.parse_args(arguments)
     if flags.quick:
         vars(flags).update(steps=2, length=256, batch=1, samples=1, pieces=1)
+    flags.devices = flags.device.split(",")
+    flags.jobs = max(flags.jobs or len(flags.devices), 1)
     flags.build = pathlib.Path(flags.build)
     flags.out = pathlib.Path(flags.out or flags.build / "reproduce")
     flags.program = str(pathlib.Path(flags.bin or flags.build / "bin") / "eidetic")
@@ -137,21 +144,43 @@ def environment():
     return os.environ | {"EIDETIC_CONFIG": os.devnull}
 
 
-def ended_call(command, end):
-    """Runs a command, ended by SIGTERM when the time is over: it goes on when it is called again."""
-    left = None if end is None else end - time.monotonic()
-    if left is not None and left <= 1:
+def ended_call(command, end, interrupted=threading.Event()):
+    """Runs a command, ended by SIGTERM when the time is over or somebody interrupts: it goes on when
+    it is called again."""
+    if interrupted.is_set() or (end is not None and end - time.monotonic() <= 1):
         raise Stopped
     print("+ " + " ".join(command), file=sys.stderr, flush=True)
     child = subprocess.Popen(command, env=environment(), stdout=sys.stderr)
     try:
-        status = child.wait(timeout=left)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                status = child.wait(timeout=0.2)
+                break
+            if interrupted.is_set() or (end is not None and time.monotonic() > end):
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
         child.send_signal(signal.SIGTERM)
         child.wait()
         raise Stopped from None
     if status != 0:
-        raise Failed(f"exit code {status}")
+        raise Stopped if interrupted.is_set() else Failed(f"exit code {status}")
+
+
+class Devices:
+    """Who needs a device takes one, and waits while all are taken."""
+
+    def __init__(self, names):
+        self.free = queue.SimpleQueue()
+        for name in names:
+            self.free.put(name)
+
+    @contextlib.contextmanager
+    def one(self):
+        name = self.free.get()
+        try:
+            yield name
+        finally:
+            self.free.put(name)
 
 
 class Experiment:
@@ -161,6 +190,11 @@ class Experiment:
         self.flags = flags
         self.end = time.monotonic() + flags.seconds if flags.seconds else None
         self.failed = []  # rows
+        self.interrupted = threading.Event()
+        self.to_train = Devices(flags.devices)
+        self.to_measure = Devices(flags.devices[i % len(flags.devices)] for i in range(flags.jobs))
+        self.tuned, self.tuning = {}, threading.Lock()  # adapters by run, and who looks there
+        self.writing = threading.Lock()
         if not os.access(flags.program, os.X_OK):
             sys.exit(f"error: there is no program {flags.program}: run scripts/build, or name "
                      "--bin")
@@ -179,7 +213,7 @@ class Experiment:
         return other
 
     def call(self, *arguments):
-        ended_call([self.flags.program, *map(str, arguments)], self.end)
+        ended_call([self.flags.program, *map(str, arguments)], self.end, self.interrupted)
 
     # --- training
 
@@ -220,9 +254,24 @@ class Experiment:
                          "--out")
             return adapter
         run.parent.mkdir(parents=True, exist_ok=True)
-        self.call("tune", *tune_arguments(tuning, self.chunks_of(tuning), flags, texts, run))
+        with self.to_train.one() as device:
+            self.call("tune",
+                      *tune_arguments(tuning, self.chunks_of(tuning), flags, texts, run, device))
         done.write_text(json.dumps(made_of))
         return adapter
+
+    def tuned_once(self, tuning):
+        """The adapter of rows that share one: the first that asks trains it, the others wait."""
+        run = self.run_of(tuning)
+        with self.tuning:
+            mine = run not in self.tuned
+            future = self.tuned.setdefault(run, concurrent.futures.Future())
+        if mine:
+            try:
+                future.set_result(self.tune(tuning))
+            except BaseException as error:  # also that nothing is left to wait for
+                future.set_exception(error)
+        return future.result()
 
     # --- measuring
 
@@ -244,8 +293,7 @@ class Experiment:
     def measure(self, table, row, adapter):
         flags, report = self.flags, self.report_of(table, row)
         report.parent.mkdir(parents=True, exist_ok=True)
-        arguments = ["eval", table.measure, "--model", flags.model, "--device", flags.device,
-                     "--modes", row.mode, "--text", *flags.text,
+        arguments = ["eval", table.measure, "--model", flags.model, "--modes", row.mode, "--text", *flags.text,
                      "--lengths", ",".join(map(str, self.lengths_of(table))),
                      "--results", self.results_of(table, row), "--json", report]
         if adapter:
@@ -254,7 +302,8 @@ class Experiment:
             arguments += ["--samples", flags.samples, "--seed", flags.seed]
         elif flags.pieces:
             arguments += ["--pieces", flags.pieces]
-        self.call(*arguments)
+        with self.to_measure.one() as device:
+            self.call(*arguments, "--device", device)
 
     def measured(self, table, row):
         """By length, of what there is."""
@@ -306,9 +355,22 @@ class Experiment:
             sys.exit(f"error: no row has '{self.flags.only}' in its name: "
                      + ", ".join(row.label for row in table.rows))
         self.write(table)
-        for row in rows if not self.flags.table_only else ():
-            with self.attempt(f"{table.name}: {row.label}"):
-                self.measure(table, row, self.tune(row.tuning) if row.tuning else None)
+        if self.flags.table_only:
+            return
+        # A thread for each row; what they wait for are devices.
+        with concurrent.futures.ThreadPoolExecutor(len(rows)) as threads:
+            made = [threads.submit(self.make_row, table, row) for row in rows]
+            try:
+                for one in made:
+                    one.result()
+            except KeyboardInterrupt:
+                self.interrupted.set()
+                raise
+
+    def make_row(self, table, row):
+        with self.attempt(f"{table.name}: {row.label}"):
+            self.measure(table, row, self.tuned_once(row.tuning) if row.tuning else None)
+        with self.writing:
             self.write(table)
 
     @contextlib.contextmanager
@@ -329,9 +391,9 @@ def write_both(path, title, rows, results):
     path.with_suffix(".md").write_text(title + "\n\n" + "\n".join(lines) + "\n")
 
 
-def tune_arguments(tuning, chunks, flags, texts, run):
+def tune_arguments(tuning, chunks, flags, texts, run, device):
     """The one place that knows how `eidetic tune` is called."""
-    arguments = [*texts, "--out", run, "--model", flags.model, "--device", flags.device,
+    arguments = [*texts, "--out", run, "--model", flags.model, "--device", device,
                  "--attention", tuning.attention, "--kind", tuning.adapter,
                  "--rank", tuning.rank, "--alpha", 2 * tuning.rank,
                  "--length", flags.length, "--steps", flags.steps, "--batch", flags.batch,

@@ -16,7 +16,7 @@ import sys
 import tempfile
 
 COMMANDS = {"perplexity": ("perplexity-full", "perplexity-same"), "ruler": ("ruler",),
-            "adapters": ("adapters", "ranks"), "memory": ("memory",), "chunk-size": ("chunk-size",),
+            "attentions": ("attentions-perplexity", "attentions-ruler"), "adapters": ("adapters", "ranks"), "memory": ("memory",), "chunk-size": ("chunk-size",),
             "block-size": ("block-size",), "speed": ("speed", "speed-memory")}
 
 # Writes down how it was called; gives figures that tell mode and length.
@@ -108,7 +108,7 @@ def try_commands(repository):
                       [["stand-in", "2.05", "8.19", "16.38", "32.77"],
                        ["the paper's", "10.99", "10.45", "11.14", "12.64"]],
                       "the row of se: " + trial.tables(command)[0])
-            if command == "ruler":
+            if command in ("ruler", "attentions"):
                 check(tuned == 0, "what perplexity trained is trained again")
                 check("--adapter" not in "".join(trial.tables(command)), "a flag in a table")
         check([row[:3] for row in cells_of(trial.tables("speed")[0], "se")] ==
@@ -135,7 +135,30 @@ def try_commands(repository):
         check(trial.run("memory", "--only", "no such row").returncode != 0, "an unknown row")
         check(trial.run("memory", "--seconds", "0.5", "--quick").returncode == 0, "a stopped run")
         check(not [call for call in trial.calls() if call[0] == "tune"], "it went on without time")
+    try_devices(repository)
     return flags
+
+
+def try_devices(repository):
+    """Two devices train, four rows are measured at once, and no run is trained twice."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(repository, folder)
+        result = trial.run("attentions", "--device", "cuda:0,cuda:1", "--jobs", "4")
+        check(result.returncode == 0, result.stderr)
+        calls = trial.calls()
+        check(cells_of(trial.tables("attentions")[1], "se, read with stream")[0] ==
+              ["stand-in", "4.1", "8.2", "16.4", "32.8"], "the tables of several devices")
+        tuned = [call for call in calls if call[0] == "tune"]
+        runs = {call[call.index("--out") + 1] for call in tuned}
+        check(len(tuned) == len(runs) == 5, f"each attention is trained once: {runs}")
+        for name in ("tune", "eval"):
+            devices = {call[call.index("--device") + 1] for call in calls if call[0] == name}
+            check(devices == {"cuda:0", "cuda:1"}, f"devices of {name}: {devices}")
+        (pathlib.Path(folder) / "fail").touch()
+        result = trial.run("attentions", "--device", "cuda:0,cuda:1", "--seed", "2")
+        check(result.returncode != 0 and "se, read with stream" in result.stderr and
+              "not tuned" not in result.stderr.split("not measured")[1],
+              "rows that share a run that failed: " + result.stderr)
 
 
 def try_hybrid(repository, flags):
