@@ -292,10 +292,11 @@ class Experiment:
 
     def measure(self, table, row, adapter):
         flags, report = self.flags, self.report_of(table, row)
+        unfinished = report.with_suffix(".part")  # another row's table may read the report meanwhile
         report.parent.mkdir(parents=True, exist_ok=True)
         arguments = ["eval", table.measure, "--model", flags.model, "--modes", row.mode, "--text", *flags.text,
                      "--lengths", ",".join(map(str, self.lengths_of(table))),
-                     "--results", self.results_of(table, row), "--json", report]
+                     "--results", self.results_of(table, row), "--json", unfinished]
         if adapter:
             arguments += ["--adapter", adapter]
         if table.measure == "ruler":
@@ -304,6 +305,7 @@ class Experiment:
             arguments += ["--pieces", flags.pieces]
         with self.to_measure.one() as device:
             self.call(*arguments, "--device", device)
+        unfinished.replace(report)
 
     def measured(self, table, row):
         """By length, of what there is."""
