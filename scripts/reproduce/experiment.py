@@ -23,6 +23,8 @@ import threading
 import time
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
+# Tokens of a pass of full attention. They change rounding only; of fewer a GPU waits for the next.
+GPU_SEGMENT = 4096
 PAPER = "Nunez et al., Expansion Span, arXiv 2412.13328"
 
 
@@ -304,6 +306,8 @@ class Experiment:
         elif flags.pieces:
             arguments += ["--pieces", flags.pieces]
         with self.to_measure.one() as device:
+            if device.startswith("cuda") and row.mode == "full":
+                arguments += ["--segment", GPU_SEGMENT]
             self.call(*arguments, "--device", device)
         unfinished.replace(report)
 
