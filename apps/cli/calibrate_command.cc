@@ -21,6 +21,9 @@ namespace {
 // A GPU waits for the processor most of the time, layer after layer.
 constexpr std::size_t kGpuJobs = 4;
 
+// The standard error of a comparison is not there for one: any difference would count.
+constexpr int kLeastSamples = 2;
+
 struct CalibrateFlags {
   ModelFlags model;
   CalibrateRequest request;
@@ -191,8 +194,10 @@ void add_calibrate_command(CLI::App& model, Action& action) {
   c->add_option("-o,--output", flags->request.output,
                 "The profile; default: MODEL.profile.json, or ADAPTER.profile.json")
       ->type_name("FILE");
-  c->add_option("--samples", o.probe.samples, "Documents with a needle, each asked for")
-      ->check(CLI::Range(1, 1000))
+  c->add_option("--samples", o.probe.samples,
+                "Documents with a needle, each asked for; 2 or more, by whose differences noise is "
+                "told from what a setting does")
+      ->check(CLI::Range(kLeastSamples, 1000))
       ->capture_default_str()
       ->type_name("N");
   c->add_option("--tokens", o.probe.tokens, "Tokens in a document")

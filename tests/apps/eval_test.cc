@@ -215,14 +215,22 @@ TEST_F(Eval, SourcesRefusesBooksOfOneName) {
   EXPECT_NE(outcome.err.find("two of the books are named"), std::string::npos) << outcome.err;
 }
 
+TEST_F(Eval, CalibrateNeedsSamplesToCompare) {
+  const Outcome outcome =
+      RunProgram({"model", "calibrate", "--text", EIDETIC_TEST_TEXT, "--samples", "1"});
+  EXPECT_EQ(outcome.code, 2) << outcome.err;
+  EXPECT_TRUE(Contains(outcome.err, "--samples does not take '1'")) << outcome.err;
+}
+
 // The layer that smol-hybrid looks needles up with is known: it must be kept and put the needle
 // first, where few tokens leave other layers a chance to do so too, and a session must recall with
 // the profile that was written.
 TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
   const std::string profile = Path("profile.json");
-  const json report = RunJson({"model", "calibrate", "--text", EIDETIC_TEST_TEXT, "--samples", "1",
-                               "--tokens", "512", "--held-out", "1", "--continuation", "48",
-                               "--model", HybridModel(), "-o", profile, "--json"});
+  const json report =
+      RunJson({"model", "calibrate", "--text", EIDETIC_TEST_TEXT, "--samples", "2", "--tokens",
+               "512", "--held-out", "1", "--continuation", "48", "--least", "0.5", "--model",
+               HybridModel(), "-o", profile, "--json"});
   ExpectDocumented("model calibrate", report);
   EXPECT_EQ(report.at("layers").size(), 10u);
   const json& kept = report.at("chosen").at("settings").at("span_layers");
@@ -234,7 +242,7 @@ TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
     if (layer.at("layer") != 18 && layer.at("layer") != focus) continue;
     EXPECT_EQ(layer.at("reciprocal_rank"), 1.0) << report;
   }
-  EXPECT_EQ(report.at("chosen").at("score").at("hits"), 1) << report;
+  EXPECT_EQ(report.at("chosen").at("score").at("hits"), 2) << report;
   EXPECT_EQ(report.at("held_out").at("all").at("samples"), 4) << report;
   EXPECT_LT(report.at("all").at("score").at("text_loss"), report.at("text_loss_without_memory"));
   const json& groups = report.at("groups");
@@ -243,7 +251,7 @@ TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
                                    [](const json& group) { return group.at("taken").get<bool>(); });
   EXPECT_EQ(taken, 1) << report;
   for (const json& group : groups) {
-    EXPECT_EQ(group.at("samples"), 1) << report;
+    EXPECT_EQ(group.at("samples"), 2) << report;
     if (!group.at("taken")) continue;
     EXPECT_EQ(report.at("profile").at("layer_group"), group.at("layers")) << report;
     EXPECT_GE(group.at("hits"), groups[0].at("hits")) << report;
