@@ -1,12 +1,17 @@
 #include "model/train/adamw.h"
 
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/empty_like.h>
+#include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 
 #include <cmath>
+#include <map>
 #include <string>
 #include <utility>
 
@@ -38,21 +43,33 @@ AdamW::AdamW(NamedTensors trained, const AdamWOptions& options)
   }
 }
 
+// In one operation for all tensors of a type: on a GPU many small ones wait for each other.
 void AdamW::Step(double rate) {
   const at::NoGradGuard no_gradient;
   ++steps_;
-  const auto count = static_cast<double>(steps_ - restarted_);
-  const double first_share = 1 - std::pow(options_.beta1, count);
-  const double second_share = 1 - std::pow(options_.beta2, count);
+  struct Lists {
+    std::vector<at::Tensor> tensors, gradients, first, second, counts;
+  };
+  std::map<at::ScalarType, Lists> by_type;
   for (size_t i = 0; i < trained_.size(); ++i) {
     const at::Tensor& tensor = trained_[i].second;
-    const at::Tensor gradient = tensor.grad();
+    at::Tensor gradient = tensor.grad();
     if (!gradient.defined()) continue;
-    first_[i].mul_(options_.beta1).add_(gradient, 1 - options_.beta1);
-    second_[i].mul_(options_.beta2).addcmul_(gradient, gradient, 1 - options_.beta2);
-    const at::Tensor size = second_[i].div(second_share).sqrt_().add_(options_.epsilon);
-    if (options_.weight_decay != 0) tensor.mul_(1 - rate * options_.weight_decay);
-    tensor.addcdiv_(first_[i], size, -rate / first_share);
+    if (gradient.strides() != tensor.strides()) gradient = at::empty_like(tensor).copy_(gradient);
+    Lists& lists = by_type[tensor.scalar_type()];
+    lists.tensors.push_back(tensor);
+    lists.gradients.push_back(gradient);
+    lists.first.push_back(first_[i]);
+    lists.second.push_back(second_[i]);
+  }
+  for (auto& [type, lists] : by_type) {
+    const at::Tensor count = at::full({}, static_cast<double>(steps_ - restarted_),
+                                      lists.tensors[0].options().dtype(at::kFloat));
+    lists.counts.assign(lists.tensors.size(), count);
+    at::_fused_adamw_(lists.tensors, lists.gradients, lists.first, lists.second,
+                      /*max_exp_avg_sqs=*/{}, lists.counts, rate, options_.beta1, options_.beta2,
+                      options_.weight_decay, options_.epsilon, /*amsgrad=*/false,
+                      /*maximize=*/false);
   }
 }
 
@@ -62,18 +79,14 @@ void AdamW::ForgetGradients() {
 
 double AdamW::ClipGradients(double largest) {
   const at::NoGradGuard no_gradient;
-  std::vector<at::Tensor> norms;
+  std::vector<at::Tensor> gradients;
   for (const auto& [name, tensor] : trained_) {
-    if (!tensor.grad().defined()) continue;
-    norms.push_back(at::linalg_vector_norm(tensor.grad(), 2, {}, false, at::kDouble));
+    if (tensor.grad().defined()) gradients.push_back(tensor.grad());
   }
-  if (norms.empty()) return 0;
+  if (gradients.empty()) return 0;
+  const std::vector<at::Tensor> norms = at::_foreach_norm(gradients, 2, at::kDouble);
   const double norm = at::linalg_vector_norm(at::stack(norms), 2).item<double>();
-  if (largest > 0 && norm > largest) {
-    for (const auto& [name, tensor] : trained_) {
-      if (tensor.grad().defined()) tensor.grad().mul_(largest / norm);
-    }
-  }
+  if (largest > 0 && norm > largest) at::_foreach_mul_(gradients, largest / norm);
   return norm;
 }
 
