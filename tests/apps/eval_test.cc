@@ -227,10 +227,9 @@ TEST_F(Eval, CalibrateNeedsSamplesToCompare) {
 // the profile that was written.
 TEST_F(Eval, CalibrateFindsTheLayerThatLooksThingsUp) {
   const std::string profile = Path("profile.json");
-  const json report =
-      RunJson({"model", "calibrate", "--text", EIDETIC_TEST_TEXT, "--samples", "2", "--tokens",
-               "512", "--held-out", "1", "--continuation", "48", "--least", "0.5", "--model",
-               HybridModel(), "-o", profile, "--json"});
+  const json report = RunJson({"model", "calibrate", "--text", EIDETIC_TEST_TEXT, "--samples", "2",
+                               "--tokens", "512", "--held-out", "1", "--continuation", "48",
+                               "--model", HybridModel(), "-o", profile, "--json"});
   ExpectDocumented("model calibrate", report);
   EXPECT_EQ(report.at("layers").size(), 10u);
   const json& kept = report.at("chosen").at("settings").at("span_layers");
