@@ -350,6 +350,9 @@ TEST_F(TuneCommand, WhatCannotBeTrainedIsRefusedByName) {
   expect(Arguments("run", {"--attention", "sideways"}), 2, "attention is 'sideways'");
   expect(Arguments("run", {"--text-share", "0.5"}), 2, "--distill-from");
   expect(Arguments("run", {"--kind", "mixers"}), 2, "rank is given for low-rank matrices");
+  expect({"tune", text_, "-o", Path("run"), "--model", model_, "--distill-from", model_,
+          "--mixer-steps", "0", "--mixer-rate", "0.1"},
+         2, "mixer_rate is of the steps in which mixers learn alone");
   expect(Arguments("run", {"--warm-up", "40"}), 2, "warm-up is 40, and there are but 40 steps");
   expect({"tune", Path("none.txt"), "-o", Path("run"), "--model", model_}, 3, "none.txt");
   const std::string bad = Write("bad.jsonl", "{\"text\": \"ab ab ab\"}\n{\"text\": 7}\n");
