@@ -3,7 +3,8 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
-#include <ATen/ops/logsumexp.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/log_softmax.h>
 #include <ATen/ops/mm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -21,17 +22,26 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Makes of logits [n, V] of rows first .. first + n - 1 the gradient of their loss by the logits,
-// in place, and gives that loss, summed in double.
-using RowLoss = std::function<at::Tensor(int64_t first, at::Tensor* logits)>;
+struct LossOfRows {
+  at::Tensor sum;    // of the rows' losses, in double
+  at::Tensor slope;  // its gradient by the logits: [n, V], in their type
+};
+// Of logits [n, V] of rows first .. first + n - 1, which it may overwrite.
+using RowLoss = std::function<LossOfRows(int64_t first, const at::Tensor& logits)>;
+
+at::ScalarType TypeOfLoss(const at::Tensor& numbers) {
+  return numbers.scalar_type() == at::kBFloat16 ? at::kFloat : numbers.scalar_type();
+}
+
+at::Tensor Scaled(at::Tensor numbers, double divisor) {
+  return divisor == 1 ? numbers : numbers.to(TypeOfLoss(numbers)).div_(divisor);
+}
 
 // hidden [n, D]
 struct LogitLoss : torch::autograd::Function<LogitLoss> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& hidden,
                             const at::Tensor& weight, const RowLoss& loss, double divisor,
                             int64_t rows, bool of_hidden, bool of_weight) {
-    const at::ScalarType type =
-        hidden.scalar_type() == at::kBFloat16 ? at::kFloat : hidden.scalar_type();
     const at::Tensor head = weight.to(hidden.scalar_type());
     at::Tensor sum = at::zeros({}, hidden.options().dtype(at::kDouble));
     at::Tensor hidden_gradient, weight_gradient;
@@ -40,12 +50,10 @@ struct LogitLoss : torch::autograd::Function<LogitLoss> {
     for (int64_t first = 0; first < hidden.size(0); first += rows) {
       const int64_t count = std::min(rows, hidden.size(0) - first);
       const at::Tensor input = hidden.narrow(0, first, count);
-      at::Tensor logits = at::mm(input, head.t()).to(type);
-      if (divisor != 1) logits.div_(divisor);
-      sum.add_(loss(first, &logits));
+      LossOfRows of = loss(first, Scaled(at::mm(input, head.t()), divisor));
+      sum.add_(of.sum);
       if (!of_hidden && !of_weight) continue;
-      if (divisor != 1) logits.div_(divisor);
-      const at::Tensor slope = logits.to(hidden.scalar_type());
+      const at::Tensor slope = Scaled(of.slope, divisor).to(hidden.scalar_type());
       if (of_hidden) hidden_gradient.narrow(0, first, count).copy_(at::mm(slope, head));
       if (!of_weight) continue;
       if (weight.scalar_type() == hidden.scalar_type()) {
@@ -55,7 +63,7 @@ struct LogitLoss : torch::autograd::Function<LogitLoss> {
       }
     }
     context->save_for_backward({hidden_gradient, weight_gradient});
-    return sum.to(type);
+    return sum.to(TypeOfLoss(hidden));
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
@@ -68,20 +76,21 @@ struct LogitLoss : torch::autograd::Function<LogitLoss> {
   }
 };
 
-// Logits [n, V] become ln softmax of them.
-void Normalize(at::Tensor* logits) {
-  logits->sub_(at::logsumexp(*logits, at::IntArrayRef{1}, /*keepdim=*/true));
+at::Tensor LogSoftmax(const at::Tensor& logits) {
+  return at::log_softmax(logits.to(TypeOfLoss(logits)), 1);
 }
 
 // The loss of one token each: target int64 [all, 1].
 RowLoss LossOfTokens(const at::Tensor& target) {
-  return [target](int64_t first, at::Tensor* logits) {
-    const at::Tensor correct = target.narrow(0, first, logits->size(0));
-    Normalize(logits);
-    const at::Tensor sum = logits->gather(1, correct).sum(at::kDouble).neg_();
-    logits->exp_();  // d loss / d logits = softmax - 1 at the target
-    logits->scatter_add_(1, correct, at::empty(correct.sizes(), logits->options()).fill_(-1));
-    return sum;
+  return [target](int64_t first, const at::Tensor& logits) -> LossOfRows {
+    const at::Tensor correct = target.narrow(0, first, logits.size(0));
+    at::Tensor logarithms = LogSoftmax(logits);
+    const at::Tensor of_correct = logarithms.gather(1, correct);
+    // d loss / d logits = softmax - 1 at the target. A 1 is taken away before bf16 rounds.
+    at::Tensor slope = logits;
+    at::exp_out(slope, logarithms);
+    slope.scatter_(1, correct, of_correct.exp().sub_(1).to(slope.scalar_type()));
+    return {of_correct.sum(at::kDouble).neg_(), slope};
   };
 }
 
@@ -89,24 +98,17 @@ RowLoss LossOfTokens(const at::Tensor& target) {
 // `wanted` has for rows of `places`, int64 [all]; target [all, 1].
 RowLoss LossOfDistributions(const WantedLogits& wanted, const at::Tensor& places,
                             const at::Tensor& target, double text_share) {
-  return [=](int64_t first, at::Tensor* logits) {
-    at::Tensor aim = wanted(places.narrow(0, first, logits->size(0)))
-                         .detach()
-                         .to(logits->scalar_type(), false, true);
-    Normalize(&aim);
-    Normalize(logits);
+  return [=](int64_t first, const at::Tensor& logits) -> LossOfRows {
+    at::Tensor aim = LogSoftmax(wanted(places.narrow(0, first, logits.size(0))).detach());
+    at::Tensor given = LogSoftmax(logits);
     const at::Tensor share = aim.exp();
-    at::Tensor sum = share.mul(aim.sub_(*logits)).sum(at::kDouble);
-    if (text_share == 0) {
-      logits->exp_().sub_(share);
-      return sum;
-    }
-    const at::Tensor correct = target.narrow(0, first, logits->size(0));
-    sum = sum.mul(1 - text_share).sub(logits->gather(1, correct).sum(at::kDouble).mul(text_share));
-    logits->exp_().sub_(share, 1 - text_share);
-    logits->scatter_add_(1, correct,
-                         at::empty(correct.sizes(), logits->options()).fill_(-text_share));
-    return sum;
+    at::Tensor sum = share.mul(aim.sub_(given)).sum(at::kDouble);
+    if (text_share == 0) return {sum, given.exp_().sub_(share)};
+    const at::Tensor correct = target.narrow(0, first, logits.size(0));
+    sum = sum.mul(1 - text_share).sub(given.gather(1, correct).sum(at::kDouble).mul(text_share));
+    given.exp_().sub_(share, 1 - text_share);
+    given.scatter_add_(1, correct, at::empty(correct.sizes(), given.options()).fill_(-text_share));
+    return {sum, given};
   };
 }
 
