@@ -53,7 +53,7 @@ States ChainStates(const at::Tensor& sums, const at::Tensor& added, const at::Te
     return {states.narrow(1, 0, n), states.narrow(1, n, 1), decays};
   }
   const int64_t groups = (n + kChainGroup - 1) / kChainGroup, missing = groups * kChainGroup - n;
-  const at::Tensor sum = at::constant_pad_nd(sums, {0, missing}).view({-1, kChainGroup});
+  const at::Tensor sum = at::constant_pad_nd(sums, {0, missing}).reshape({-1, kChainGroup});
   const at::Tensor add = (missing == 0 ? added : at::constant_pad_nd(added, {0, 0, 0, missing}))
                              .reshape({batch * groups, kChainGroup, values});
   const at::Tensor total = sum.sum(-1, /*keepdim=*/true);
@@ -71,12 +71,12 @@ struct Chunks {
   int64_t tokens, heads, p, groups, n, r;
   int64_t chunks, q, length, batch;  // q tokens in a chunk; length: with padding; batch: G chunks
 
-  Chunks(const at::Tensor& x, const at::Tensor& b, int64_t chunk)
+  Chunks(const at::Tensor& x, int64_t group_count, int64_t state, int64_t chunk)
       : tokens(x.size(0)),
         heads(x.size(1)),
         p(x.size(2)),
-        groups(b.size(1)),
-        n(b.size(2)),
+        groups(group_count),
+        n(state),
         r(heads / groups),
         chunks((tokens + chunk - 1) / chunk),
         q(chunks == 1 ? tokens : chunk),
@@ -188,8 +188,16 @@ at::Tensor Scan(const Chunks& cut, const at::Tensor& x, const at::Tensor& dt,
                                    outer, since);  // [batch, Q, r, P]
   state.copy_(states.last.view({cut.heads, cut.p, cut.n}));
   if (kept != nullptr) {
-    *kept = {step, bg,           cg,           xdt,           totals,      since,
-             left, kept->decays, kept->scores, states.before, states.last, states.decays};
+    kept->step = step;
+    kept->b = bg;
+    kept->c = cg;
+    kept->xdt = xdt;
+    kept->totals = totals;
+    kept->since = since;
+    kept->left = left;
+    kept->before = states.before;
+    kept->last = states.last;
+    kept->chain = states.decays;
   }
   return cut.ToHeads(y).narrow(0, 0, cut.tokens);
 }
@@ -271,20 +279,34 @@ struct DifferentiableScan : torch::autograd::Function<DifferentiableScan> {
                             const at::Tensor& decay, const at::Tensor& b, const at::Tensor& c,
                             const at::Tensor& state, int64_t chunk) {
     Parts parts;
-    const at::Tensor y = Scan(Chunks(x, b, chunk), x, dt, decay, b, c, state, &parts);
-    context->save_for_backward({x, decay, b, parts.step, parts.b, parts.c, parts.xdt, parts.totals,
+    const Chunks cut(x, b.size(1), b.size(2), chunk);
+    const at::Tensor y = Scan(cut, x, dt, decay, b, c, state, &parts);
+    context->save_for_backward({x, decay, parts.step, parts.b, parts.c, parts.xdt, parts.totals,
                                 parts.since, parts.left, parts.decays, parts.scores, parts.before,
                                 parts.last, parts.chain});
     context->saved_data["chunk"] = chunk;
+    context->saved_data["groups"] = b.size(1);
     return y;
   }
 
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list saved = context->get_saved_variables();
-    const Chunks cut(saved[0], saved[2], context->saved_data["chunk"].toInt());
-    const Parts parts = {saved[3], saved[4],  saved[5],  saved[6],  saved[7],  saved[8],
-                         saved[9], saved[10], saved[11], saved[12], saved[13], saved[14]};
-    const Gradients of = GradientsOf(cut, parts, saved[0], saved[1], gradients[0],
+    const at::Tensor &x = saved[0], &decay = saved[1];
+    const Parts parts = {.step = saved[2],
+                         .b = saved[3],
+                         .c = saved[4],
+                         .xdt = saved[5],
+                         .totals = saved[6],
+                         .since = saved[7],
+                         .left = saved[8],
+                         .decays = saved[9],
+                         .scores = saved[10],
+                         .before = saved[11],
+                         .last = saved[12],
+                         .chain = saved[13]};
+    const Chunks cut(x, context->saved_data["groups"].toInt(), parts.b.size(2),
+                     context->saved_data["chunk"].toInt());
+    const Gradients of = GradientsOf(cut, parts, x, decay, gradients[0],
                                      /*by_decay=*/context->needs_input_grad(2));
     return {of.x, of.dt, of.decay, of.b, of.c, at::Tensor(), at::Tensor()};
   }
@@ -295,11 +317,12 @@ struct DifferentiableScan : torch::autograd::Function<DifferentiableScan> {
 at::Tensor Mamba2Scan(const at::Tensor& x, const at::Tensor& dt, const at::Tensor& decay,
                       const at::Tensor& b, const at::Tensor& c, const at::Tensor& state,
                       int64_t chunk) {
+  TORCH_CHECK(!state.requires_grad(), "no gradient passes through the state of a scan");
   const bool differentiated = at::GradMode::is_enabled() &&
                               (x.requires_grad() || dt.requires_grad() || decay.requires_grad() ||
                                b.requires_grad() || c.requires_grad());
   if (differentiated) return DifferentiableScan::apply(x, dt, decay, b, c, state, chunk);
-  return Scan(Chunks(x, b, chunk), x, dt, decay, b, c, state, nullptr);
+  return Scan(Chunks(x, b.size(1), b.size(2), chunk), x, dt, decay, b, c, state, nullptr);
 }
 
 }  // namespace eidetic::model

@@ -69,8 +69,9 @@ TEST(Mamba2ScanGradient, IsThatOfTheRecurrence) {
   };
   // One chunk, a last one that is not full, several heads a group, states chained in one and in two
   // levels (more than 256 chunks).
-  for (const Case& one : {Case{5, 4, 4, 8}, Case{8, 4, 2, 8}, Case{27, 4, 1, 8}, Case{64, 2, 2, 16},
-                          Case{290, 4, 2, 4}, Case{1100, 4, 2, 4}, Case{2200, 2, 1, 1}}) {
+  for (const Case& one :
+       {Case{5, 4, 4, 8}, Case{8, 4, 2, 8}, Case{27, 4, 1, 8}, Case{64, 2, 2, 16},
+        Case{290, 4, 2, 4}, Case{1280, 4, 1, 4}, Case{1100, 4, 2, 4}, Case{2200, 2, 1, 1}}) {
     for (const double fastest : {2.0, 60.0}) {
       const ScanInputs in(one.tokens, one.heads, one.groups, at::kDouble, fastest);
       const auto& d = in.differentiated;
