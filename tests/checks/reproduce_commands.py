@@ -189,6 +189,10 @@ def try_hybrid(repository, flags):
               not [call for call in trial.calls() if call[0] != "eval"], "it is made twice")
         other = trial.run("hybrid", "--asking", "0.4")
         check(other.returncode != 0 and "name another --out" in other.stderr, other.stderr)
+        other = trial.run("hybrid", "--asking", "0.5", "--late-steps", "0")
+        check(other.returncode != 0 and "name another --out" in other.stderr, other.stderr)
+        other = trial.run("hybrid", "--batch", "5", "--gpus", "2")
+        check(other.returncode != 0 and "5 cannot be shared by 2" in other.stderr, other.stderr)
         texts = sorted((trial.folder / "out" / "texts").iterdir())
         check(len(texts) == 3 and len({text.read_text() for text in texts}) == 3, "three versions")
         for text in [*texts, *(trial.folder / "out" / "late-texts").iterdir()]:
