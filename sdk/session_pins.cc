@@ -1,4 +1,4 @@
-// Session's pinned blocks, saved and restored.
+// Session's pinned blocks: found by words, saved and restored.
 #include <algorithm>
 #include <optional>
 #include <utility>
@@ -21,6 +21,33 @@ std::string PlaceOf(const SavedPin& pin) {
 }
 
 }  // namespace
+
+Status Session::PinPlacesOf(std::string_view words) {
+  const auto limit = static_cast<size_t>(options_.words.places);
+  std::vector<memory::FoundPlace> found;
+  for (size_t i = 0; i < past_.size(); ++i) {
+    EID_ASSIGN_OR_RETURN(
+        std::vector<memory::FoundPlace> places,
+        past_[i].words.Search(
+            *past_[i].index, [this](uint64_t begin, uint64_t end) { return TextOf(begin, end); },
+            words, limit));
+    for (memory::FoundPlace& place : places) {
+      place.source = static_cast<int>(i);
+      found.push_back(std::move(place));
+    }
+  }
+  for (size_t i = 0; i < attachments_.size(); ++i) {
+    EID_ASSIGN_OR_RETURN(
+        std::vector<memory::WordPlace> places,
+        attachments_[i].archive->SearchWords(attachments_[i].collection, words, limit));
+    for (memory::WordPlace& place : places) {
+      found.push_back(
+          {FirstAttachment() + static_cast<int>(i), std::move(place.blocks), place.score});
+    }
+  }
+  recall_->SetPinned(memory::PinPlaces(std::move(found), options_.words));
+  return Status();
+}
 
 std::vector<SavedPin> Session::SavedPins() const {
   std::vector<SavedPin> pins;
