@@ -121,12 +121,14 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   if (use_span && options_.HasSpan() && anything_to_recall) forward.span = recall_.get();
   forward.sink = sink_.get();
   forward.report_attention = true;
-  forward.logits = losses != nullptr ? model::WantLogits::kAll : model::WantLogits::kLast;
-  std::vector<float> logits;  // of the whole segment, when losses are wanted
+  forward.logits = losses != nullptr ? model::WantLogits::kAll : model::WantLogits::kNone;
+  if (losses != nullptr) logits();  // the first loss is by those before the segment
+  std::vector<float> all;           // logits of the whole segment, when losses are wanted
   recall_->SetAnswering(answering);
   broken_ = true;  // until the pass is through
-  engine_->model().Forward(segment, state_.get(), forward, losses != nullptr ? &logits : &logits_);
-  if (losses != nullptr) TakeLosses(segment, logits, losses);
+  engine_->model().Forward(segment, state_.get(), forward, losses != nullptr ? &all : nullptr);
+  logits_due_ = losses == nullptr;
+  if (losses != nullptr) TakeLosses(segment, all, losses);
   if (sink_ != nullptr) ThrowIfError(lineage_->Flush());
   broken_ = false;
   forward_seconds_ += SecondsSince(start);
@@ -168,7 +170,7 @@ Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
       EID_RETURN_IF_ERROR(
           AppendTokens(AssistantHeaderTokens(engine_->tokenizer()), !options.memory_off, {}));
     }
-    if (logits_.empty()) {
+    if (logits().empty()) {
       return Status(Code::kInvalidArgument, "the session has read nothing to go on from",
                     "append a prompt first");
     }
@@ -195,7 +197,7 @@ Result<GenerateResult> Session::Generate(const GenerateOptions& options) {
       const size_t looked_at = std::min(tokens_.size(), kPenalisedTokens);
       const std::vector<int32_t> recent(tokens_.end() - static_cast<std::ptrdiff_t>(looked_at),
                                         tokens_.end());
-      const int32_t token = sampler_.Sample(logits_, recent, options.sampling);
+      const int32_t token = sampler_.Sample(logits(), recent, options.sampling);
       ended = engine_->tokenizer().IsEnd(token);
       if (ended) break;
       ++result.tokens;
@@ -241,6 +243,12 @@ void Session::TakeLosses(const std::vector<int32_t>& segment, const std::vector<
     losses->push_back(TokenLoss(logits.data() + (i - 1) * vocabulary, vocabulary, segment[i]));
   }
   logits_.assign(logits.end() - static_cast<std::ptrdiff_t>(vocabulary), logits.end());
+}
+
+const std::vector<float>& Session::logits() const {
+  if (logits_due_) engine_->model().Logits(*state_, &logits_);
+  logits_due_ = false;
+  return logits_;
 }
 
 std::string Session::TextOf(uint64_t token_begin, uint64_t token_end) const {

@@ -143,7 +143,10 @@ class Session {
   memory::Status Save() { return CommitTurn("").status(); }
 
   memory::Result<std::vector<Passage>> Sources(size_t limit, PassageOrder order) const;
-  const std::vector<float>& logits() const { return logits_; }
+  // After the last token; empty when nothing was read. Made when first asked for: what is only read
+  // over, such as the text before a question, costs no pass over the vocabulary. Throws as the
+  // model.
+  const std::vector<float>& logits() const;
   std::string InfoJson() const;
   const SessionOptions& options() const { return options_; }
   const Engine& engine() const { return *engine_; }
@@ -266,9 +269,10 @@ class Session {
 
   // The stream.
   std::unique_ptr<model::ModelState> state_;
-  std::vector<int32_t> tokens_;      // everything read
-  std::vector<uint64_t> text_ends_;  // [tokens]: bytes of text up to and with each token
-  std::vector<float> logits_;        // after the last token
+  std::vector<int32_t> tokens_;        // everything read
+  std::vector<uint64_t> text_ends_;    // [tokens]: bytes of text up to and with each token
+  mutable std::vector<float> logits_;  // after the last token, unless they are due
+  mutable bool logits_due_ = false;    // `state_` tells them; logits() makes them
   model::Sampler sampler_;
   bool sampler_seeded_ = false;
   bool turn_open_ = false;  // an assistant's turn that no end token closed yet

@@ -92,7 +92,7 @@ memory::TurnContent Session::ContentSinceCommit(const std::string& recurrent) co
   }
   resume.pins = SavedPins();
   resume.state_checksum = StateChecksum(recurrent);
-  if (logits_apart_ || !engine_->model().Logits(*state_, nullptr)) resume.logits = logits_;
+  if (logits_apart_ || !engine_->model().Logits(*state_, nullptr)) resume.logits = logits();
   content.resume = EncodeResume(resume);
   return content;
 }
@@ -162,6 +162,7 @@ Status Session::ApplyResume(const TurnResume& resume) {
     return DamagedRecord("a turn has " + std::to_string(resume.logits.size()) + " logits");
   }
   logits_ = resume.logits;
+  logits_due_ = false;
   logits_apart_ = true;
   return Status();
 }

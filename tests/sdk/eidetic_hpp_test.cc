@@ -80,6 +80,23 @@ TEST_F(Interface, GreedyAnswersBeginWithTheLikeliestToken) {
   EXPECT_EQ(answer.text, SharedEngine().detokenize({static_cast<std::int32_t>(best)}));
 }
 
+// Logits are made when first asked for; the loss of a segment's first token asks for them.
+TEST_F(Interface, ALossAfterLogitsThatNobodyAskedForIsTheSame) {
+  std::vector<std::int32_t> tokens = SharedEngine().tokenize(Prose(600));
+  tokens.resize(32);
+  Session asked(SharedEngine(), {.mode = EID_ATTENTION_FULL});
+  Session unasked(SharedEngine(), {.mode = EID_ATTENTION_FULL});
+  asked.append("The mill stood by the river.");
+  const std::vector<float> before = asked.logits();
+  asked.append(" It was old.");
+  EXPECT_NE(asked.logits(), before);
+  unasked.append("The mill stood by the river.");
+  unasked.append(" It was old.");
+  const std::vector<float> losses = unasked.losses(tokens);
+  EXPECT_FALSE(std::isnan(losses[0]));
+  EXPECT_EQ(losses, asked.losses(tokens));
+}
+
 TEST_F(Interface, ASequenceReadAtOnceHasTheLossesOfASession) {
   std::vector<std::int32_t> tokens = SharedEngine().tokenize(Prose(600));
   tokens.resize(96);
