@@ -6,6 +6,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -70,12 +71,14 @@ uint64_t SeedOfSequence(const TrainForwardOptions& options, uint64_t seed, int64
 at::Tensor ThinnedOut(const at::Tensor& x, double share, const std::vector<uint64_t>& seeds) {
   const auto constant = [](uint64_t bits) { return static_cast<int64_t>(bits); };
   const auto sequences = static_cast<int64_t>(seeds.size());
-  at::Tensor seed = at::empty({sequences, 1}, at::kLong);
-  std::transform(seeds.begin(), seeds.end(), seed.mutable_data_ptr<int64_t>(), constant);
   const at::Tensor places =
       at::arange(x.numel() / sequences, x.options().dtype(at::kLong).requires_grad(false));
   // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
-  at::Tensor bits = places.mul(constant(0x9e3779b97f4a7c15)).add(seed.to(x.device()));
+  const at::Tensor steps = places.mul(constant(0x9e3779b97f4a7c15));
+  // Each seed goes along as a number: a tensor of them would be waited for on its way to a device.
+  std::vector<at::Tensor> begun;
+  for (const uint64_t seed : seeds) begun.push_back(steps.add(constant(seed)));
+  at::Tensor bits = sequences == 1 ? begun[0] : at::stack(begun);
   const auto mix = [&](int64_t shift, uint64_t factor) {   // z = (z ^ (z >> shift)) * factor
     const int64_t low = (int64_t{1} << (64 - shift)) - 1;  // >> copies the sign
     bits =

@@ -195,10 +195,12 @@ std::optional<TrainCheckpoint> ReadTrainCheckpoint(const std::string& folder) {
 
 namespace {
 
-// Earlier builds left out what later ones compare, and told what changes nothing of mixers.
+// Earlier builds left out what later ones compare, and told what changes no more than rounding, or
+// nothing of mixers.
 bool IsCompared(const std::string& option, const TrainSettings& was) {
   const auto is_one_of = [&](const auto&... names) { return ((option == names) || ...); };
   if (is_one_of("eval-sequences", "mixer-warm-up")) return was.contains(option);
+  if (option == "micro-batch") return false;
   const auto kind = was.find("kind");
   const bool of_mixers = kind != was.end() && kind->second == "mixers";
   return !(of_mixers && is_one_of("rank", "alpha", "dropout", "targets"));

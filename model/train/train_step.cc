@@ -104,6 +104,7 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
   TrainStepResult result;
   result.predicted_tokens = targets.predicted;
   const double share = 1 / static_cast<double>(targets.predicted);
+  at::Tensor sum;  // of losses; read once, so that a device need not wait between sequences
   const SequenceLoss cross_entropy = [&](const auto& tokens, const auto& wanted,
                                          const TrainForwardOptions& forward) {
     return model.SumLoss(model.Hidden(tokens, forward), wanted);
@@ -137,8 +138,10 @@ TrainStepResult TrainStep(const DifferentiableModel& model,
                   "Put an adapter on it, or unmerge the one there is.");
     }
     loss.backward();
-    result.loss += loss.item<double>();
+    const at::Tensor told = loss.detach().to(at::kDouble);
+    sum = sum.defined() ? sum.add(told) : told;
   }
+  if (sum.defined()) result.loss = sum.item<double>();
   if (is_shared) AddUp(options.group, optimizer->trained(), &result.loss);
   result.gradient_norm = optimizer->ClipGradients(options.largest_norm);
   result.stepped = std::isfinite(result.loss) && std::isfinite(result.gradient_norm);

@@ -91,9 +91,8 @@ struct Stage {
   int64_t steps;
 };
 
-std::vector<Stage> StagesOf(TuneOptions options, int64_t steps) {
-  options.steps = steps;
-  SettleStages(nullptr, &options);
+std::vector<Stage> StagesOf(const TuneOptions& options) {
+  const int64_t steps = options.steps;
   if (options.teacher.empty()) return {{TuneObjective::kText, steps}};
   const int64_t of_mixers = std::min(options.mixer_steps, steps);
   std::vector<Stage> stages;
@@ -159,15 +158,18 @@ TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callba
   estimate.steps =
       options.steps > 0 ? options.steps : (estimate.windows + options.batch - 1) / options.batch;
 
-  const std::vector<Stage> stages = StagesOf(options, estimate.steps);
+  TuneOptions settled = options;
+  settled.steps = estimate.steps;
+  SettleStages(nullptr, &settled);
+  const std::vector<Stage> stages = StagesOf(settled);
   tell(TuneStage::kLoading, 0, 0);
-  TuneSubject subject(options, *checkpoint, nullptr);
-  AdamW optimizer(subject.adapter().trained(), AdamWOptionsOf(options));
+  TuneSubject subject(settled, *checkpoint, nullptr);
+  AdamW optimizer(subject.adapter().trained(), AdamWOptionsOf(settled));
   int64_t measured = 0;
   double bytes = 0;
   for (const auto& [objective, steps] : stages) {
     const StepEstimate step = EstimateStep(
-        options, objective, *data.train, &subject, &optimizer,
+        settled, objective, *data.train, &subject, &optimizer,
         [&] { tell(TuneStage::kMeasuring, ++measured, 3 * static_cast<int64_t>(stages.size())); });
     estimate.seconds += step.seconds * static_cast<double>(steps);
     estimate.measured_tokens = step.measured_tokens;

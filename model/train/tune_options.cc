@@ -243,7 +243,6 @@ TrainSettings SettingsOf(const TuneOptions& options) {
       settings["targets"] = Listed(options.trained.targets);
     }
   }
-  if (options.micro_batch > 1) settings["micro-batch"] = std::to_string(options.micro_batch);
   if (!options.teacher.empty()) {
     settings["teacher"] = options.teacher_digest;
     settings["mixer-steps"] = std::to_string(options.mixer_steps);

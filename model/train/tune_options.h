@@ -99,8 +99,9 @@ using TrainSettings = std::map<std::string, std::string>;
 // Throws Error kInvalidArgument where the warm-up of a run that begins is as long as a stage.
 void SettleStages(const TrainSettings* begun, TuneOptions* options);
 
-// Those of its data are not among them. Two runs of equal settings and
-// data have equal losses on a CPU. The number of steps is among them where the schedule needs it.
+// Those of its data are not among them. Two runs of equal settings and data have equal losses on a
+// CPU; micro-batches, processes and recomputing change rounding alone. The number of steps is among
+// them where the schedule needs it.
 TrainSettings SettingsOf(const TuneOptions& options);
 
 TuneObjective ObjectiveOf(const TuneOptions& options, int64_t step);

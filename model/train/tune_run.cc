@@ -52,6 +52,7 @@ class TuneRun {
   Windows NextWindows();
   void Tell(TuneStage stage, int64_t done, int64_t total);
   void CheckFinite(const char* what, double number, const Windows& windows) const;
+  double StepsLeft() const;
   std::string LastCheckpoint() const;
   std::string Folder(const char* name) const { return options_.folder + "/" + name; }
   bool EvaluationIsDue() const;
@@ -296,7 +297,7 @@ void TuneRun::Step() {
   progress_.rate = options.rate;
   progress_.gradient_norm = result.gradient_norm;
   progress_.tokens_per_second = static_cast<double>(tokens) / seconds;
-  progress_.remaining_seconds = usual_seconds_ * static_cast<double>(options_.steps - state_.step);
+  progress_.remaining_seconds = usual_seconds_ * StepsLeft();
   if (peak_ > 0) {
     const double flops = static_cast<double>(options_.batch) *
                          FlopsOf(options_, *subject_, progress_.objective, options_.length);
@@ -307,6 +308,19 @@ void TuneRun::Step() {
   metrics_->Add(StepMetrics{state_.step, TuneObjectiveName(progress_.objective), result.loss,
                             options.rate, result.gradient_norm, state_.tokens,
                             progress_.tokens_per_second, state_.seconds, progress_.memory_bytes});
+}
+
+// In steps like the one just taken: those of all together count by their operations.
+double TuneRun::StepsLeft() const {
+  const int64_t left = options_.steps - state_.step;
+  if (progress_.objective != TuneObjective::kMixers) return static_cast<double>(left);
+  const int64_t together = options_.steps - std::min(options_.mixer_steps, options_.steps);
+  const auto flops = [&](TuneObjective objective) {
+    return FlopsOf(options_, *subject_, objective, options_.length);
+  };
+  return static_cast<double>(left - together) + static_cast<double>(together) *
+                                                    flops(TuneObjective::kTeacher) /
+                                                    flops(TuneObjective::kMixers);
 }
 
 std::string TuneRun::LastCheckpoint() const {

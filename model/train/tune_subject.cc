@@ -180,16 +180,17 @@ void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what
     if (!IsOutOfMemory(reason)) throw;
     reason.resize(std::min(reason.find('\n'), reason.size()));  // a stack trace follows
   }
-  throw OutOfMemoryError(
-      what + " does not fit into the memory of " + options.device + ", with sequences of " +
-          std::to_string(options.length) + " tokens" +
-          (options.trained.kind == AdapterKind::kMixers
-               ? ""
-               : " and rank " + std::to_string(options.trained.rank)) +
-          ": " + reason,
-      "lower --micro-batch, --length or --chunk, use --recompute or --dtype bf16, or train "
-      "fewer numbers: --kind lora, a "
-      "smaller --rank; --dry-run tells what is needed");
+  throw OutOfMemoryError(what + " does not fit into the memory of " + options.device +
+                             ", with sequences of " + std::to_string(options.length) + " tokens" +
+                             (options.trained.kind == AdapterKind::kMixers
+                                  ? ""
+                                  : " and rank " + std::to_string(options.trained.rank)) +
+                             ": " + reason,
+                         "lower --micro-batch or use --recompute, with which a run that was begun "
+                         "goes on; or begin one "
+                         "with a smaller --length, --chunk or --rank, --dtype bf16 or --kind lora; "
+                         "--dry-run tells what "
+                         "is needed");
 }
 
 TrainForwardOptions ForwardOptionsOf(const TuneOptions& options) {

@@ -141,6 +141,15 @@ TEST_F(DistillRunTest, WhatDoesNotFitTheTeacherIsRefused) {
   options = Options("no-mixers");
   options.trained.kind = AdapterKind::kLora;
   ExpectInvalid(options, "kind lora trains nothing of them");
+  options.mixer_steps = -1;  // left to its default
+  options.steps = 16;
+  try {
+    EstimateTune(options, {});
+    FAIL() << "an estimate of a run that is refused";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("kind lora trains nothing of them"), std::string::npos)
+        << error.what();
+  }
 }
 
 TEST_F(DistillRunTest, ByDefaultMixersLearnAloneForAnEighthOfWhatTheRunWasBegunWith) {

@@ -185,11 +185,17 @@ TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
   WriteFile(folder_ / "b.txt", WordsOf(2, 200));
   other.schedule = RateSchedule::kCosine;
   ExpectInvalid(other, "schedule was constant, is cosine");
-  // A longer run of the same kind is the same run.
+  // A longer run of the same kind is the same run, also where more or fewer sequences go through
+  // the model at once: that is what one lowers when memory ends.
   options.steps = 4;
+  options.micro_batch = 2;
   const TuneReport report = Tune(options, {});
   EXPECT_EQ(report.resumed_from, 3);
   EXPECT_EQ(report.state.step, 4);
+  options.micro_batch = 1;
+  options.steps = 5;
+  EditSettings(options, [](json& settings) { settings["micro-batch"] = "2"; });  // as told before
+  EXPECT_EQ(Tune(options, {}).resumed_from, 4);
 }
 
 // Of which training.json does not say how many sequences an evaluation reads.
