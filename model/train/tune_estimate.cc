@@ -1,3 +1,5 @@
+#include "model/train/tune_estimate.h"
+
 #include <stdlib.h>
 
 #include <algorithm>
@@ -10,6 +12,7 @@
 #include "model/checkpoint.h"
 #include "model/error.h"
 #include "model/train/device_meter.h"
+#include "model/train/train_checkpoint.h"
 #include "model/train/train_step.h"
 #include "model/train/tune_run.h"
 #include "model/train/tune_subject.h"
@@ -101,15 +104,11 @@ std::vector<Stage> StagesOf(const TuneOptions& options) {
   return stages;
 }
 
-struct StepEstimate {
-  double seconds = 0, bytes = 0;
-  int64_t measured_tokens = 0;
-};
-
 // `tell`: that another one has been measured.
-StepEstimate EstimateStep(const TuneOptions& options, TuneObjective objective,
-                          const TokenCache& data, TuneSubject* subject, AdamW* optimizer,
-                          const std::function<void()>& tell) {
+StageEstimate EstimateStage(const TuneOptions& options, const Stage& stage, const TokenCache& data,
+                            TuneSubject* subject, AdamW* optimizer,
+                            const std::function<void()>& tell) {
+  const TuneObjective objective = stage.objective;
   const int64_t most = subject->device().is_cpu() ? kMeasuredOnCpu : kMeasuredOnGpu;
   const int64_t longer = std::min(options.length, most), shorter = std::max<int64_t>(longer / 2, 2);
   const auto measure = [&](int64_t length) {
@@ -122,16 +121,38 @@ StepEstimate EstimateStep(const TuneOptions& options, TuneObjective objective,
   const auto at_once = static_cast<double>(AtOnce(options));
   const double flops = at_once * FlopsOf(options, *subject, objective, options.length);
   const double tokens = at_once * static_cast<double>(options.length);
-  StepEstimate estimate;
+  StageEstimate estimate;
+  estimate.steps = stage.steps;
   estimate.measured_tokens = static_cast<int64_t>(second.tokens);
-  estimate.seconds = static_cast<double>(OwnBatch(options)) / at_once *
-                     Extended(first.flops, first.seconds, second.flops, second.seconds, flops);
+  estimate.step_seconds = static_cast<double>(OwnBatch(options)) / at_once *
+                          Extended(first.flops, first.seconds, second.flops, second.seconds, flops);
   estimate.bytes = std::max(
       Extended(first.tokens, first.bytes, second.tokens, second.bytes, tokens), second.bytes);
   return estimate;
 }
 
+// A run that is in the folder keeps what it was begun with, as Tune does it. What was read is
+// forgotten before memory is measured.
+void SettleAsTheRun(TuneOptions* options) {
+  const auto last = ReadTrainCheckpoint(options->folder + "/last");
+  SettleStages(last ? &last->settings : nullptr, options);
+}
+
 }  // namespace
+
+TuneEstimate EstimateOf(const std::vector<StageEstimate>& stages) {
+  TuneEstimate estimate;
+  double bytes = 0;
+  for (const StageEstimate& stage : stages) {
+    estimate.steps += stage.steps;
+    estimate.seconds += stage.step_seconds * static_cast<double>(stage.steps);
+    estimate.measured_tokens = std::max(estimate.measured_tokens, stage.measured_tokens);
+    bytes = std::max(bytes, stage.bytes);
+  }
+  estimate.step_seconds = estimate.seconds / static_cast<double>(estimate.steps);
+  estimate.memory_bytes = static_cast<uint64_t>(bytes);
+  return estimate;
+}
 
 TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callback) {
   CheckTuneOptions(options);
@@ -150,33 +171,26 @@ TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callba
         return tell(TuneStage::kTokenizing, static_cast<int64_t>(done),
                     static_cast<int64_t>(total));
       });
-  TuneEstimate estimate;
-  estimate.data = data.train_report;
-  estimate.held_out = data.held_out_report;
-  estimate.windows =
+  const auto windows =
       static_cast<int64_t>(data.train->Epoch(options.length, options.seed, 0).size());
-  estimate.steps =
-      options.steps > 0 ? options.steps : (estimate.windows + options.batch - 1) / options.batch;
-
   TuneOptions settled = options;
-  settled.steps = estimate.steps;
-  SettleStages(nullptr, &settled);
+  if (settled.steps == 0) settled.steps = (windows + options.batch - 1) / options.batch;
+  SettleAsTheRun(&settled);
   const std::vector<Stage> stages = StagesOf(settled);
   tell(TuneStage::kLoading, 0, 0);
   TuneSubject subject(settled, *checkpoint, nullptr);
   AdamW optimizer(subject.adapter().trained(), AdamWOptionsOf(settled));
   int64_t measured = 0;
-  double bytes = 0;
-  for (const auto& [objective, steps] : stages) {
-    const StepEstimate step = EstimateStep(
-        settled, objective, *data.train, &subject, &optimizer,
-        [&] { tell(TuneStage::kMeasuring, ++measured, 3 * static_cast<int64_t>(stages.size())); });
-    estimate.seconds += step.seconds * static_cast<double>(steps);
-    estimate.measured_tokens = step.measured_tokens;
-    bytes = std::max(bytes, step.bytes);
+  std::vector<StageEstimate> estimates;
+  for (const Stage& stage : stages) {
+    estimates.push_back(EstimateStage(settled, stage, *data.train, &subject, &optimizer, [&] {
+      tell(TuneStage::kMeasuring, ++measured, 3 * static_cast<int64_t>(stages.size()));
+    }));
   }
-  estimate.step_seconds = estimate.seconds / static_cast<double>(estimate.steps);
-  estimate.memory_bytes = static_cast<uint64_t>(bytes);
+  TuneEstimate estimate = EstimateOf(estimates);
+  estimate.windows = windows;
+  estimate.data = data.train_report;
+  estimate.held_out = data.held_out_report;
   estimate.device_memory_bytes = MemoryMeter(subject.device()).Total();
   estimate.trained_numbers = subject.adapter().TrainedNumbers();
   // Numbers and two moments of `last`, numbers of `best`, four bytes each.

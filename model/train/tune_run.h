@@ -87,7 +87,9 @@ struct TuneEstimate {
 // and as reading models, adapters and texts does.
 TuneReport Tune(const TuneOptions& options, const TuneCallback& callback);
 
-// Measures and counts; trains nothing, and writes into a temporary folder alone.
+// Measures and counts; trains nothing, and writes into a temporary folder alone. Of a run that is
+// in options.folder the steps of mixers alone and the warm-up are those that it was begun with.
+// Throws Error as Tune does, kCorruption of a checkpoint there that cannot be read among them.
 TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callback);
 
 }  // namespace eidetic::model
