@@ -63,6 +63,7 @@ std::string TuneEstimateJson(const model::TuneOptions& options,
                  {"measured_tokens", estimate.measured_tokens},
                  {"step_seconds", estimate.step_seconds},
                  {"seconds", estimate.seconds},
+                 {"processes", options.processes},
                  {"memory_bytes", estimate.memory_bytes},
                  {"device_memory_bytes", estimate.device_memory_bytes},
                  {"checkpoint_bytes", estimate.checkpoint_bytes}};

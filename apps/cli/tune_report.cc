@@ -114,8 +114,10 @@ void print_tune_estimate(const json& estimate) {
              with_commas(estimate.at("trained_parameters").get<std::uint64_t>()) + " parameters"});
   table.add({"a step", human_seconds(estimate.at("step_seconds"))});
   table.add({"all " + with_commas(steps) + " steps", human_seconds(estimate.at("seconds"))});
-  table.add({"memory", human_bytes(estimate.at("memory_bytes")) + " of " +
-                           human_bytes(estimate.at("device_memory_bytes"))});
+  const bool is_alone = estimate.at("processes").get<int>() == 1;
+  table.add({is_alone ? "memory" : "memory of a process",
+             human_bytes(estimate.at("memory_bytes")) + " of " +
+                 human_bytes(estimate.at("device_memory_bytes"))});
   table.add({"on disk", human_bytes(estimate.at("checkpoint_bytes"))});
   std::cout << table.text() << "\nMeasured on steps of up to "
             << with_commas(estimate.at("measured_tokens").get<std::uint64_t>())
