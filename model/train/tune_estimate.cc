@@ -6,6 +6,7 @@
 #include <chrono>
 #include <filesystem>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -134,7 +135,8 @@ StageEstimate EstimateStage(const TuneOptions& options, const Stage& stage, cons
 // A run that is in the folder keeps what it was begun with, as Tune does it. What was read is
 // forgotten before memory is measured.
 void SettleAsTheRun(TuneOptions* options) {
-  const auto last = ReadTrainCheckpoint(options->folder + "/last");
+  std::optional<TrainCheckpoint> last;
+  if (!options->folder.empty()) last = ReadTrainCheckpoint(options->folder + "/last");
   SettleStages(last ? &last->settings : nullptr, options);
 }
 
