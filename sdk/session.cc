@@ -109,6 +109,8 @@ Status Session::AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
 void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,
                       std::vector<float>* losses) {
   const Clock::time_point start = Clock::now();
+  if (losses != nullptr)
+    logits();  // the first loss is by those before; nothing is taken if it fails
   TakeTokens(segment);
   const auto& sources = recall_->sources();
   const bool anything_to_recall =
@@ -122,8 +124,7 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   forward.sink = sink_.get();
   forward.report_attention = true;
   forward.logits = losses != nullptr ? model::WantLogits::kAll : model::WantLogits::kNone;
-  if (losses != nullptr) logits();  // the first loss is by those before the segment
-  std::vector<float> all;           // logits of the whole segment, when losses are wanted
+  std::vector<float> all;  // logits of the whole segment, when losses are wanted
   recall_->SetAnswering(answering);
   broken_ = true;  // until the pass is through
   engine_->model().Forward(segment, state_.get(), forward, losses != nullptr ? &all : nullptr);

@@ -2,6 +2,8 @@
  *
  * C11, also valid C++. One shared library, libeidetic, exports exactly the functions below.
  *
+ * Order       Errors, results, engine (with model files and adapters), training, archive, session,
+ *             kept sessions, forgetting. For a program that remembers: engine, archive, session.
  * Ownership   Handles (`eid_engine`, `eid_archive`, `eid_session`) and results (`eid_string`,
  *             `eid_passages`) are made by this library and given back with the matching `_free`,
  *             which accepts NULL. A session keeps its engine and archive alive: handles may be

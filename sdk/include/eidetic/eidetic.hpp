@@ -12,6 +12,8 @@
 //   session.append("Where does Irene Adler live? She lives", {.use_span = true});
 //   std::cout << session.generate().text << "\n";
 //
+// Order       Error, Passage, callbacks, TuneOptions, Engine, Archive, Session; each class behind
+//             the options that it takes.
 // Ownership   Engine, Archive and Session own their handles: movable, not copyable, freed when they
 //             go out of scope, in any order. What calls return is copied out and yours.
 // Errors      Every fallible call throws eidetic::Error with the status, the message and the
