@@ -7,6 +7,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <cstdint>
+#include <vector>
 
 namespace eidetic::model {
 
@@ -18,6 +19,15 @@ bool HasFlashAttention(const at::Tensor& query);
 // Differentiable by all three.
 at::Tensor FlashAttention(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
                           double scale, int64_t window);
+
+// Pieces that do not see each other, one behind the other: query [sum of n_i, H, d], key and value
+// [sum of T_i, K, d] with T_i >= n_i > 0, contiguous in d -> [sum of n_i, H, d], each piece as
+// FlashAttention of it alone. One call of the kernel, and one in backward. Differentiable by all
+// three.
+at::Tensor FlashAttentionOfPieces(const at::Tensor& query, const at::Tensor& key,
+                                  const at::Tensor& value,
+                                  const std::vector<int64_t>& query_lengths,
+                                  const std::vector<int64_t>& key_lengths, double scale);
 
 }  // namespace eidetic::model
 

@@ -1,17 +1,14 @@
 #include "model/sequence_attention.h"
 
 #include <ATen/core/List.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/arange.h>
-#include <ATen/ops/bmm.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/index.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-#include <ATen/ops/softmax.h>
-#include <ATen/ops/sort.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
@@ -19,18 +16,16 @@
 #include <limits>
 #include <optional>
 #include <string>
-#include <tuple>
 
 #include "model/error.h"
 #include "model/flash_attention.h"
+#include "model/sequence_spans.h"
 
 namespace eidetic::model {
 namespace {
 
-// Queries of a window that attend at once, and tokens whose block summaries are computed at once:
-// both bound temporary memory, neither changes more than rounding.
+// Queries of a window that attend at once: it bounds temporary memory and changes rounding only.
 constexpr int64_t kWindowQueries = 512;
-constexpr int64_t kSummaryTokens = 8192;
 
 std::string ShapeOf(const at::Tensor& tensor) {
   std::string text = "[";
@@ -87,22 +82,12 @@ class Sequence {
   at::Tensor AttendToWindow() const;
   at::Tensor AttendToGroups() const;
   at::Tensor AttendToChunks() const;
-  // Per chunk the block numbers [K, n]; empty in modes that have no spans.
-  std::vector<at::Tensor> ChooseSpans(int64_t chunk) const;
+  Spans ChooseSpans(int64_t chunk) const {
+    return ChooseSpansOfChunks(query_, key_, value_, options_, scale_, chunk);
+  }
 
  private:
-  bool HasSpans() const {
-    return options_.mode == SequenceMode::kPaper || options_.mode == SequenceMode::kPaperRandom ||
-           options_.mode == SequenceMode::kPaperLandmark;
-  }
-  int64_t Chunks(int64_t chunk) const { return (tokens_ + chunk - 1) / chunk; }
-  // Blocks that lie before the chunk that begins at `first` as a whole.
-  int64_t Candidates(int64_t first) const { return first / options_.block_tokens; }
-  at::Tensor Summaries(int64_t blocks) const;
-  std::vector<at::Tensor> ChooseByScore(int64_t chunk) const;
-  std::vector<at::Tensor> ChooseAtRandom(int64_t chunk) const;
-  std::vector<at::Tensor> GatherSpans(const at::Tensor& rows,
-                                      const std::vector<at::Tensor>& spans) const;
+  at::Tensor GatherSpans(const at::Tensor& pairs, const at::Tensor& blocks) const;
   void AttendInRuns(int64_t first_head, int64_t last_head, int64_t first_run, int64_t run,
                     std::vector<at::Tensor>* output) const;
 
@@ -182,134 +167,57 @@ void Sequence::AttendInRuns(int64_t first_head, int64_t last_head, int64_t first
   }
 }
 
+// What a chunk sees, its span and then itself, lies in one tensor of keys beside values: it is put
+// together, and taken apart in backward, by a handful of operations however many chunks there are.
 at::Tensor Sequence::AttendToChunks() const {
   const int64_t chunk = ChunkOfCall(options_);
-  // Pieces by split, spans by one gather: backward then joins gradients instead of adding a tensor
-  // of the sequence's length for each chunk.
-  const auto query = query_.split(chunk, 2);
-  const auto key = key_.split(chunk, 1), value = value_.split(chunk, 1);
-  std::vector<at::Tensor> span_keys, span_values;
-  if (HasSpans() && query.size() > 1) {
-    const std::vector<at::Tensor> spans = ChooseSpans(chunk);
-    span_keys = GatherSpans(key_, spans);
-    span_values = GatherSpans(value_, spans);
+  if (tokens_ <= chunk) return AttendFully();
+  const Spans spans = ChooseSpans(chunk);
+  const at::Tensor pairs = at::stack({key_.transpose(0, 1), value_.transpose(0, 1)}, 1);
+  const auto own = pairs.split(chunk);  // [n, 2, K, d]
+  std::vector<at::Tensor> recalled;
+  if (spans.blocks.defined()) {
+    std::vector<int64_t> rows;
+    for (const int64_t count : spans.counts) rows.push_back(count * options_.block_tokens);
+    recalled = GatherSpans(pairs, spans.blocks).split_with_sizes(rows);
   }
+  std::vector<at::Tensor> seen;
+  std::vector<int64_t> asking, lengths;  // of each chunk
+  for (size_t i = 0; i < own.size(); ++i) {
+    asking.push_back(own[i].size(0));
+    lengths.push_back(asking.back());
+    if (!recalled.empty()) {
+      seen.push_back(recalled[i]);
+      lengths.back() += recalled[i].size(0);
+    }
+    seen.push_back(own[i]);
+  }
+  const at::Tensor all = recalled.empty() ? pairs : at::cat(seen, 0);
+  if (HasFlashAttention(query_)) {
+    const auto key_and_value = all.unbind(1);
+    return FlashAttentionOfPieces(query_.permute({2, 0, 1, 3}).flatten(1, 2), key_and_value[0],
+                                  key_and_value[1], asking, lengths, scale_)
+        .view({tokens_, kv_heads_, group_, width_});
+  }
+  const auto query = query_.split(chunk, 2);
+  const auto piece = all.split_with_sizes(lengths);
   std::vector<at::Tensor> output;
   for (size_t i = 0; i < query.size(); ++i) {
-    if (span_keys.empty()) {
-      output.push_back(AttendCausally(query[i], key[i], value[i], scale_));
-    } else {
-      output.push_back(AttendCausally(query[i], at::cat({span_keys[i], key[i]}, 1),
-                                      at::cat({span_values[i], value[i]}, 1), scale_));
-    }
+    const auto key_and_value = piece[i].permute({1, 2, 0, 3}).unbind(0);  // [K, n, d] each
+    output.push_back(AttendCausally(query[i], key_and_value[0], key_and_value[1], scale_));
   }
   return at::cat(output, 0);
 }
 
-std::vector<at::Tensor> Sequence::ChooseSpans(int64_t chunk) const {
-  const at::NoGradGuard no_gradient;
-  switch (options_.mode) {
-    case SequenceMode::kPaper:
-    case SequenceMode::kPaperLandmark:
-      return ChooseByScore(chunk);
-    case SequenceMode::kPaperRandom:
-      return ChooseAtRandom(chunk);
-    default:
-      return {};
-  }
-}
-
-// c_j of the first `blocks` blocks: [K, blocks, G d], as a chunk's summed queries meet them.
-at::Tensor Sequence::Summaries(int64_t blocks) const {
-  const int64_t rows = options_.block_tokens;
-  const at::ScalarType type = query_.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
-  if (options_.mode == SequenceMode::kPaperLandmark) {
-    return key_.narrow(1, 0, blocks * rows)
-        .unflatten(1, {blocks, rows})
-        .select(2, rows - 1)
-        .to(type)
-        .repeat({1, 1, group_});  // for each query head of the key head
-  }
-  const int64_t piece = std::max(kSummaryTokens / rows, int64_t{1});
-  std::vector<at::Tensor> summaries;
-  for (int64_t first = 0; first < blocks; first += piece) {
-    const int64_t count = std::min(piece, blocks - first);
-    const auto cut = [&](const at::Tensor& tokens) {  // [.., L, d] -> [.., count, S, d]
-      return tokens.narrow(-2, first * rows, count * rows).unflatten(-2, {count, rows}).to(type);
-    };
-    const at::Tensor query =
-        cut(query_).permute({0, 2, 1, 3, 4}).reshape({kv_heads_ * count, group_ * rows, width_});
-    const at::Tensor key = cut(key_).reshape({kv_heads_ * count, rows, width_});
-    const at::Tensor value = cut(value_).reshape({kv_heads_ * count, rows, width_});
-    const at::Tensor weights =
-        at::softmax(at::bmm(query, key.transpose(1, 2)).mul_(scale_), -1)
-            .view({kv_heads_ * count, group_, rows, rows})
-            .mean(2);  // the mean of rows of A_j is that of rows of the softmax, times V_j
-    summaries.push_back(at::bmm(weights, value).view({kv_heads_, count, group_ * width_}));
-  }
-  return at::cat(summaries, 1);
-}
-
-std::vector<at::Tensor> Sequence::ChooseByScore(int64_t chunk) const {
-  const at::Tensor none = at::empty({kv_heads_, 0}, query_.options().dtype(at::kLong));
-  const int64_t chunks = Chunks(chunk);
-  std::vector<at::Tensor> spans(chunks, none);
-  const int64_t blocks = Candidates((chunks - 1) * chunk);
-  if (blocks == 0) return spans;
-  const at::Tensor summaries = Summaries(blocks);
-  for (int64_t i = 1; i < chunks; ++i) {
-    const int64_t first = i * chunk, candidates = Candidates(first);
-    if (candidates == 0) continue;
-    const at::Tensor sums = query_.narrow(2, first, std::min(chunk, tokens_ - first))
-                                .sum(at::IntArrayRef{2}, false, summaries.scalar_type())
-                                .view({kv_heads_, group_ * width_, 1});
-    at::Tensor scores = at::bmm(summaries.narrow(1, 0, candidates), sums).squeeze(2);
-    if (options_.one_choice_for_all_heads) scores = scores.sum(0, true);
-    const at::Tensor order =
-        std::get<1>(at::sort(scores, /*stable=*/true, /*dim=*/1, /*descending=*/true));
-    const at::Tensor best = order.narrow(1, 0, std::min<int64_t>(options_.span_blocks, candidates));
-    spans[i] = std::get<0>(best.sort(1)).expand({kv_heads_, best.size(1)});
-  }
-  return spans;
-}
-
-std::vector<at::Tensor> Sequence::ChooseAtRandom(int64_t chunk) const {
-  uint64_t state = ~options_.seed;  // apart from the draw of the chunk's size
-  std::vector<at::Tensor> spans;
-  for (int64_t i = 0; i < Chunks(chunk); ++i) {
-    const int64_t candidates = Candidates(i * chunk);
-    const int64_t count = std::min<int64_t>(options_.span_blocks, candidates);
-    at::Tensor span = at::empty({kv_heads_, count}, at::kLong);
-    int64_t* place = span.mutable_data_ptr<int64_t>();
-    std::vector<int64_t> drawn;
-    for (int64_t head = 0; head < kv_heads_; ++head) {
-      if (head == 0 || !options_.one_choice_for_all_heads) {
-        drawn = DrawSubset(candidates, count, &state);
-      }
-      place = std::copy(drawn.begin(), drawn.end(), place);
-    }
-    spans.push_back(span.to(query_.device()));
-  }
-  return spans;
-}
-
-// The spans' rows of keys or values [K, L, d]: per chunk [K, n S, d].
-std::vector<at::Tensor> Sequence::GatherSpans(const at::Tensor& rows,
-                                              const std::vector<at::Tensor>& spans) const {
-  const int64_t block = options_.block_tokens, blocks = tokens_ / block;
-  std::vector<int64_t> lengths;
-  for (const at::Tensor& span : spans) lengths.push_back(span.size(1) * block);
-  if (blocks == 0) return std::vector<at::Tensor>(spans.size(), rows.narrow(1, 0, 0));
-  const at::Tensor table = rows.narrow(1, 0, blocks * block)
-                               .unflatten(1, {blocks, block})
-                               .reshape({kv_heads_ * blocks, block * width_});
-  const at::Tensor chosen = at::cat(spans, 1);  // [K, n of all chunks]
-  const at::Tensor head = at::arange(kv_heads_, chosen.options()).unsqueeze(1);
+// Rows of pairs [L, 2, K, d]: those of blocks [K, N], each head's own -> [N S, 2, K, d].
+at::Tensor Sequence::GatherSpans(const at::Tensor& pairs, const at::Tensor& blocks) const {
+  const int64_t rows = options_.block_tokens, in_block = rows * 2 * kv_heads_;
+  const at::Tensor row = at::arange(in_block, blocks.options())
+                             .view({1, rows, 2, kv_heads_})
+                             .add(blocks.t().view({-1, 1, 1, kv_heads_}), in_block);
   c10::List<std::optional<at::Tensor>> indices;
-  indices.push_back(std::optional<at::Tensor>(chosen.add(head, blocks).flatten()));
-  return at::index(table, indices)
-      .view({kv_heads_, chosen.size(1) * block, width_})
-      .split_with_sizes(lengths, 1);
+  indices.push_back(std::optional<at::Tensor>(row.flatten()));
+  return at::index(pairs.flatten(0, 2), indices).view({-1, 2, kv_heads_, width_});
 }
 
 Sequence Checked(const at::Tensor& query, const at::Tensor& key, const at::Tensor& value,
@@ -366,7 +274,11 @@ at::Tensor SequenceAttention(const at::Tensor& query, const at::Tensor& key,
 std::vector<at::Tensor> ChooseSpans(const at::Tensor& query, const at::Tensor& key,
                                     const at::Tensor& value,
                                     const SequenceAttentionOptions& options) {
-  return Checked(query, key, value, options).ChooseSpans(ChunkOfCall(options));
+  const Sequence sequence = Checked(query, key, value, options);
+  const Spans spans = sequence.ChooseSpans(ChunkOfCall(options));
+  if (spans.blocks.defined()) return spans.blocks.split_with_sizes(spans.counts, 1);
+  return std::vector<at::Tensor>(spans.counts.size(),
+                                 at::empty({key.size(1), 0}, query.options().dtype(at::kLong)));
 }
 
 }  // namespace eidetic::model

@@ -504,6 +504,44 @@ TEST(SequenceAttention, GradientsAreThoseOfFiniteDifferences) {
   }
 }
 
+double LengthOf(const at::Tensor& tensor) {
+  return std::sqrt(tensor.square().sum().item<double>());
+}
+
+// Against double precision on the same rounded inputs. On CUDA this is the one kernel over all
+// chunks; elsewhere each chunk's own call.
+TEST(SequenceAttention, InSixteenBitsChunksAndTheirGradientsAreThoseOfDouble) {
+  const double kRounding = std::ldexp(1.0, -8);  // of bfloat16; numbers and gradients of order 1
+  for (const Case& c :
+       {kCase, Case{"", {40, 6, 2, 8}, 8, 4, 50}, Case{"", {33, 4, 4, 16}, 16, 8, 1}}) {
+    for (const auto mode :
+         {SequenceMode::kPaper, SequenceMode::kPaperRandom, SequenceMode::kPaperNoMemory}) {
+      Inputs in(c.sizes, 33);
+      std::mt19937 random(34);
+      const at::Tensor weights =
+          Normal({c.sizes.tokens, c.sizes.heads, c.sizes.width}, &random).to(at::kBFloat16);
+      for (at::Tensor* tensor : {&in.query, &in.key, &in.value}) {
+        *tensor = tensor->to(at::kBFloat16);
+      }
+      Inputs exact = in;
+      for (at::Tensor* tensor : {&exact.query, &exact.key, &exact.value}) {
+        *tensor = tensor->to(at::kDouble);
+      }
+      const auto options = Options(c, mode);
+      EXPECT_EQ(Read(in.Choose(options)), Read(exact.Choose(options))) << SequenceModeName(mode);
+      EXPECT_LT(Largest(Numbers(in.Attend(options)), Numbers(exact.Attend(options))),
+                4 * kRounding);
+      const auto gradients = Gradients(in, weights, options);
+      const auto expected = Gradients(exact, weights.to(at::kDouble), options);
+      for (size_t i = 0; i < gradients.size(); ++i) {
+        const at::Tensor wrong = gradients[i].to(at::kDouble).sub(expected[i]);
+        EXPECT_LT(LengthOf(wrong), 2 * kRounding * LengthOf(expected[i]))
+            << SequenceModeName(mode) << " input " << i;
+      }
+    }
+  }
+}
+
 TEST(SequenceAttention, AChunkReachesKeysAndValuesOfItsSpanAndNoOtherEarlierTokens) {
   const Inputs in(kCase.sizes, 29);
   const auto options = Options(kCase, SequenceMode::kPaper);
