@@ -82,6 +82,11 @@ Error usage_error(const CLI::App& app, const CLI::ParseError& error) {
   const std::string allowed = allowed_values(*option);
   const std::string takes = allowed.empty() ? "" : "it takes " + allowed;
   if (error.get_name() == "ArgumentMismatch") {
+    if (option->count() > 1) {
+      return with_help(option_name + " is given " + std::to_string(option->count()) +
+                           " times, as '" + joined(option->results()) + "'",
+                       "give it once", name);
+    }
     return with_help(option_name + " needs a value", takes, name);
   }
   if (allowed.empty()) return with_help(message, "", name);

@@ -94,6 +94,8 @@ TEST_F(CommandLine, WrongUseExitsWithTwoAndNamesTheHelp) {
       {{"ask", "Who?", "--sources", "-1"},
        "--sources does not take '-1'\n  -> it takes a whole number, 0 to 1000; "},
       {{"ask", "Who?", "--sources"}, "--sources needs a value\n  -> it takes a whole number"},
+      {{"ask", "Who?", "--sources", "2", "--sources", "3"},
+       "--sources is given 2 times, as '2,3'\n  -> give it once; "},
       {{"ask", "Who?", "--window", "-5"}, "it takes a whole number, 0 or more; "},
       {{"ingest", "a.txt"}, "--into"},
       {{"ingest", "--into", "books"}, "FILE"},
