@@ -77,6 +77,7 @@ void MergeAdapter(const std::string& base_path, const std::string& adapter_dir,
   const auto base = GgufFile::Open(base_path);
   const auto adapter = AdapterFile::Open(adapter_dir);
   RefuseOverwriting(base_path, output_path);
+  RefuseReplacingOthers(output_path);
   for (const std::string& path : AdapterFile::FilesOf(adapter_dir)) {
     RefuseOverwriting(path, output_path);
   }

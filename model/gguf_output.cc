@@ -2,7 +2,9 @@
 
 #include <cmath>
 #include <filesystem>
+#include <fstream>
 #include <limits>
+#include <string_view>
 
 #include "model/atomic_file.h"
 #include "model/error.h"
@@ -44,6 +46,16 @@ void RefuseOverwriting(const std::string& input, const std::string& output) {
   if (std::filesystem::equivalent(input, output, ignored)) {
     throw Error(ErrorCode::kInvalidArgument, output + " is an input of the merge",
                 "choose another output path");
+  }
+}
+
+void RefuseReplacingOthers(const std::string& output) {
+  char magic[4] = {};
+  std::ifstream file(output, std::ios::binary);
+  file.read(magic, sizeof magic);
+  if (file.gcount() > 0 && std::string_view(magic, sizeof magic) != "GGUF") {
+    throw Error(ErrorCode::kInvalidArgument, output + " is a file that is no GGUF",
+                "choose another output path, or remove it first");
   }
 }
 

@@ -24,6 +24,9 @@ struct GgufSource {
 // Throws kInvalidArgument when the two are one file.
 void RefuseOverwriting(const std::string& input, const std::string& output);
 
+// Throws kInvalidArgument when `output` is a file with something in it that is no GGUF.
+void RefuseReplacingOthers(const std::string& output);
+
 // Adds the sources' tensors to `writer`, which has the metadata, and writes the file: beside
 // `path`, then renamed. `progress` (may be empty) gets bytes done and in all and returns false to
 // cancel. Throws Error: kNotFound, kNoSpace, kIo, kCancelled; kInvalidArgument for values that are

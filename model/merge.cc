@@ -233,6 +233,7 @@ void MergeModel(const std::string& base_path, const std::string& patch_dir,
   const auto base = GgufFile::Open(base_path);
   RefuseOverwriting(base_path, output_path);
   RefuseOverwriting(mixers_path, output_path);
+  RefuseReplacingOthers(output_path);
   const std::string hash = sha256_of_file(base_path);
   if (hash != expected) {
     throw Error(ErrorCode::kMismatch,

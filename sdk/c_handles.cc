@@ -91,8 +91,8 @@ Status UnknownSize(const char* name, size_t size, size_t newest) {
 
 Status RequireText(const char* text, const char* name) {
   if (text != nullptr && *text != '\0') return Status();
-  return Status(Code::kInvalidArgument,
-                std::string(name) + (text == nullptr ? " is NULL" : " is empty"), "set it");
+  return Status(Code::kInvalidArgument, std::string("no ") + name + " is given",
+                "set it to a text that is not empty");
 }
 
 Status RequireName(const char* text, const char* name) {

@@ -46,6 +46,8 @@ void install_signal_handlers() {
   ::sigaction(SIGTERM, &action, nullptr);
   // A parent may have it ignored; then we would go on for nobody.
   ::signal(SIGPIPE, SIG_DFL);
+  // A file that grows over the user's limit (`ulimit -f`) is an error of its write, which is told.
+  ::signal(SIGXFSZ, SIG_IGN);
 }
 
 bool interrupted() {

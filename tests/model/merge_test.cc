@@ -262,11 +262,25 @@ TEST_F(MergeTest, WhatTheBaseHasIsCopiedByteForByte) {
 
 TEST_F(MergeTest, EqualInputsGiveEqualBytesAndReplaceWhatWasThere) {
   WritePatch();
-  WriteFile(output_, "something else");
+  WriteFile(output_, "GGUF of another time");
   Merge();
   const std::string first = ReadFile(output_);
   Merge();
   EXPECT_EQ(ReadFile(output_), first);
+}
+
+TEST_F(MergeTest, AFileThatIsNoGgufIsNotReplaced) {
+  WritePatch();
+  for (const char* content : {"GGU", "a letter to my mother"}) {
+    WriteFile(output_, content);
+    try {
+      Merge();
+      ADD_FAILURE() << "no error";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument) << error.what();
+    }
+    EXPECT_EQ(ReadFile(output_), content);
+  }
 }
 
 TEST_F(MergeTest, APatchForAnotherBaseIsRefusedNamingBoth) {
@@ -439,11 +453,16 @@ TEST_F(MergeTest, AFullDiskIsReportedAndLeavesNothing) {
 
 TEST_F(MergeTest, AFullDiskLeavesTheOldOutputAlone) {
   WritePatch();
-  WriteFile(output_, "the old one");
+  WriteFile(output_, "GGUF, the old one");
   bytes_until_full = 100;
-  EXPECT_THROW(Merge(), Error);
+  try {
+    Merge();
+    ADD_FAILURE() << "no error";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ErrorCode::kNoSpace) << error.what();
+  }
   bytes_until_full = -1;
-  EXPECT_EQ(ReadFile(output_), "the old one");
+  EXPECT_EQ(ReadFile(output_), "GGUF, the old one");
 }
 
 TEST_F(MergeTest, ProgressGrowsToTheFilesSizeAndCanCancel) {
