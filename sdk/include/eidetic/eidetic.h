@@ -303,7 +303,8 @@ EID_API eid_status eid_engine_add_adapter(const eid_engine* base,
 /* The fingerprint that eid_engine_create would give the engine, as hexadecimal digits. No weights
  * are loaded; where the hash of a file is remembered, it takes milliseconds.
  *
- * Takes    `options`, required: `model_path`, `adapter_path` and `cache_dir` of them.
+ * Takes    `options`, required: `model_path`, `adapter_path`, `rope_scaling` and `cache_dir` of
+ *          them.
  * Errors   as of eid_engine_create, for the files.
  * Owner    `fingerprint` is the caller's: eid_string_free.
  * Threads  any, at once.
@@ -415,7 +416,8 @@ EID_API eid_status eid_model_info(const char* path, eid_string** json, eid_error
  * Takes    `base_path` and `output_path`, GGUF files; `patch_dir`, a folder; `progress`, bytes,
  *          or NULL, with `user`.
  * Errors   EID_NOT_FOUND; EID_CORRUPTION when an input is damaged; EID_FINGERPRINT_MISMATCH when
- *          the base is not the one that the patch names; EID_UNSUPPORTED; EID_CANCELLED;
+ *          the base is not the one that the patch names; EID_INVALID_ARGUMENT also for an output
+ *          that is an input, or a file that is no GGUF; EID_UNSUPPORTED; EID_CANCELLED;
  *          EID_NO_SPACE; EID_IO_ERROR. After any of them there is no new output.
  * Owner    nothing is given.
  * Threads  any; one at a time for an output.
@@ -471,7 +473,8 @@ EID_API eid_status eid_adapter_info(const char* path, eid_string** json, eid_err
  *          logits are those of base and adapter to the bit, or "f16"; `progress`, bytes, or
  *          NULL, with `user`.
  * Errors   EID_NOT_FOUND; EID_CORRUPTION when an input is damaged; EID_FINGERPRINT_MISMATCH when
- *          the adapter does not fit the base; EID_UNSUPPORTED; EID_CANCELLED; EID_NO_SPACE;
+ *          the adapter does not fit the base; EID_INVALID_ARGUMENT also for an output that is an
+ *          input, or a file that is no GGUF; EID_UNSUPPORTED; EID_CANCELLED; EID_NO_SPACE;
  *          EID_IO_ERROR. After any of them there is no new output.
  * Owner    nothing is given.
  * Threads  any; one at a time for an output.
