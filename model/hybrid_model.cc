@@ -84,6 +84,13 @@ class TorchHybridModel final : public HybridModel {
     return StreamState::Restore(recurrent, rows, config_, graph_, device_);
   }
 
+  std::unique_ptr<ModelState> CopyState(const ModelState& state) const override {
+    const StreamState& stream = Own(&state);
+    const c10::InferenceMode inference;
+    const c10::OptionalDeviceGuard guard(device_);
+    return stream.Copy();
+  }
+
   bool Logits(const ModelState& state, std::vector<float>* logits) const override {
     const auto* stream = dynamic_cast<const StreamState*>(&state);
     if (stream == nullptr || !stream->last().defined()) return false;
@@ -139,7 +146,11 @@ class TorchHybridModel final : public HybridModel {
 
  private:
   StreamState& Own(ModelState* state) const {
-    auto* stream = dynamic_cast<StreamState*>(state);
+    return const_cast<StreamState&>(Own(static_cast<const ModelState*>(state)));
+  }
+
+  const StreamState& Own(const ModelState* state) const {
+    const auto* stream = dynamic_cast<const StreamState*>(state);
     if (stream == nullptr) throw Error(ErrorCode::kInvalidArgument, "there is no state");
     if (stream->graph() != graph_ || stream->device() != device_) {
       throw Error(ErrorCode::kMismatch, "the state is of another model or device",

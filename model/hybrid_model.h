@@ -34,6 +34,8 @@ struct AttentionOptions {
   int block_tokens = 32;  // S
   int query_offset = 1024;       // rotary distance of scoring queries
   std::vector<int> span_layers;  // model layers that ask for a span; ascending
+
+  bool operator==(const AttentionOptions&) const = default;
 };
 
 // The state of one stream: per attention layer keys and values, per Mamba layer the SSM state and
@@ -119,6 +121,9 @@ class HybridModel {
   // window, ascending. Throws likewise.
   virtual std::unique_ptr<ModelState> RestoreState(const std::string& recurrent,
                                                    const std::vector<StateRows>& rows) const = 0;
+  // The same stream once more, to the bit and logits included, with memory of its own: what one
+  // reads later the other does not see. Throws as Forward for a state that cannot go on.
+  virtual std::unique_ptr<ModelState> CopyState(const ModelState& state) const = 0;
   // The logits after the token that `state` read last, as Forward gave them; null: only tells
   // whether they are known. They are not when nothing was read, or the state was restored out of
   // Serialize's bytes and has read nothing since.

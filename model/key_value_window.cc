@@ -21,6 +21,18 @@ KeyValueWindow::KeyValueWindow(const WindowShape& shape, int sinks, c10::Device 
                      at::TensorOptions(device).dtype(at::kFloat));
 }
 
+KeyValueWindow KeyValueWindow::Copy() const {
+  KeyValueWindow copy(shape_, static_cast<int>(sinks_wanted_), device_);
+  copy.sink_count_ = sink_count_;
+  copy.sinks_.narrow(3, 0, sink_count_).copy_(SinkRows());
+  const int64_t held = window_tokens();
+  copy.Reserve(prefix_capacity_, held);
+  copy.begin_ = prefix_capacity_;
+  copy.end_ = copy.begin_ + held;
+  if (held > 0) copy.rows_.narrow(3, copy.begin_, held).copy_(rows_.narrow(3, begin_, held));
+  return copy;
+}
+
 uint64_t KeyValueWindow::bytes() const {
   const int64_t rows = rows_.defined() ? rows_.numel() : 0;
   return static_cast<uint64_t>(rows + sinks_.numel()) * sizeof(float);

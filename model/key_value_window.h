@@ -39,6 +39,9 @@ class KeyValueWindow {
   // `sinks`: how many first tokens are kept for good.
   KeyValueWindow(const WindowShape& shape, int sinks, c10::Device device);
 
+  // The same sinks and window in memory of its own; nothing stands in its prefix.
+  KeyValueWindow Copy() const;
+
   int64_t sink_count() const { return sink_count_; }  // sinks there are by now
   int64_t window_tokens() const { return end_ - begin_; }
   int64_t prefix_capacity() const { return prefix_capacity_; }

@@ -82,6 +82,15 @@ StreamState::StreamState(const ModelConfig& config, const AttentionOptions& opti
   conv_ = Zeros({layers, layers > 0 ? mamba.conv_width - 1 : 0, mamba.ConvChannels()}, device);
 }
 
+std::unique_ptr<StreamState> StreamState::Copy() const {
+  std::unique_ptr<StreamState> copy(new StreamState(*this));
+  copy->window_ = window_.Copy();
+  copy->ssm_ = ssm_.clone();
+  copy->conv_ = conv_.clone();
+  if (last_.defined()) copy->last_ = last_.clone();
+  return copy;  // a rotary table is never written to: the two share it until one needs another
+}
+
 uint64_t StreamState::bytes() const {
   return window_.bytes() + static_cast<uint64_t>(ssm_.nbytes() + conv_.nbytes());
 }

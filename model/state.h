@@ -42,6 +42,9 @@ class StreamState final : public ModelState {
                                               const ModelConfig& config, const std::string& graph,
                                               c10::Device device);
 
+  // The same stream with tensors of its own.
+  std::unique_ptr<StreamState> Copy() const;
+
   uint64_t position() const override { return position_; }
   const AttentionOptions& options() const override { return options_; }
   uint64_t window_begin() const override { return position_ - window_.window_tokens(); }
@@ -79,6 +82,8 @@ class StreamState final : public ModelState {
   void Flush(BlockSink* sink);
 
  private:
+  StreamState(const StreamState&) = default;  // the same tensors: for Copy
+
   // Hands over `count` tokens of the window from its row `first`, and before them the sinks if
   // these were not handed over yet.
   void HandOver(int64_t first, int64_t count, BlockSink* sink);

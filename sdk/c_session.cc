@@ -202,13 +202,15 @@ eid_status eid_session_append(eid_session* session, const eid_append_options* op
     if (given.tokens != nullptr) {
       std::vector<float> losses;
       status = use->Append(std::vector<int32_t>(given.tokens, given.tokens + given.token_count),
-                           use_span, progress, words, given.losses != nullptr ? &losses : nullptr);
+                           use_span, progress, words, given.losses != nullptr ? &losses : nullptr,
+                           given.keep_beginning != 0);
       std::copy(losses.begin(), losses.end(), given.losses);
     } else if (given.role != nullptr) {
       status = use->AppendMessage(given.role, std::string(text), use_span, progress, words);
     } else {
-      status = use->Append(use->engine().tokenizer().Encode(text, /*special=*/false), use_span,
-                           progress, words.empty() ? text : words);
+      status =
+          use->Append(use->engine().tokenizer().Encode(text, /*special=*/false), use_span, progress,
+                      words.empty() ? text : words, /*losses=*/nullptr, given.keep_beginning != 0);
     }
     EID_RETURN_IF_ERROR(use.CheckNotFreed());
     return status;

@@ -135,6 +135,7 @@ Result<std::shared_ptr<const Engine>> Engine::WithAdapter(const Engine& base,
     EID_ASSIGN_OR_RETURN(const std::shared_ptr<const model::Checkpoint> checkpoint,
                          Adapted(std::move(unchanged), engine->options_, &files));
     engine->model_ = base.model_->LoadAdapted(*checkpoint);
+    engine->beginnings_ = std::make_shared<KeptBeginnings>();  // the base's are another model's
     EID_ASSIGN_OR_RETURN(const std::string adapter, HashOf(files, base.options_.cache_dir));
     engine->fingerprint_ = Fingerprint(engine->base_hash_, adapter, *engine->tokenizer_,
                                        engine->model_->FingerprintBytes());

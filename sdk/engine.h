@@ -11,6 +11,7 @@
 #include "model/hybrid_model.h"
 #include "model/tokenizer.h"
 #include "sdk/file_hash.h"
+#include "sdk/kept_beginnings.h"
 #include "sdk/retrieval_profile.h"
 
 namespace eidetic::sdk {
@@ -36,7 +37,7 @@ struct ReadFiles {
   std::vector<FileIdentity> identities;
 };
 
-// Immutable and thread-safe.
+// Thread-safe; immutable but for the beginnings that it keeps.
 class Engine {
  public:
   static memory::Result<std::shared_ptr<const Engine>> Create(const EngineOptions& options);
@@ -59,6 +60,7 @@ class Engine {
   const std::string& adapter_path() const { return options_.adapter_path; }  // as it was given
   const RetrievalProfile& profile() const { return profile_; }
   int threads() const { return threads_; }
+  KeptBeginnings& beginnings() const { return *beginnings_; }
 
   // The layout of memory that stores `layers` of this model (empty: all its attention layers).
   memory::Layout LayoutOf(std::vector<int> layers, kernels::Codec codec) const;
@@ -72,6 +74,7 @@ class Engine {
   std::string fingerprint_;
   RetrievalProfile profile_;
   int threads_ = 0;
+  std::shared_ptr<KeptBeginnings> beginnings_ = std::make_shared<KeptBeginnings>();  // of model_
 };
 
 }  // namespace eidetic::sdk

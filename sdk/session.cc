@@ -41,8 +41,8 @@ constexpr size_t kPenalisedTokens = 256;  // how far back the repetition penalty
 
 Status Session::Append(const std::vector<int32_t>& tokens, bool use_span,
                        const std::function<bool(const AppendProgress&)>& progress,
-                       std::string_view words, std::vector<float>* losses) {
-  const Status read = Read(tokens, use_span, progress, words, losses);
+                       std::string_view words, std::vector<float>* losses, bool keep_beginning) {
+  const Status read = Read(tokens, use_span, progress, words, losses, keep_beginning);
   log_.AddPart("", /*generated=*/false, UnloggedText());
   return read;
 }
@@ -57,7 +57,8 @@ Status Session::AppendMessage(const std::string& role, const std::string& text, 
   });
   EID_RETURN_IF_ERROR(rendered);
   const size_t before = tokens_.size();
-  const Status read = Read(tokens, use_span, progress, words.empty() ? text : words, nullptr);
+  const Status read = Read(tokens, use_span, progress, words.empty() ? text : words, nullptr,
+                           /*keep_beginning=*/false);
   // Stopped in the middle, it was not the whole message.
   log_.AddPart(role, /*generated=*/false, read.ok() ? text : UnloggedText());
   if (tokens_.size() > before) turn_open_ = false;  // also when it was stopped further on
@@ -66,7 +67,7 @@ Status Session::AppendMessage(const std::string& role, const std::string& text, 
 
 Status Session::Read(const std::vector<int32_t>& tokens, bool use_span,
                      const std::function<bool(const AppendProgress&)>& progress,
-                     std::string_view words, std::vector<float>* losses) {
+                     std::string_view words, std::vector<float>* losses, bool keep_beginning) {
   return BehindWall([&]() -> Status {
     EID_RETURN_IF_ERROR(CheckUsable());
     EID_RETURN_IF_ERROR(CheckTokens(tokens));
@@ -74,15 +75,19 @@ Status Session::Read(const std::vector<int32_t>& tokens, bool use_span,
       EID_RETURN_IF_ERROR(
           PinPlacesOf(words.empty() ? engine_->tokenizer().Decode(tokens) : std::string(words)));
     }
-    return AppendTokens(tokens, use_span, progress, losses);
+    return AppendTokens(tokens, use_span, progress, losses, keep_beginning);
   });
 }
 
 Status Session::AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
                              const std::function<bool(const AppendProgress&)>& progress,
-                             std::vector<float>* losses) {
+                             std::vector<float>* losses, bool keep_beginning) {
   return BehindWall([&]() -> Status {
     EID_RETURN_IF_ERROR(RefreshSources());
+    // One pass that hands over no block: its state is all that it leaves.
+    const bool kept = keep_beginning && tokens_.empty() && !use_span && losses == nullptr &&
+                      tokens.size() <= static_cast<size_t>(options_.segment) &&
+                      tokens.size() <= static_cast<size_t>(options_.window);
     if (use_span && !record_open_) {
       recall_->ClearRecord();
       record_open_ = true;
@@ -92,7 +97,7 @@ Status Session::AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
       const size_t end = std::min(tokens.size(), begin + static_cast<size_t>(options_.segment));
       Forward({tokens.begin() + static_cast<std::ptrdiff_t>(begin),
                tokens.begin() + static_cast<std::ptrdiff_t>(end)},
-              use_span, /*answering=*/false, losses);
+              use_span, /*answering=*/false, losses, kept);
       begin = end;
       if (progress && !progress({begin, tokens.size(), SecondsSince(start)})) {
         return Status(Code::kCancelled,
@@ -107,7 +112,7 @@ Status Session::AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
 
 // One segment through the model: the only place where a token meets the weights.
 void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,
-                      std::vector<float>* losses) {
+                      std::vector<float>* losses, bool keep_beginning) {
   const Clock::time_point start = Clock::now();
   if (losses != nullptr)
     logits();  // the first loss is by those before; nothing is taken if it fails
@@ -127,11 +132,15 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   std::vector<float> all;  // logits of the whole segment, when losses are wanted
   recall_->SetAnswering(answering);
   broken_ = true;  // until the pass is through
-  engine_->model().Forward(segment, state_.get(), forward, losses != nullptr ? &all : nullptr);
+  const bool taken = keep_beginning && TakeKeptBeginning(segment);
+  if (!taken) {
+    engine_->model().Forward(segment, state_.get(), forward, losses != nullptr ? &all : nullptr);
+  }
   logits_due_ = losses == nullptr;
   if (losses != nullptr) TakeLosses(segment, all, losses);
   if (sink_ != nullptr) ThrowIfError(lineage_->Flush());
   broken_ = false;
+  if (keep_beginning && !taken) engine_->beginnings().Keep(engine_->model(), *state_, segment);
   forward_seconds_ += SecondsSince(start);
   // Those of all rows at once need not have the bits of one row's.
   logits_apart_ = losses != nullptr;
@@ -142,6 +151,13 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
       std::any_of(attachments_.begin(), attachments_.end(),
                   [this](const Attachment& attached) { return attached.archive != archive_; });
   if (forward.span != nullptr && foreign) log_.MarkNotReplayable();
+}
+
+bool Session::TakeKeptBeginning(const std::vector<int32_t>& tokens) {
+  auto kept = engine_->beginnings().Find(engine_->model(), state_->options(), tokens);
+  if (kept == nullptr) return false;
+  state_ = std::move(kept);
+  return true;
 }
 
 // Evicted tokens become blocks of the session's lineage and are searchable at once. The sinks stay

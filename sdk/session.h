@@ -127,10 +127,14 @@ class Session {
   // where the policy asks for it, the places that speak of `words` (empty: of the tokens' text) are
   // pinned until the next such call. `losses` (may be null) gets one number for each token that was
   // read: its negative log-likelihood, in nats, given all before it; NaN for the first token of a
-  // session.
+  // session. `keep_beginning`: the state after these tokens is the engine's to keep, and taken from
+  // there instead of reading them (KeptBeginnings), where they are the session's first, read with
+  // the span off and without losses, and neither segment nor window is shorter; else it does
+  // nothing.
   memory::Status Append(const std::vector<int32_t>& tokens, bool use_span,
                         const std::function<bool(const AppendProgress&)>& progress,
-                        std::string_view words = {}, std::vector<float>* losses = nullptr);
+                        std::string_view words = {}, std::vector<float>* losses = nullptr,
+                        bool keep_beginning = false);
   // `text` as one message of `role` by the chat template; follows on from what was said before.
   memory::Status AppendMessage(const std::string& role, const std::string& text, bool use_span,
                                const std::function<bool(const AppendProgress&)>& progress,
@@ -214,18 +218,21 @@ class Session {
   // Append, but for the turn's log.
   memory::Status Read(const std::vector<int32_t>& tokens, bool use_span,
                       const std::function<bool(const AppendProgress&)>& progress,
-                      std::string_view words, std::vector<float>* losses);
+                      std::string_view words, std::vector<float>* losses,
+                      bool keep_beginning = false);
   // Read of checked tokens, without a search by words.
   memory::Status AppendTokens(const std::vector<int32_t>& tokens, bool use_span,
                               const std::function<bool(const AppendProgress&)>& progress,
-                              std::vector<float>* losses = nullptr);
+                              std::vector<float>* losses = nullptr, bool keep_beginning = false);
   // Attachments follow the own past among Recall's sources.
   int FirstAttachment() const { return static_cast<int>(past_.size()); }
   std::string TextOf(uint64_t token_begin, uint64_t token_end) const;
   void TakeLosses(const std::vector<int32_t>& segment, const std::vector<float>& logits,
                   std::vector<float>* losses);
   void Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,
-               std::vector<float>* losses = nullptr);
+               std::vector<float>* losses = nullptr, bool keep_beginning = false);
+  // Whether the state after `tokens`, the session's first ones, was kept: it is the session's now.
+  bool TakeKeptBeginning(const std::vector<int32_t>& tokens);
   void TakeTokens(const std::vector<int32_t>& tokens);
 
   // session_turns.cc

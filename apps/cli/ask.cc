@@ -91,7 +91,9 @@ AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& req
     generate.assistant_turn = true;
   } else {
     const bool own = request.prompt.empty();
-    session.append(ask_preface() + request.context, {.use_span = false});
+    // Only the preface is the same every time.
+    session.append(ask_preface() + request.context,
+                   {.use_span = false, .keep_beginning = request.context.empty()});
     session.append(own ? ask_prompt(request.question) : request.prompt,
                    {.use_span = true, .words = request.question}, progress);
     if (generate.stop.empty()) generate.stop = ask_stop();

@@ -66,6 +66,25 @@ TEST_P(SavedState, RestoredContinuesWithTheSameBits) {
   EXPECT_EQ(restored->Serialize(), state->Serialize());
 }
 
+TEST_P(SavedState, ACopyContinuesWithTheSameBitsAndApart) {
+  const auto [mode, count] = GetParam();
+  const HybridModel& model = TinyModel();
+  const auto state = Stream(mode, count);
+  const std::string bytes = state->Serialize();
+  std::vector<float> logits, copied_logits;
+  const auto copy = model.CopyState(*state);
+  EXPECT_EQ(copy->Serialize(), bytes);
+  EXPECT_EQ(model.Logits(*copy, &copied_logits), model.Logits(*state, &logits));
+  EXPECT_EQ(copied_logits, logits);
+  const std::vector<int32_t> more = RandomTokens(40, model.config().vocabulary, 22);
+  const auto read = Read(model, copy.get(), more, 5, ForwardOptions());
+  EXPECT_EQ(state->Serialize(), bytes);  // the copy's tokens are not its
+  const std::string later = copy->Serialize();
+  EXPECT_EQ(Read(model, state.get(), more, 5, ForwardOptions()), read);
+  EXPECT_EQ(copy->Serialize(), later);
+  EXPECT_EQ(state->Serialize(), later);
+}
+
 // The state in two parts: the rows of sinks and window, cut into pieces of at most `piece` tokens.
 std::vector<StateRows> RowsOf(const ModelState& state, uint64_t piece) {
   std::vector<StateRows> rows;

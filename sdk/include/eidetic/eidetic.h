@@ -1011,6 +1011,13 @@ typedef struct eid_append_options {
   /* Not NULL: the negative log-likelihood of each token that was read, in nats, given all before
    * it; NaN for the first token of a session. Room for `token_count` numbers; needs `tokens`. */
   float* losses;
+  /* Non-zero: the engine keeps the state after these tokens, where they are the session's first,
+   * are plain text or tokens read with the span off and without losses, and fit into one segment
+   * and the window; a session with the same attention options that begins with the same tokens,
+   * and sets this too, goes on from a copy of it, with the same bits, instead of reading them. For
+   * words that stand before every question. The engine keeps the four used last, each of a
+   * session's state in size, until it is freed. */
+  int keep_beginning;
 } eid_append_options;
 
 /* Reads tokens into the session. Zero tokens are an error. A cancelled append keeps the segments

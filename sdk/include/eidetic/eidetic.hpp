@@ -832,9 +832,10 @@ struct SessionOptions {
 };
 
 struct AppendOptions {
-  bool use_span = false;     // these tokens may recall memory
-  std::string role{};        // "user", "system", "assistant"; empty: plain text
-  std::string_view words{};  // searched where the policy asks for it; empty: the appended text
+  bool use_span = false;        // these tokens may recall memory
+  std::string role{};           // "user", "system", "assistant"; empty: plain text
+  std::string_view words{};     // searched where the policy asks for it; empty: the appended text
+  bool keep_beginning = false;  // eid_append_options::keep_beginning
 };
 
 struct GenerateOptions {
@@ -1034,6 +1035,7 @@ class Session {
     o.use_span = options.use_span;
     o.words = options.words.data();
     o.words_length = options.words.size();
+    o.keep_beginning = options.keep_beginning;
     o.progress = detail::trampoline(progress);
     o.user = callback.user();
     auto error = detail::sized<eid_error>();
