@@ -22,11 +22,23 @@ uint64_t StateChecksum(const std::string& recurrent) {
   return memory::RecordChecksum("state", recurrent);
 }
 
-// Rows and columns of the matrices in a recurrent state that packs well; its own need not be known.
-constexpr uint32_t kStateRows = 32, kStateColumns = 64;
+// More than any state was seen to gain from.
+constexpr size_t kStateTerms = 8;
 
-std::string PackState(const std::string& recurrent) {
-  return model::PackFloats(recurrent, kStateRows, kStateColumns);
+// The state ends with the SSM states, one matrix a head, and those of the convolutions.
+model::PackedShape ShapeOfState(const model::ModelConfig& config, size_t bytes) {
+  const model::MambaConfig& mamba = config.mamba;
+  const int64_t of_layer = int64_t{mamba.heads} * mamba.head_dim * mamba.state +
+                           int64_t{mamba.conv_width - 1} * mamba.ConvChannels();
+  const size_t numbers = config.MambaLayers().size() * static_cast<size_t>(of_layer);
+  return {.rows = static_cast<uint32_t>(mamba.head_dim),
+          .columns = static_cast<uint32_t>(mamba.state),
+          .begin = bytes - std::min(bytes, numbers * sizeof(float)),
+          .terms = kStateTerms};
+}
+
+std::string PackState(const model::ModelConfig& config, const std::string& recurrent) {
+  return model::PackFloats(recurrent, ShapeOfState(config, recurrent.size()));
 }
 
 std::vector<model::StateRows> RowsOf(memory::Snapshot* snapshot) {
@@ -97,13 +109,14 @@ memory::TurnContent Session::ContentSinceCommit(const std::string& recurrent) co
   return content;
 }
 
-// A head's keys, or values, of a piece are one chunk: of each channel the exponents are alike.
+// A head's keys, or values, of a piece are one matrix.
 memory::RowsOf Session::WindowRows() const {
   return [this](uint64_t begin, uint64_t end) {
     return BehindWall([&]() -> Result<std::string> {
-      return model::PackFloats(state_->SerializeRows(begin, end),
-                               static_cast<uint32_t>(end - begin),
-                               static_cast<uint32_t>(engine_->model().config().head_dim));
+      return model::PackFloats(
+          state_->SerializeRows(begin, end),
+          {.rows = static_cast<uint32_t>(end - begin),
+           .columns = static_cast<uint32_t>(engine_->model().config().head_dim)});
     });
   };
 }
@@ -129,7 +142,7 @@ Result<CommittedTurn> Session::CommitLogged(const std::string& name, bool waitin
     {
       const std::string recurrent = state_->SerializeRecurrent();
       commit.content = ContentSinceCommit(recurrent);
-      commit.state = PackState(recurrent);
+      commit.state = PackState(engine_->model().config(), recurrent);
     }
     commit.window_begin = state_->window_begin();
     commit.sinks = state_->sink_count();
@@ -242,7 +255,8 @@ Status Session::RestoreTurns(const memory::SessionHead& head) {
   if (from < turns.size() && !archive_->read_only()) {
     // So that the next opening need not read again.
     EID_RETURN_IF_ERROR(archive_->sessions().PutSnapshot(
-        head.name, PackState(state_->SerializeRecurrent()), WindowRows()));
+        head.name, PackState(engine_->model().config(), state_->SerializeRecurrent()),
+        WindowRows()));
   }
   return ReadWaitingTurns();
 }

@@ -17,6 +17,7 @@
 #include "sdk/session_record.h"
 #include "sdk/session_reports.h"
 #include "sdk/turn_record.h"
+#include "tests/model/packed_floats_before.h"
 #include "tests/sdk/sdk_fixture.h"
 
 namespace eidetic::sdk {
@@ -303,19 +304,28 @@ TEST_F(SessionTurnsTest, AConversationOverManyRestartsIsThatOfOneProcess) {
   EXPECT_TRUE(text.starts_with("user: " + Line(1, "talk") + "\nassistant: ")) << text;
 }
 
-// Puts a session's states and rows as they are in the place of the packed ones.
-void StoreAsBeforeThereWasPacking(memory::Archive* archive, const std::string& name) {
+// Of plain bytes, and of how many rows and columns.
+using PackBefore = std::string (*)(const std::string& plain, uint32_t rows, uint32_t columns);
+
+std::string AsTheyAre(const std::string& plain, uint32_t, uint32_t) {
+  return plain;
+}
+
+// Puts a session's states and rows, packed as they were before, in the place of those that are
+// there.
+void StoreAsBefore(memory::Archive* archive, const std::string& name, PackBefore pack) {
   memory::RecordStore& records = archive->store().records();
   const memory::Family family = memory::Family::kSessions;
   memory::RecordBatch batch;
-  size_t packed = 0;
+  size_t changed = 0;
   for (memory::TurnHeader turn : Must(archive->sessions().Turns(name))) {
     const std::string prefix = memory::format::SnapshotPrefix(turn.lineage, turn.turn);
     const std::string state = Must(memory::ReadBlob(records, family, prefix));
     const std::string plain = model::UnpackFloats(state);
-    packed += plain.size() > state.size() ? 1 : 0;
-    MustOk(memory::PutBlob(records, family, prefix, plain, &batch));
-    turn.snapshot_chunks = static_cast<uint32_t>((plain.size() + (1u << 20) - 1) >> 20);
+    const std::string before = pack(plain, 32, 64);
+    changed += before != state ? 1 : 0;
+    MustOk(memory::PutBlob(records, family, prefix, before, &batch));
+    turn.snapshot_chunks = static_cast<uint32_t>((before.size() + (1u << 20) - 1) >> 20);
     const std::string key = memory::format::TurnKey(turn.lineage, turn.turn);
     batch.Put(family, key, memory::format::EncodeTurn(key, turn));
     if (turn.turn > 1) continue;
@@ -323,18 +333,20 @@ void StoreAsBeforeThereWasPacking(memory::Archive* archive, const std::string& n
     MustOk(records.Scan(family, begin, memory::format::LineageEnd(begin),
                         [&](std::string_view at, std::string_view value) -> memory::Status {
                           memory::WindowRows rows = Must(memory::format::DecodeRows(at, value));
-                          const size_t before = rows.bytes.size();
+                          const std::string now = rows.bytes;
                           rows.bytes = model::UnpackFloats(std::move(rows.bytes));
-                          packed += rows.bytes.size() > before ? 1 : 0;
+                          const auto tokens = static_cast<uint32_t>(rows.end - rows.begin);
+                          rows.bytes = pack(rows.bytes, tokens, 64);
+                          changed += rows.bytes != now ? 1 : 0;
                           batch.Put(family, std::string(at), memory::format::EncodeRows(at, rows));
                           return {};
                         }));
   }
-  EXPECT_GE(packed, 6u);
+  EXPECT_GE(changed, 6u);
   MustOk(records.Write(batch, true));
 }
 
-TEST_F(SessionTurnsTest, WhatWasStoredBeforeThereWasPackingIsRead) {
+TEST_F(SessionTurnsTest, WhatWasStoredBeforeThereWasPackingAndAsItWasAtFirstIsRead) {
   auto archive = OpenArchive();
   std::vector<std::string> left;
   {
@@ -342,15 +354,37 @@ TEST_F(SessionTurnsTest, WhatWasStoredBeforeThereWasPackingIsRead) {
     for (int turn = 1; turn <= 2; ++turn) {
       left.push_back(CommittedTurn(session.get(), turn, "talk"));
     }
-    MustOk(archive->sessions().Fork("talk", 2, "same", 1));
+    for (const char* fork : {"same", "again"}) {
+      MustOk(archive->sessions().Fork("talk", 2, fork, 1));
+    }
     left.push_back(Turn(session.get(), 3, "talk"));
   }
-  StoreAsBeforeThereWasPacking(archive.get(), "talk");
-  archive.reset();
-  archive = OpenArchive();
-  ExpectClean(*archive);
-  EXPECT_TRUE(CommittedTurn(Open(archive, "same").get(), 3, "talk") == left[2]);
-  ExpectClean(*archive);
+  for (const auto& [pack, fork] : {std::pair<PackBefore, const char*>{AsTheyAre, "same"},
+                                   {model::PackFloatsBefore, "again"}}) {
+    SCOPED_TRACE(fork);
+    StoreAsBefore(archive.get(), "talk", pack);
+    archive.reset();
+    archive = OpenArchive();
+    ExpectClean(*archive);
+    // What it writes now stands beside what was written then.
+    EXPECT_TRUE(CommittedTurn(Open(archive, fork).get(), 3, "talk") == left[2]);
+    ExpectClean(*archive);
+  }
+}
+
+// Bytes of a block's records: all of them are whole.
+uint64_t BytesOfABlock(memory::Archive* archive) {
+  uint64_t bytes = 0, blocks = 0;
+  for (const memory::Family family : {memory::Family::kBlocks, memory::Family::kEmbeddings}) {
+    MustOk(archive->store().records().Scan(
+        family, "", "", [&](std::string_view key, std::string_view value) -> memory::Status {
+          bytes += key.size() + value.size();
+          blocks += family == memory::Family::kEmbeddings ? 1 : 0;
+          return {};
+        }));
+  }
+  EXPECT_EQ(bytes % blocks, 0u);
+  return bytes / blocks;
 }
 
 TEST_F(SessionTurnsTest, ATurnWritesItsOwnKeysAndValuesOnceAndIsQuick) {
@@ -361,38 +395,48 @@ TEST_F(SessionTurnsTest, ATurnWritesItsOwnKeysAndValuesOnceAndIsQuick) {
   auto session = Must(Session::Create(engine, options, archive));
   const std::vector<int32_t> prose = Tokens(*engine, Prose(11000));
   const auto& config = engine->model().config();
-  const uint64_t token_bytes =
-      config.AttentionLayers().size() * 2 * config.kv_heads * config.head_dim * sizeof(float);
-  const uint64_t block_bytes = token_bytes / sizeof(float) * 5 / 4;  // int8, scales, means: less
-  uint64_t recurrent = 0;
+  const auto& mamba = config.mamba;
+  constexpr size_t kTurnTokens = 192, kTurns = 12;
+  const uint64_t rows = kTurnTokens * config.AttentionLayers().size() * 2 * config.kv_heads *
+                        config.head_dim * sizeof(float);
+  const uint64_t state = config.MambaLayers().size() * sizeof(float) *
+                         (static_cast<size_t>(mamba.heads) * mamba.head_dim * mamba.state +
+                          static_cast<size_t>(mamba.conv_width - 1) * mamba.ConvChannels());
+  std::vector<uint64_t> bytes;
   std::vector<double> seconds;
-  constexpr size_t kTurnTokens = 192;
-  for (size_t turn = 0; turn < 12; ++turn) {
+  for (size_t turn = 0; turn < kTurns; ++turn) {
     MustOk(session->Append(
         {prose.begin() + turn * kTurnTokens, prose.begin() + (turn + 1) * kTurnTokens}, true, {}));
     const sdk::CommittedTurn committed = Must(session->CommitTurn(""));
     ASSERT_EQ(committed.tokens, kTurnTokens);
-    const uint64_t position = (turn + 1) * kTurnTokens;
-    const uint64_t rows = kTurnTokens * token_bytes;
-    // No block left the window yet. Both are packed: a state by a tenth at least, rows by a
-    // seventh.
-    if (turn == 0) recurrent = committed.bytes - rows * 86 / 100;
-    // What leaves the window is what came into it earlier, and is written in the session's codec.
-    const uint64_t blocks = position > 1024 ? (kTurnTokens + 32) * block_bytes : 0;
-    EXPECT_LE(committed.bytes, recurrent + rows * 87 / 100 + blocks + (64u << 10)) << turn;
-    EXPECT_GE(committed.bytes, recurrent + rows * 5 / 6 - (64u << 10)) << turn;
-    if (position > 1024) seconds.push_back(committed.seconds);
+    bytes.push_back(committed.bytes);
+    if ((turn + 1) * kTurnTokens > 1024) seconds.push_back(committed.seconds);
   }
-  const uint64_t states = (config.MambaLayers().size() * static_cast<size_t>(config.mamba.heads) *
-                           config.mamba.head_dim * config.mamba.state) *
-                          sizeof(float);
-  EXPECT_LE(recurrent, states * 9 / 10 + (512u << 10));  // beside it the convolutions, and tokens
+  const std::vector<memory::TurnHeader> turns = Must(archive->sessions().Turns("talk"));
+  const uint64_t block = BytesOfABlock(archive.get());
+  uint64_t blocks = 0, written = 0;
+  for (size_t turn = 0; turn < kTurns; ++turn) {
+    SCOPED_TRACE(turn);
+    const uint64_t own = turns[turn].block_count - blocks;
+    blocks = turns[turn].block_count;
+    // What left the window, each token once.
+    const bool left = turns[turn].window_begin > turns[turn].sinks;
+    EXPECT_EQ(blocks, left ? turns[turn].window_begin / 32 : 0);
+    // The bound: the state and the turn's own keys and values as they are, with the blocks that
+    // left the window and all that stands beside.
+    EXPECT_LE(bytes[turn], state + rows);
+    // The kinds: what is packed, blocks, and tokens, text, the window's ids, headers.
+    const uint64_t packed = bytes[turn] - own * block;
+    EXPECT_LE(packed, state * 82 / 100 + rows * 84 / 100 + (16u << 10));
+    EXPECT_GE(packed, state * 70 / 100 + rows * 80 / 100);
+    written += bytes[turn];
+  }
   std::sort(seconds.begin(), seconds.end());
   const double median = seconds[seconds.size() / 2];
   std::cout << "commit of a turn of " << kTurnTokens << " tokens: median " << 1000 * median
             << " ms, least " << 1000 * seconds.front() << " ms, most " << 1000 * seconds.back()
-            << " ms; written: recurrent state and the like " << recurrent << " bytes, keys and "
-            << "values " << kTurnTokens * token_bytes << " bytes\n";
+            << " ms; written: " << written / kTurns << " bytes, at last " << bytes.back()
+            << "; state, keys and values as they are: " << state + rows << " bytes\n";
   RecordProperty("median_ms", std::to_string(1000 * median));
 }
 
