@@ -144,6 +144,14 @@ void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
   WriteAdapter(folder, config, tensors);
 }
 
+int64_t SavedNumbers(const Adapter& adapter, const DifferentiableModel& model) {
+  int64_t count = adapter.TrainedNumbers();
+  for (const auto& [name, tensor] : adapter.trained()) {
+    if (name == kEmbeddingName && model.config().tied_embeddings) count += tensor.numel();
+  }
+  return count;
+}
+
 std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableModel* model) {
   AdapterOptions options;
   options.kind = KindOf(file);

@@ -17,6 +17,10 @@ namespace eidetic::model {
 void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
                  const std::string& base_model, const std::string& folder);
 
+// Numbers in the tensors that SaveAdapter writes: those that are trained, and once more those of an
+// embedding that is the output matrix too, which stands there under both names.
+int64_t SavedNumbers(const Adapter& adapter, const DifferentiableModel& model);
+
 // All tensors of a file, by the names of Adapter::Export: a tied embedding under one name alone.
 // Throws kUnsupported where it stands there twice and differs.
 HostTensors TensorsOf(const AdapterFile& file);

@@ -48,8 +48,8 @@ double PeakFlops(const std::string& device_name, c10::ScalarType type) {
   // By the makers' data sheets; the first that fits. Products in fp32 are without TF32 here.
   constexpr Peak kPeaks[] = {{"H100 PCIe", 51e12, 756e12}, {"H100", 67e12, 989e12},
                              {"H200", 67e12, 989e12},      {"A100", 19.5e12, 312e12},
-                             {"L40S", 91.6e12, 362e12},    {"L4", 30.3e12, 121e12},
-                             {"RTX 4090", 82.6e12, 165e12}};
+                             {"L40S", 91.6e12, 362e12},    {"L40", 90.5e12, 181e12},
+                             {"L4", 30.3e12, 121e12},      {"RTX 4090", 82.6e12, 165e12}};
   for (const Peak& peak : kPeaks) {
     if (device_name.find(peak.name) == std::string::npos) continue;
     return type == c10::ScalarType::BFloat16 ? peak.bf16 : peak.fp32;

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <limits>
 #include <memory>
+#include <string_view>
 #include <utility>
 
 #include "model/adapter_file.h"
@@ -45,6 +46,12 @@ json AdapterJson(const AdapterOptions& adapter) {
           {"dropout", adapter.dropout},
           {"targets", adapter.targets},
           {"seed", adapter.seed}};
+}
+
+// Of a mode as SequenceModeName has it: "paper-random" is asked for as "se-random".
+std::string TrainingNameOf(const std::string& mode) {
+  constexpr std::string_view kPaper = "paper";
+  return mode.starts_with(kPaper) ? "se" + mode.substr(kPaper.size()) : mode;
 }
 
 void WriteMoments(const AdamW& optimizer, const std::string& path) {
@@ -213,8 +220,8 @@ std::string DifferencesOf(const TrainSettings& was, const TrainSettings& is) {
   both.insert(is.begin(), is.end());
   const auto text = [](const TrainSettings& settings, const std::string& option) {
     const auto found = settings.find(option);
-    return found == settings.end() || found->second.empty() ? std::string("not given")
-                                                            : found->second;
+    if (found == settings.end() || found->second.empty()) return std::string("not given");
+    return option == "attention" ? TrainingNameOf(found->second) : found->second;
   };
   std::string differences;
   for (const auto& [option, value] : both) {

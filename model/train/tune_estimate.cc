@@ -12,6 +12,7 @@
 
 #include "model/checkpoint.h"
 #include "model/error.h"
+#include "model/train/adapter_folder.h"
 #include "model/train/device_meter.h"
 #include "model/train/train_checkpoint.h"
 #include "model/train/train_step.h"
@@ -195,9 +196,11 @@ TuneEstimate EstimateTune(const TuneOptions& options, const TuneCallback& callba
   estimate.held_out = data.held_out_report;
   estimate.device_memory_bytes = MemoryMeter(subject.device()).Total();
   estimate.trained_numbers = subject.adapter().TrainedNumbers();
-  // Numbers and two moments of `last`, numbers of `best`, four bytes each.
-  const int64_t copies = options.held_out.empty() ? 3 : 4;
-  estimate.checkpoint_bytes = static_cast<uint64_t>(4 * copies * estimate.trained_numbers);
+  // Adapters of `last` and `best`, two moments of `last`; four bytes a number.
+  const int64_t adapters = options.held_out.empty() ? 1 : 2;
+  const int64_t saved = SavedNumbers(subject.adapter(), subject.model());
+  estimate.checkpoint_bytes =
+      static_cast<uint64_t>(4 * (adapters * saved + 2 * estimate.trained_numbers));
   return estimate;
 }
 

@@ -12,8 +12,10 @@
 #include "model/adapter_file.h"
 #include "model/error.h"
 #include "model/resource_errors.h"
+#include "model/safetensors.h"
 #include "model/train/adapter_folder.h"
 #include "model/train/atomic_folder.h"
+#include "model/train/device_meter.h"
 #include "model/train/metrics_file.h"
 #include "model/train/train_flops.h"
 #include "model/train/train_step.h"
@@ -185,6 +187,9 @@ TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
   WriteFile(folder_ / "b.txt", WordsOf(2, 200));
   other.schedule = RateSchedule::kCosine;
   ExpectInvalid(other, "schedule was constant, is cosine");
+  other = options;
+  other.attention.mode = SequenceMode::kFull;
+  ExpectInvalid(other, "attention was se, is full");  // by the names of --attention
   // A longer run of the same kind is the same run, also where more or fewer sequences go through
   // the model at once: that is what one lowers when memory ends.
   options.steps = 4;
@@ -419,6 +424,28 @@ TEST_F(TuneRunTest, AnEstimateMeasuresAndLeavesTheFolderAlone) {
   EXPECT_THROW(EstimateTune(longer, {}), Error);
 }
 
+TEST_F(TuneRunTest, AnEstimateTellsTheRoomOfCheckpoints) {
+  TinyFolder untied = TinyFolder::Granite();
+  untied.config["tie_word_embeddings"] = false;
+  untied.tensors["lm_head.weight"] = untied.tensors.at("model.embed_tokens.weight");
+  untied.Write(folder_ / "untied");
+  for (const char* name : {"model", "untied"}) {
+    SCOPED_TRACE(name);
+    TuneOptions options = Options(std::string("run-of-") + name);
+    options.model = folder_ / name;
+    options.steps = 4;
+    const TuneEstimate estimate = EstimateTune(options, {});
+    Tune(options, {});
+    uint64_t written = 0;
+    for (const char* file : {"/last/adapter_model.safetensors", "/last/optimizer.safetensors",
+                             "/best/adapter_model.safetensors"}) {
+      const auto tensors = SafetensorsFile::Open(options.folder + file);
+      for (const auto& [path, tensor] : tensors->tensors()) written += tensor.bytes;
+    }
+    EXPECT_EQ(estimate.checkpoint_bytes, written);
+  }
+}
+
 TEST(TuneRates, GrowAndFall) {
   TuneOptions options;
   options.rate = 1;
@@ -501,6 +528,17 @@ TEST(TuneRates, AWarmUpThatIsGivenFitsIntoBothStages) {
 }
 
 // Counted one by one.
+TEST(PeakFlopsTest, AreThoseOfTheDeviceWhoseNameItIs) {
+  EXPECT_EQ(PeakFlops("NVIDIA H100 80GB HBM3", at::kBFloat16), 989e12);
+  EXPECT_EQ(PeakFlops("NVIDIA H100 PCIe", at::kBFloat16), 756e12);
+  // Names that begin alike are other devices.
+  EXPECT_EQ(PeakFlops("NVIDIA L4", at::kBFloat16), 121e12);
+  EXPECT_EQ(PeakFlops("NVIDIA L40", at::kBFloat16), 181e12);
+  EXPECT_EQ(PeakFlops("NVIDIA L40S", at::kBFloat16), 362e12);
+  EXPECT_EQ(PeakFlops("NVIDIA A100-SXM4-80GB", at::kFloat), 19.5e12);
+  EXPECT_EQ(PeakFlops("a device that nobody knows", at::kFloat), 0);
+}
+
 TEST(AttentionPairsTest, AreThoseThatAHeadLooksAt) {
   SequenceAttentionOptions options;
   options.chunk_sizes = {10};
