@@ -97,7 +97,7 @@ class TorchHybridModel final : public HybridModel {
     if (logits == nullptr) return true;
     const c10::InferenceMode inference;
     const c10::OptionalDeviceGuard guard(device_);
-    WriteLogits(stream->last(), WantLogits::kLast, logits);
+    WriteOutput(stream->last(), {}, 1, logits, nullptr);
     return true;
   }
 
@@ -105,7 +105,8 @@ class TorchHybridModel final : public HybridModel {
                std::vector<float>* logits) const override {
     StreamState& stream = Own(state);
     CheckTokens(tokens);
-    if (options.logits != WantLogits::kNone && logits == nullptr) {
+    CheckLogitRows(options.logit_rows, tokens.size());
+    if (options.logit_rows > 0 && logits == nullptr) {
       throw Error(ErrorCode::kInvalidArgument,
                   "logits were asked for and there is no place for them");
     }
@@ -114,7 +115,7 @@ class TorchHybridModel final : public HybridModel {
     stream.SetBroken(true);
     at::Tensor hidden = Embed(tokens);  // [L, D]
     RunLayers(stream, options, hidden);
-    if (options.logits != WantLogits::kNone) WriteLogits(hidden, options.logits, logits);
+    WriteOutput(hidden, tokens, options.logit_rows, logits, options.losses);
     stream.KeepLast(hidden.narrow(0, hidden.size(0) - 1, 1));
     stream.Advance(tokens, options.sink, options.hand_over_at_once);
     stream.SetBroken(false);
@@ -123,18 +124,16 @@ class TorchHybridModel final : public HybridModel {
   SequenceOutput ForwardSequence(const std::vector<int32_t>& tokens,
                                  const SequenceForwardOptions& options) const override {
     CheckTokens(tokens);
-    const auto count = static_cast<int64_t>(tokens.size());
-    if (options.logit_rows < 0 || options.logit_rows > count) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "logit_rows is " + std::to_string(options.logit_rows) + " for a sequence of " +
-                      std::to_string(count) + " tokens");
-    }
+    CheckLogitRows(options.logit_rows, tokens.size());
     CheckSequenceOptions(options.attention);
     const c10::InferenceMode inference;
     const c10::OptionalDeviceGuard guard(device_);
     at::Tensor hidden = Embed(tokens);  // [L, D]
     RunSequenceLayers(weights_, config_, options.attention, hidden);
-    return Output(hidden, tokens, options);
+    SequenceOutput output;
+    WriteOutput(hidden, tokens, options.logit_rows, &output.logits,
+                options.losses ? &output.losses : nullptr);
+    return output;
   }
 
   void Flush(ModelState* state, BlockSink* sink) const override {
@@ -187,6 +186,14 @@ class TorchHybridModel final : public HybridModel {
     }
   }
 
+  static void CheckLogitRows(int64_t logit_rows, size_t tokens) {
+    if (logit_rows >= 0 && logit_rows <= static_cast<int64_t>(tokens)) return;
+    throw Error(ErrorCode::kInvalidArgument,
+                "logit_rows is " + std::to_string(logit_rows) + " for " + std::to_string(tokens) +
+                    " tokens",
+                "Ask for the logits of 0 to " + std::to_string(tokens) + " tokens.");
+  }
+
   at::Tensor Embed(const std::vector<int32_t>& tokens) const {
     at::Tensor ids = at::empty({static_cast<int64_t>(tokens.size())}, at::kInt);
     std::copy(tokens.begin(), tokens.end(), ids.mutable_data_ptr<int32_t>());
@@ -222,14 +229,6 @@ class TorchHybridModel final : public HybridModel {
     pass.ReportAttention();
   }
 
-  void WriteLogits(const at::Tensor& hidden, WantLogits want, std::vector<float>* logits) const {
-    const int64_t rows = want == WantLogits::kAll ? hidden.size(0) : 1;
-    const at::Tensor last = hidden.narrow(0, hidden.size(0) - rows, rows);
-    const at::Tensor values = LogitsOf(last);
-    logits->resize(static_cast<size_t>(values.numel()));
-    at::from_blob(logits->data(), values.sizes(), at::kFloat).copy_(values);
-  }
-
   // hidden [n, D] -> [n, vocabulary]
   at::Tensor LogitsOf(const at::Tensor& hidden) const {
     at::Tensor values =
@@ -238,25 +237,25 @@ class TorchHybridModel final : public HybridModel {
     return values;
   }
 
-  // The logits that are wanted or that losses need, a few rows at a time.
-  SequenceOutput Output(const at::Tensor& hidden, const std::vector<int32_t>& tokens,
-                        const SequenceForwardOptions& options) const {
+  // The logits that are wanted or that losses need, a few rows at a time. hidden: [L, D] of
+  // `tokens`, which losses alone look at; `losses` may be null, `logits` for 0 rows.
+  void WriteOutput(const at::Tensor& hidden, const std::vector<int32_t>& tokens, int64_t logit_rows,
+                   std::vector<float>* logits, std::vector<double>* losses) const {
     constexpr int64_t kRows = 256;
-    const int64_t count = hidden.size(0), wanted_from = count - options.logit_rows;
-    SequenceOutput output;
-    output.logits.resize(static_cast<size_t>(options.logit_rows * config_.vocabulary));
-    for (int64_t first = options.losses ? 0 : wanted_from; first < count; first += kRows) {
+    const int64_t count = hidden.size(0), wanted_from = count - logit_rows;
+    if (logit_rows > 0) logits->resize(static_cast<size_t>(logit_rows * config_.vocabulary));
+    if (losses != nullptr) losses->clear();
+    for (int64_t first = losses != nullptr ? 0 : wanted_from; first < count; first += kRows) {
       const int64_t rows = std::min(kRows, count - first);
       const at::Tensor values = LogitsOf(hidden.narrow(0, first, rows));
       const int64_t skipped = std::max(wanted_from - first, int64_t{0});
       if (skipped < rows) {
-        float* place = output.logits.data() + (first + skipped - wanted_from) * config_.vocabulary;
+        float* place = logits->data() + (first + skipped - wanted_from) * config_.vocabulary;
         at::from_blob(place, {rows - skipped, config_.vocabulary}, at::kFloat)
             .copy_(values.narrow(0, skipped, rows - skipped));
       }
-      if (options.losses) AppendLosses(values, first, tokens, &output.losses);
+      if (losses != nullptr) AppendLosses(values, first, tokens, losses);
     }
-    return output;
   }
 
   // values: logits of tokens `first` and on; each row's loss on the token behind it, if there is

@@ -65,8 +65,6 @@ struct StateRows {
   std::string bytes;
 };
 
-enum class WantLogits { kNone, kLast, kAll };
-
 struct ForwardOptions {
   SpanSource* span = nullptr;  // asked by span layers in mode kStream; null: the span is off
   BlockSink* sink = nullptr;   // gets what leaves the window; null: it is dropped
@@ -74,7 +72,9 @@ struct ForwardOptions {
   // the window as long as ever: for a reader whose blocks nobody searches while it reads.
   bool hand_over_at_once = false;
   bool report_attention = false;  // call SpanSource::Attended
-  WantLogits logits = WantLogits::kLast;
+  int64_t logit_rows = 1;         // logits of the last so many tokens, 0 .. L
+  // Becomes [L - 1]: -ln p(token i + 1 | all up to token i), in nats. Null: not wanted.
+  std::vector<double>* losses = nullptr;
 };
 
 struct SequenceForwardOptions {
@@ -124,15 +124,18 @@ class HybridModel {
   // The same stream once more, to the bit and logits included, with memory of its own: what one
   // reads later the other does not see. Throws as Forward for a state that cannot go on.
   virtual std::unique_ptr<ModelState> CopyState(const ModelState& state) const = 0;
-  // The logits after the token that `state` read last, as Forward gave them; null: only tells
+  // The logits after the token that `state` read last, as Forward gives them where they are all it
+  // is asked for, to the bit (among others' rows they may round otherwise); null: only tells
   // whether they are known. They are not when nothing was read, or the state was restored out of
   // Serialize's bytes and has read nothing since.
   virtual bool Logits(const ModelState& state, std::vector<float>* logits) const = 0;
 
   // Reads 1..N tokens as one segment: all of them see sinks, span and window, and each other
-  // causally. Then what exceeds the window goes to the sink. `logits` (may be null for kNone)
-  // becomes [1 or tokens, vocabulary], fp32. Throws kInvalidArgument for zero tokens or an unknown
-  // id. Any throw leaves `state` unusable: restore or drop it.
+  // causally. Then what exceeds the window goes to the sink. `logits` becomes [logit_rows,
+  // vocabulary], fp32, oldest first; with logit_rows 0 it stays as it is and may be null. Logits
+  // and losses are made a few rows at a time, losses on the model's device. Throws kInvalidArgument
+  // and leaves `state` as it was for zero tokens, an unknown id, logit_rows out of range, or no
+  // place for logits. Any other throw leaves `state` unusable: restore or drop it.
   virtual void Forward(const std::vector<int32_t>& tokens, ModelState* state,
                        const ForwardOptions& options, std::vector<float>* logits) const = 0;
 

@@ -129,7 +129,7 @@ class DocumentRun {
       forward.sink = &*store_;
       // So that little is left to store when the last segment has been read.
       forward.hand_over_at_once = true;
-      forward.logits = model::WantLogits::kNone;
+      forward.logit_rows = 0;
       engine_.model().Forward(std::vector<int32_t>(begin, begin + count), state_.get(), forward,
                               nullptr);
       tokens_read_ += static_cast<uint64_t>(count);

@@ -28,11 +28,11 @@ using memory::Status;
 namespace {
 
 // -log softmax(logits)[token]; the sum in double, whose rounding is far below fp32's.
-float TokenLoss(const float* logits, size_t vocabulary, int32_t token) {
-  const float top = *std::max_element(logits, logits + vocabulary);
+float TokenLoss(const std::vector<float>& logits, int32_t token) {
+  const float top = *std::max_element(logits.begin(), logits.end());
   double sum = 0;
-  for (size_t i = 0; i < vocabulary; ++i) sum += std::exp(logits[i] - top);
-  return static_cast<float>(std::log(sum)) - (logits[token] - top);
+  for (const float logit : logits) sum += std::exp(logit - top);
+  return static_cast<float>(std::log(sum)) - (logits[static_cast<size_t>(token)] - top);
 }
 
 constexpr size_t kPenalisedTokens = 256;  // how far back the repetition penalty looks
@@ -128,21 +128,21 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   if (use_span && options_.HasSpan() && anything_to_recall) forward.span = recall_.get();
   forward.sink = sink_.get();
   forward.report_attention = true;
-  forward.logits = losses != nullptr ? model::WantLogits::kAll : model::WantLogits::kNone;
-  std::vector<float> all;  // logits of the whole segment, when losses are wanted
+  forward.logit_rows = losses != nullptr ? 1 : 0;
+  std::vector<float> last;    // the logits behind the segment, and
+  std::vector<double> inner;  // the losses of its tokens but the first, when losses are wanted
+  if (losses != nullptr) forward.losses = &inner;
   recall_->SetAnswering(answering);
   broken_ = true;  // until the pass is through
   const bool taken = keep_beginning && TakeKeptBeginning(segment);
-  if (!taken) {
-    engine_->model().Forward(segment, state_.get(), forward, losses != nullptr ? &all : nullptr);
-  }
+  if (!taken) engine_->model().Forward(segment, state_.get(), forward, &last);
   logits_due_ = losses == nullptr;
-  if (losses != nullptr) TakeLosses(segment, all, losses);
+  if (losses != nullptr) TakeLosses(segment[0], inner, std::move(last), losses);
   if (sink_ != nullptr) ThrowIfError(lineage_->Flush());
   broken_ = false;
   if (keep_beginning && !taken) engine_->beginnings().Keep(engine_->model(), *state_, segment);
   forward_seconds_ += SecondsSince(start);
-  // Those of all rows at once need not have the bits of one row's.
+  // Those of several rows at once need not have the bits of one row's.
   logits_apart_ = losses != nullptr;
   if (replayed_turn_ != 0) return;
   dirty_ = true;
@@ -250,16 +250,12 @@ void Session::TakeTokens(const std::vector<int32_t>& tokens) {
   }
 }
 
-// The losses of a segment's tokens, and the logits behind its last one.
-void Session::TakeLosses(const std::vector<int32_t>& segment, const std::vector<float>& logits,
+void Session::TakeLosses(int32_t first, const std::vector<double>& inner, std::vector<float> last,
                          std::vector<float>* losses) {
-  const size_t vocabulary = logits.size() / segment.size();
   losses->push_back(logits_.empty() ? std::numeric_limits<float>::quiet_NaN()
-                                    : TokenLoss(logits_.data(), vocabulary, segment[0]));
-  for (size_t i = 1; i < segment.size(); ++i) {
-    losses->push_back(TokenLoss(logits.data() + (i - 1) * vocabulary, vocabulary, segment[i]));
-  }
-  logits_.assign(logits.end() - static_cast<std::ptrdiff_t>(vocabulary), logits.end());
+                                    : TokenLoss(logits_, first));
+  for (const double loss : inner) losses->push_back(static_cast<float>(loss));
+  logits_ = std::move(last);
 }
 
 const std::vector<float>& Session::logits() const {

@@ -227,7 +227,9 @@ class Session {
   // Attachments follow the own past among Recall's sources.
   int FirstAttachment() const { return static_cast<int>(past_.size()); }
   std::string TextOf(uint64_t token_begin, uint64_t token_end) const;
-  void TakeLosses(const std::vector<int32_t>& segment, const std::vector<float>& logits,
+  // Of a segment that was read: its first token, which the logits before it tell the loss of; the
+  // losses of the others; and the logits behind it.
+  void TakeLosses(int32_t first, const std::vector<double>& inner, std::vector<float> last,
                   std::vector<float>* losses);
   void Forward(const std::vector<int32_t>& segment, bool use_span, bool answering,
                std::vector<float>* losses = nullptr, bool keep_beginning = false);

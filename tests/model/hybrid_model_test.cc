@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <map>
 #include <thread>
 
@@ -55,6 +56,16 @@ std::vector<float> RecurrentState(const ModelState& state, const ModelConfig& co
   return values;
 }
 
+template <typename Call>
+Error Thrown(Call call) {
+  try {
+    call();
+  } catch (const Error& error) {
+    return error;
+  }
+  throw std::runtime_error("nothing was thrown");
+}
+
 TEST(SmolLM2, GivesTheLogitsAndGreedyTokensOfTransformers) {
   const auto reference = SafetensorsFile::Open(ParityFile("smollm2_reference.safetensors"));
   const auto& tensors = reference->tensors();
@@ -64,10 +75,7 @@ TEST(SmolLM2, GivesTheLogitsAndGreedyTokensOfTransformers) {
       HybridModel::Load(GgufFile::Open(BaseModelPath()), LoadOptions{TestDevice(), 0});
   const int vocabulary = model->config().vocabulary;
   const auto state = model->NewState(Full());
-  ForwardOptions options;
-  options.logits = WantLogits::kAll;
-  std::vector<float> logits;
-  model->Forward(ids, state.get(), options, &logits);
+  const std::vector<float> logits = Read(*model, state.get(), ids, ids.size());
   ASSERT_EQ(ids.size(), 600u);
   ASSERT_EQ(logits.size(), ids.size() * vocabulary);
 
@@ -105,10 +113,7 @@ std::vector<int32_t> SmolHybrid::ids_;
 TEST_F(SmolHybrid, GivesTheLogitsAndGreedyTokensOfItsReference) {
   const int vocabulary = model_->config().vocabulary;
   const auto state = model_->NewState(Full());
-  ForwardOptions options;
-  options.logits = WantLogits::kAll;
-  std::vector<float> logits;
-  model_->Forward(ids_, state.get(), options, &logits);
+  const std::vector<float> logits = Read(*model_, state.get(), ids_, ids_.size());
   const std::vector<float> expected = Floats(reference_->tensors().at("logits_last_8"));
   ASSERT_EQ(expected.size(), size_t{8} * vocabulary);
   const std::vector<float> last_8(logits.end() - static_cast<int64_t>(expected.size()),
@@ -136,6 +141,48 @@ TEST_F(SmolHybrid, GivesTheSameLogitsAndStateHoweverTheTextIsCutIntoSegments) {
           << "segments of " << segment;
     }
   }
+}
+
+// -ln softmax(logits)[token] in double precision, and how far fp32 may be from it: a handful of
+// roundings of numbers as large as the logits.
+struct ExpectedLoss {
+  ExpectedLoss(const std::vector<float>& logits, int32_t token) {
+    double sum = 0, largest = 1;
+    for (const float logit : logits) {
+      sum += std::exp(static_cast<double>(logit));
+      largest = std::max(largest, std::fabs(static_cast<double>(logit)));
+    }
+    value = std::log(sum) - logits[token];
+    tolerance = 8 * 0x1p-24 * largest;
+  }
+  double value, tolerance;
+};
+
+void ExpectLossesOfItsLogits(const HybridModel& model, const std::vector<int32_t>& ids,
+                             const std::vector<size_t>& segments) {
+  const int vocabulary = model.config().vocabulary;
+  const auto state = model.NewState(Full());
+  size_t first = 0;
+  for (const size_t segment : segments) {
+    const std::vector<int32_t> part = Slice(ids, first, segment);
+    first += segment;
+    std::vector<double> losses = {1, 2, 3};  // what was there before goes
+    std::vector<float> logits;
+    ForwardOptions options;
+    options.logit_rows = static_cast<int64_t>(segment);
+    options.losses = &losses;
+    model.Forward(part, state.get(), options, &logits);
+    ASSERT_EQ(losses.size(), segment - 1);
+    for (size_t i = 0; i + 1 < segment; ++i) {
+      const ExpectedLoss expected(Row(logits, i, vocabulary), part[i + 1]);
+      ASSERT_NEAR(losses[i], expected.value, expected.tolerance)
+          << "token " << i + 1 << " of " << segment;
+    }
+  }
+}
+
+TEST_F(SmolHybrid, GivesTheLossesOfItsLogits) {
+  ExpectLossesOfItsLogits(*model_, ids_, {257});
 }
 
 // The tiny model: logits of order 1, but random layers amplify rounding about a hundredfold.
@@ -197,9 +244,55 @@ TEST(TinyGranite, LogitsOfTheLastTokenAreTheLastRowOfAll) {
   model.Forward(ids, b.get(), ForwardOptions(), &last);
   EXPECT_LT(LargestDifference(last, Row(all, 19, vocabulary)), kTinyTolerance);
   ForwardOptions none;
-  none.logits = WantLogits::kNone;
+  none.logit_rows = 0;
   model.Forward(ids, b.get(), none, nullptr);
   EXPECT_EQ(b->position(), 40u);
+}
+
+TEST(TinyGranite, LossesOfASegmentAreThoseOfItsLogits) {
+  // Rows are made 256 at a time.
+  const std::vector<int32_t> ids = RandomTokens(1029, TinyModel().config().vocabulary, 9);
+  ExpectLossesOfItsLogits(TinyModel(), ids, {1, 2, 256, 257, 513});
+}
+
+TEST(TinyGranite, LossesAreTheSameHoweverManyLogitsAreWanted) {
+  const HybridModel& model = TinyModel();
+  const int vocabulary = model.config().vocabulary;
+  const std::vector<int32_t> ids = RandomTokens(300, vocabulary, 10);
+  std::vector<double> first;
+  for (const int64_t rows : {300, 257, 1, 0}) {
+    std::vector<float> logits;
+    std::vector<double> losses;
+    ForwardOptions options;
+    options.logit_rows = rows;
+    options.losses = &losses;
+    const auto state = model.NewState(Full());
+    model.Forward(ids, state.get(), options, rows > 0 ? &logits : nullptr);
+    EXPECT_EQ(logits.size(), static_cast<size_t>(rows * vocabulary));
+    if (first.empty()) first = losses;
+    EXPECT_EQ(losses, first) << rows << " rows";
+  }
+}
+
+TEST(TinyGranite, LogitsThatCannotBeGivenAreErrorsThatLeaveTheStateAsItWas) {
+  const HybridModel& model = TinyModel();
+  const auto state = model.NewState(Full());
+  std::vector<float> logits;
+  for (const int64_t rows : {-1, 3}) {
+    ForwardOptions options;
+    options.logit_rows = rows;
+    const Error error = Thrown([&] { model.Forward({1, 2}, state.get(), options, &logits); });
+    EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+    EXPECT_NE(std::string(error.what()).find("logit_rows is " + std::to_string(rows)),
+              std::string::npos)
+        << error.what();
+  }
+  const Error error = Thrown([&] {
+    model.Forward({1, 2}, state.get(), ForwardOptions(), nullptr);
+  });
+  EXPECT_EQ(error.code(), ErrorCode::kInvalidArgument);
+  model.Forward({1, 2}, state.get(), ForwardOptions(), &logits);
+  EXPECT_EQ(state->position(), 2u);
 }
 
 TEST(TinyGranite, StreamsOfOneModelRunAtOnceWithoutTouchingOneAnother) {
@@ -216,16 +309,6 @@ TEST(TinyGranite, StreamsOfOneModelRunAtOnceWithoutTouchingOneAnother) {
   }
   for (std::thread& thread : threads) thread.join();
   EXPECT_EQ(together, alone);
-}
-
-template <typename Call>
-Error Thrown(Call call) {
-  try {
-    call();
-  } catch (const Error& error) {
-    return error;
-  }
-  throw std::runtime_error("nothing was thrown");
 }
 
 TEST(TinyGranite, NoTokensAndUnknownTokensAreErrorsThatLeaveTheStateAsItWas) {

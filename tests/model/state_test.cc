@@ -375,7 +375,7 @@ TEST(Eviction, RunsThatAreKeptStayAsTheyWereWhenTheStreamGoesOnAndEnds) {
   KeepingSink sink(kRow);
   auto state = Stream(AttentionMode::kWindow, 27, &sink);
   ForwardOptions options;
-  options.logits = WantLogits::kNone;
+  options.logit_rows = 0;
   options.sink = &sink;
   const std::vector<int32_t> ids = RandomTokens(9, model.config().vocabulary, 25);
   for (int i = 0; i < 40; ++i) model.Forward(ids, state.get(), options, nullptr);
@@ -426,7 +426,7 @@ TEST(Eviction, BoundsTheMemoryOfALongStream) {
   const auto state = Stream(AttentionMode::kStream, 1000);
   const uint64_t bytes = state->bytes();
   ForwardOptions options;
-  options.logits = WantLogits::kNone;
+  options.logit_rows = 0;
   const std::vector<int32_t> ids = RandomTokens(7, model.config().vocabulary, 25);
   for (int i = 0; i < 700; ++i) model.Forward(ids, state.get(), options, nullptr);
   EXPECT_EQ(state->bytes(), bytes);

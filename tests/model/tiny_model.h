@@ -67,10 +67,11 @@ inline std::vector<int32_t> Slice(const std::vector<int32_t>& tokens, size_t fir
 inline std::vector<float> Read(const HybridModel& model, ModelState* state,
                                const std::vector<int32_t>& tokens, size_t segment,
                                ForwardOptions options = {}) {
-  options.logits = WantLogits::kAll;
   std::vector<float> all, part;
   for (size_t first = 0; first < tokens.size(); first += segment) {
-    model.Forward(Slice(tokens, first, segment), state, options, &part);
+    const std::vector<int32_t> ids = Slice(tokens, first, segment);
+    options.logit_rows = static_cast<int64_t>(ids.size());
+    model.Forward(ids, state, options, &part);
     all.insert(all.end(), part.begin(), part.end());
   }
   return all;

@@ -41,8 +41,7 @@ class Beginnings : public ::testing::Test {
   // A state that read other tokens, kept under the name of `beginning`: whoever takes it shows it.
   void KeepAnother(const Ids& beginning) const {
     const auto state = engine_->model().NewState(kept_options_);
-    engine_->model().Forward(Ids(beginning.size(), 23), state.get(),
-                             {.logits = model::WantLogits::kNone}, nullptr);
+    engine_->model().Forward(Ids(beginning.size(), 23), state.get(), {.logit_rows = 0}, nullptr);
     engine_->beginnings().Keep(engine_->model(), *state, beginning);
   }
 
