@@ -75,6 +75,7 @@ class RulerRun {
   }
 
   std::vector<RulerSample> run() {
+    check_shortest_length();
     for (const std::uint64_t length : options_.lengths) {
       for (std::uint64_t i = 0; i < options_.samples; ++i) {
         for (const RulerTask& task : options_.tasks) {
@@ -86,6 +87,25 @@ class RulerRun {
   }
 
  private:
+  RulerPrompt prompt_of(const RulerTask& task, std::uint64_t length, std::uint64_t index) const {
+    return ruler_prompt(
+        task, texts_, [&](std::string_view text) { return engine_.tokenize(text).size(); },
+        options_.seed, length, index, turn_.tokens());
+  }
+
+  // A length that holds no prompt of a task is told before the others are asked.
+  void check_shortest_length() const {
+    constexpr std::uint64_t kHoldsEvery = 4096;
+    const auto shortest = std::min_element(options_.lengths.begin(), options_.lengths.end());
+    if (options_.only_known || shortest == options_.lengths.end() || *shortest >= kHoldsEvery ||
+        options_.modes_within(*shortest).empty()) {
+      return;
+    }
+    for (const RulerTask& task : options_.tasks) {
+      (void)prompt_of(task, *shortest, options_.first_sample);
+    }
+  }
+
   void ask_in_every_mode(const RulerTask& task, std::uint64_t length, std::uint64_t index) {
     std::optional<RulerPrompt> prompt;  // made when it is needed
     for (const std::string& mode : options_.modes_within(length)) {
@@ -99,11 +119,7 @@ class RulerRun {
       if (known != nullptr) {
         samples_.push_back(*known);
       } else if (!options_.only_known) {
-        if (!prompt) {
-          prompt = ruler_prompt(
-              task, texts_, [&](std::string_view text) { return engine_.tokenize(text).size(); },
-              options_.seed, length, index, turn_.tokens());
-        }
+        if (!prompt) prompt = prompt_of(task, length, index);
         measure(task, *prompt, sample);
       }
       done_ += length;

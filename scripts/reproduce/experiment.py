@@ -25,6 +25,7 @@ import time
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # Tokens of a pass of full attention. They change rounding only; of fewer a GPU waits for the next.
 GPU_SEGMENT = 4096
+WINDOW = 4096  # tokens of the paper's sliding window; `eidetic tune` has it without being told
 PAPER = "Nunez et al., Expansion Span, arXiv 2412.13328"
 
 
@@ -299,6 +300,8 @@ class Experiment:
         arguments = ["eval", table.measure, "--model", flags.model, "--modes", row.mode, "--text", *flags.text,
                      "--lengths", ",".join(map(str, self.lengths_of(table))),
                      "--results", self.results_of(table, row), "--json", unfinished]
+        if row.mode == "window":  # as `tune` trains it, and not as sessions read
+            arguments += ["--window", WINDOW, "--sinks", -1]
         if adapter:
             arguments += ["--adapter", adapter]
         if table.measure == "ruler":

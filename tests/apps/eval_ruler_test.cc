@@ -92,7 +92,12 @@ TEST_F(EvalRuler, WhatCannotBeMeasuredIsRefusedBeforeAModelIsLoaded) {
 }
 
 TEST_F(EvalRuler, ALengthThatATaskDoesNotFitIntoNamesIt) {
-  ExpectRefused(Arguments("cwe"), "holds no prompt of cwe");
+  // Before the tasks that fit are asked.
+  const std::string results = Path("ruler.jsonl");
+  ExpectRefused(Arguments("niah_single_1,cwe", {"--modes", "full", "--results", results}),
+                "holds no prompt of cwe");
+  const std::string kept = model::ReadFile(results);
+  EXPECT_FALSE(Contains(kept, "niah_single_1")) << kept;
 }
 
 }  // namespace

@@ -95,8 +95,10 @@ def try_commands(repository):
         for command in COMMANDS:
             result = trial.run(command)
             check(result.returncode == 0, f"{command}: {result.stderr}")
-            tuned = 0
+            tuned, read = 0, []
             for call in trial.calls():
+                if call[0] == "eval":
+                    read.append(call)
                 name = call[1] if call[0] == "eval" else call[0]
                 if name in flags:
                     flags[name] |= {one for one in call if one.startswith("--")}
@@ -104,6 +106,9 @@ def try_commands(repository):
             check(all(table in result.stdout for table in trial.tables(command)), "its output")
             if command == "perplexity":
                 check(tuned == 5, "runs of the two tables of perplexity are shared")
+                banded = [" ".join(call) for call in read if "--modes window" in " ".join(call)]
+                check(len(banded) == 1 and "--window 4096 --sinks -1" in banded[0],
+                      f"a window is read as it was trained: {banded}")
                 check(cells_of(trial.tables(command)[0], "se") ==
                       [["stand-in", "2.05", "8.19", "16.38", "32.77"],
                        ["the paper's", "10.99", "10.45", "11.14", "12.64"]],
