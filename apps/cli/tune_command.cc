@@ -33,14 +33,6 @@ std::vector<std::string> files_of(const std::vector<std::string>& paths) {
   return files;
 }
 
-std::string subtitle_of(const TuneOptions& options) {
-  const bool has_teacher = !options.teacher_path.empty();
-  const std::string attention = has_teacher ? "full" : "se",
-                    kind = has_teacher ? "mixers" : "hylora";
-  return options.folder + ", " + (options.attention.empty() ? attention : options.attention) +
-         ", " + (options.kind.empty() ? kind : options.kind);
-}
-
 // The library's 0 is the default, and its -1 none; people who write 0 mean none.
 CLI::Validator none_of_zero() {
   return CLI::Validator(
@@ -56,7 +48,7 @@ CLI::Validator none_of_zero() {
 // A picture that cannot be written, on a disk that is full, is no reason to end a run.
 bool drew_curves(const TuneOptions& options) {
   try {
-    write_curves(options.folder, subtitle_of(options));
+    write_curves(options.folder, curves_subtitle(options));
     return true;
   } catch (const Error&) {
     return false;

@@ -125,6 +125,15 @@ void print_tune_estimate(const json& estimate) {
                "Nothing was trained.\n";
 }
 
+std::string curves_subtitle(const TuneOptions& options) {
+  const bool has_teacher = !options.teacher_path.empty();
+  std::string attention = options.attention, trained = options.kind;
+  if (attention.empty()) attention = has_teacher ? "full" : "se";
+  if (trained.empty()) trained = has_teacher ? "mixers" : "hylora";
+  if (!options.adapter_path.empty()) trained = "from " + options.adapter_path;
+  return options.folder + ", " + attention + ", " + trained;
+}
+
 void write_curves(const std::string& folder, const std::string& subtitle) {
   const std::string metrics = folder + "/metrics.jsonl";
   if (!std::filesystem::exists(metrics)) return;

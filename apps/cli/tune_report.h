@@ -28,6 +28,9 @@ std::string tune_figures(const eid_tune_progress& progress);
 void print_tuned(const nlohmann::json& report);
 void print_tune_estimate(const nlohmann::json& estimate);
 
+// Of the curves: the run's folder, its attention, and what is trained or what that goes on from.
+std::string curves_subtitle(const TuneOptions& options);
+
 // Draws the folder's metrics.jsonl as curves.svg. Nothing when there are none yet.
 void write_curves(const std::string& folder, const std::string& subtitle);
 

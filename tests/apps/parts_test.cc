@@ -18,6 +18,7 @@
 #include "apps/cli/results_file.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
+#include "apps/cli/tune_report.h"
 #include "apps/common/ingest_settings.h"
 #include "apps/eval/calibrate.h"
 #include "apps/eval/haystack.h"
@@ -512,6 +513,43 @@ TEST(Calibration, TextMayLoseAShareOfItsGainAndAlwaysItsNoise) {
   EXPECT_DOUBLE_EQ(eval::text_slack_of(0.75, 0.4), 0.1);
   EXPECT_DOUBLE_EQ(eval::text_slack_of(0.75, -0.4), 0.01);
   EXPECT_DOUBLE_EQ(eval::text_slack_of(0.75, std::nan("")), 0.01);  // none was measured
+}
+
+TEST(TuneFigures, TellWhatIsKnown) {
+  eid_tune_progress progress = {};
+  progress.stage = "training";
+  progress.objective = "text";
+  progress.step = 12;
+  progress.steps = 1000;
+  progress.loss = 3.2141;
+  progress.held_out_loss = 3.19;
+  progress.tokens_per_second = 8192.4;
+  progress.peak_share = 0.412;
+  progress.remaining_seconds = 200;
+  progress.memory_bytes = 5'100'000'000;
+  EXPECT_EQ(cli::tune_figures(progress),
+            "12/1,000 steps  loss 3.2141  held out 3.1900  8,192 tokens/s  41 % of peak  ETA 3:20  "
+            "5.1 GB");
+  progress.objective = "mixers";
+  progress.held_out_loss = progress.peak_share =
+      NAN;  // nothing held out, a device of no known peak
+  EXPECT_EQ(cli::tune_figures(progress),
+            "12/1,000 steps  mixers' distance 3.2141  8,192 tokens/s  ETA 3:20  5.1 GB");
+}
+
+TEST(TuneFigures, CurvesSayWhatIsTrainedOnWhich) {
+  TuneOptions options;
+  options.folder = "run";
+  EXPECT_EQ(cli::curves_subtitle(options), "run, se, hylora");
+  options.teacher_path = "teacher.gguf";
+  EXPECT_EQ(cli::curves_subtitle(options), "run, full, mixers");
+  options.teacher_path.clear();
+  options.attention = "se-stream";
+  options.kind = "lora";
+  EXPECT_EQ(cli::curves_subtitle(options), "run, se-stream, lora");
+  options.kind.clear();
+  options.adapter_path = "other/last";  // of whatever kind
+  EXPECT_EQ(cli::curves_subtitle(options), "run, se-stream, from other/last");
 }
 
 TEST(ChatInput, AMessageIsALineOrLinesThatBackslashesJoin) {
