@@ -34,6 +34,54 @@ void AddLineageRanges(LineageId lineage, std::vector<KeyRange>* ranges) {
   }
 }
 
+uint64_t OriginalBytes(const DocumentRecord& document) {
+  return document.original_bytes != 0 ? document.original_bytes : document.bytes;
+}
+
+// `ranges` stand in order and do not overlap.
+bool OverlapsAny(ByteRange range, const std::vector<ByteRange>& ranges) {
+  if (range.begin >= range.end) return false;
+  const auto at =
+      std::upper_bound(ranges.begin(), ranges.end(), range.begin,
+                       [](uint64_t byte, const ByteRange& one) { return byte < one.end; });
+  return at != ranges.end() && at->begin < range.end;
+}
+
+// Puts them in order; those that overlap or touch become one.
+void Join(std::vector<ByteRange>* ranges) {
+  std::sort(ranges->begin(), ranges->end(),
+            [](const ByteRange& a, const ByteRange& b) { return a.begin < b.begin; });
+  std::vector<ByteRange> joined;
+  for (const ByteRange& range : *ranges) {
+    if (!joined.empty() && range.begin <= joined.back().end) {
+      joined.back().end = std::max(joined.back().end, range.end);
+    } else {
+      joined.push_back(range);
+    }
+  }
+  *ranges = std::move(joined);
+}
+
+// The ranges of the text that the bytes named to forget came to be.
+Result<std::vector<ByteRange>> NamedText(const ForgetRequest& request,
+                                         const DocumentRecord& document, const TextMap& map) {
+  const std::string named = "bytes " + std::to_string(request.byte_begin) + ".." +
+                            std::to_string(request.byte_end) + " were named to forget, ";
+  constexpr const char* kRemedy = "`eidetic memory search` tells where a passage stands";
+  const uint64_t bytes = OriginalBytes(document);
+  if (request.byte_end > bytes) {
+    return Status(Code::kInvalidArgument,
+                  named + "document " + document.source + " has " + std::to_string(bytes), kRemedy);
+  }
+  std::vector<ByteRange> text = map.ToText({request.byte_begin, request.byte_end});
+  if (text.empty()) {
+    return Status(Code::kInvalidArgument,
+                  named + "nothing of the text of document " + document.source + " came from there",
+                  kRemedy);
+  }
+  return text;
+}
+
 }  // namespace
 
 Status ForgetRequest::Validate() const {
@@ -93,8 +141,8 @@ struct ArchiveImpl::Forgetting {
   std::optional<DocumentRecord> part;
   std::set<uint64_t> gone_positions;  // of its blocks
   uint64_t gone_tokens = 0;
-  uint64_t byte_begin = 0, byte_end = 0;  // whole blocks, whole characters
-  std::string text;                       // what is left of its text, of the same length
+  std::vector<ByteRange> gone_text;  // of its text: whole blocks, whole characters
+  std::string text;                  // what is left of its text, of the same length
   ForgetReceipt receipt;
   ForgottenBytes samples;
   std::vector<KeyRange> ranges;  // of records that go
@@ -202,7 +250,7 @@ Status ArchiveImpl::TellDocument(const DocumentRecord& document, Forgetting* pla
                          document.source,
                          true,
                          0,
-                         document.bytes,
+                         OriginalBytes(document),
                          0};
   const Result<LineageRecord> lineage = store_->Lineage(document.lineage);
   const auto head_dim = static_cast<size_t>(lineage.ok() ? lineage->layout.head_dim : 1);
@@ -242,31 +290,22 @@ Status ArchiveImpl::TellDocument(const DocumentRecord& document, Forgetting* pla
 // Works out which blocks of a document overlap the range, and what is left of its text.
 Status ArchiveImpl::TellRange(const DocumentRecord& document, Forgetting* plan) const {
   const ForgetRequest& request = plan->request;
-  if (request.byte_end > document.bytes) {
-    return Status(Code::kInvalidArgument,
-                  "bytes " + std::to_string(request.byte_begin) + ".." +
-                      std::to_string(request.byte_end) + " were named to forget, document " +
-                      document.source + " has " + std::to_string(document.bytes),
-                  "`eidetic memory search` and `list` tell where a passage stands");
-  }
+  EID_ASSIGN_OR_RETURN(const TextMap map, MapOf(document));
+  EID_ASSIGN_OR_RETURN(const std::vector<ByteRange> named, NamedText(request, document, map));
   ForgetReceipt& receipt = plan->receipt;
-  ForgottenDocument told{document.id, document.collection, document.source, false, 0, 0, 0};
-  plan->byte_begin = request.byte_begin;
-  plan->byte_end = request.byte_end;
+  plan->gone_text = named;
   EID_ASSIGN_OR_RETURN(const LineageRecord lineage, store_->Lineage(document.lineage));
   bool some_stay = false;
   EID_RETURN_IF_ERROR(store_->ScanBlocks(
       document.lineage, [&](const BlockHeader& header, const std::vector<uint16_t>& means) {
-        const bool has_text = header.text_begin < header.text_end;
-        if (!has_text || header.text_begin >= request.byte_end ||
-            header.text_end <= request.byte_begin) {
-          some_stay |= has_text;
+        const ByteRange text{header.text_begin, header.text_end};
+        if (!OverlapsAny(text, named)) {
+          some_stay |= text.begin < text.end;
           return Status();
         }
         plan->gone_positions.insert(header.position);
         plan->gone_tokens += header.tokens.size();
-        plan->byte_begin = std::min(plan->byte_begin, header.text_begin);
-        plan->byte_end = std::max(plan->byte_end, header.text_end);
+        plan->gone_text.push_back(text);
         receipt.representatives += means.size() / static_cast<size_t>(lineage.layout.head_dim);
         if (request.verify_files) {
           plan->samples.Add({reinterpret_cast<const char*>(header.tokens.data()),
@@ -274,30 +313,44 @@ Status ArchiveImpl::TellRange(const DocumentRecord& document, Forgetting* plan) 
         }
         return Status();
       }));
-  EID_ASSIGN_OR_RETURN(plan->text, Text(document.id, 0, document.bytes));
   if (!some_stay) {
     receipt.representatives = 0;
     plan->whole.push_back(*std::exchange(plan->part, std::nullopt));
     return TellDocument(plan->whole.back(), plan);
   }
-  // A character that is cut by the edge of a block goes as a whole.
-  std::string& text = plan->text;
-  while (plan->byte_begin > 0 && IsContinuation(text[plan->byte_begin])) --plan->byte_begin;
-  while (plan->byte_end < text.size() && IsContinuation(text[plan->byte_end])) ++plan->byte_end;
-  const std::string_view gone =
-      std::string_view(text).substr(plan->byte_begin, plan->byte_end - plan->byte_begin);
-  if (request.verify_files) plan->samples.Add(gone);
-  told.byte_begin = plan->byte_begin;
-  told.byte_end = plan->byte_end;
-  told.blocks = plan->gone_positions.size();
-  receipt.blocks += told.blocks;
-  receipt.word_entries += told.blocks;
-  receipt.text_bytes += gone.size();
-  receipt.documents.push_back(std::move(told));
-  text.replace(plan->byte_begin, gone.size(), gone.size(), ' ');
+  EID_ASSIGN_OR_RETURN(plan->text, Text(document.id, 0, document.bytes));
+  BlankRange(document, map, plan);
+  receipt.blocks += plan->gone_positions.size();
+  receipt.word_entries += plan->gone_positions.size();
   AddLineageRanges(document.lineage, &plan->ranges);
   plan->ranges.push_back(PrefixRange(Family::kText, format::TextPrefix(document.id)));
   return {};
+}
+
+// Puts spaces where the text goes, and tells where that stood in the original.
+void ArchiveImpl::BlankRange(const DocumentRecord& document, const TextMap& map, Forgetting* plan) {
+  std::string& text = plan->text;
+  for (ByteRange& gone : plan->gone_text) {
+    // A character that is cut by the edge of a block goes as a whole.
+    while (gone.begin > 0 && IsContinuation(text[gone.begin])) --gone.begin;
+    while (gone.end < text.size() && IsContinuation(text[gone.end])) ++gone.end;
+  }
+  Join(&plan->gone_text);
+  ForgottenDocument told{
+      document.id, document.collection,        document.source, false, UINT64_MAX,
+      0,           plan->gone_positions.size()};
+  for (const ByteRange& gone : plan->gone_text) {
+    const size_t bytes = gone.end - gone.begin;
+    if (plan->request.verify_files) {
+      plan->samples.Add(std::string_view(text).substr(gone.begin, bytes));
+    }
+    text.replace(gone.begin, bytes, bytes, ' ');
+    const ByteRange original = map.ToOriginal(gone);
+    told.byte_begin = std::min(told.byte_begin, original.begin);
+    told.byte_end = std::max(told.byte_end, original.end);
+    plan->receipt.text_bytes += bytes;
+  }
+  plan->receipt.documents.push_back(std::move(told));
 }
 
 Status ArchiveImpl::TellSeen(Forgetting* plan) const {

@@ -174,6 +174,7 @@ class ArchiveImpl final : public Archive, public std::enable_shared_from_this<Ar
   Status CheckNotWritten(const Forgetting& plan);
   Status TellDocument(const DocumentRecord& document, Forgetting* plan) const;
   Status TellRange(const DocumentRecord& document, Forgetting* plan) const;
+  static void BlankRange(const DocumentRecord& document, const TextMap& map, Forgetting* plan);
   Status TellSeen(Forgetting* plan) const;
   // Writes `document` anew without the blocks and bytes of the plan's range, and with it `batch`.
   Status WriteWithoutRange(const Forgetting& plan, RecordBatch batch);

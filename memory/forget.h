@@ -27,7 +27,7 @@ struct ForgetRequest {
   std::string source;
   std::vector<std::string> sources;
   bool has_range = false;
-  uint64_t byte_begin = 0, byte_end = 0;  // of the document's text; the end is not part of it
+  uint64_t byte_begin = 0, byte_end = 0;  // of the document's original; behind the last one
   std::string session;
   TurnNumber turn = 0;
   int64_t before = 0;  // milliseconds since 1970, UTC; 0: of any age
@@ -44,7 +44,7 @@ struct ForgottenDocument {
   uint64_t document = 0;  // its id
   std::string collection, source;
   bool whole = true;
-  uint64_t byte_begin = 0, byte_end = 0;  // that were forgotten: whole blocks
+  uint64_t byte_begin = 0, byte_end = 0;  // of its original that were forgotten: whole blocks
   uint64_t blocks = 0;
 };
 

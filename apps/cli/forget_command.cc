@@ -106,7 +106,7 @@ void add_forget_command(CLI::App& memory, Action& action) {
   CLI::Option* source = c->add_option("--source", flags->source, "One document, all its versions");
   source->type_name("SOURCE")->needs(collection);
   c->add_option("--bytes", flags->bytes,
-                "Only what overlaps these bytes of the document's text: whole blocks")
+                "Only what overlaps these bytes of the file as it was: whole blocks")
       ->type_name("FIRST-END")
       ->needs(source);
   CLI::Option* session = c->add_option("--session", flags->session,

@@ -147,6 +147,51 @@ TEST_F(ArchiveOrigins, ANewVersionBringsItsOwnMap) {
   EXPECT_TRUE(Clean());
 }
 
+TEST_F(ArchiveOrigins, ARangeToForgetIsOfTheOriginal) {
+  Ingest(Shifted(30));
+  ForgetRequest request;
+  request.collection = "books", request.source = "page.html";
+  request.has_range = true;
+  request.byte_begin = 0, request.byte_end = 30;  // markup
+  const auto markup = archive_->Forget(request);
+  EXPECT_EQ(markup.status().code(), Code::kInvalidArgument);
+  EXPECT_NE(markup.status().message().find("nothing of the text"), std::string::npos);
+  request.byte_end = kTokens + 38;
+  const auto beyond = archive_->Forget(request);
+  EXPECT_EQ(beyond.status().code(), Code::kInvalidArgument);
+  EXPECT_NE(beyond.status().message().find("has 77"), std::string::npos);
+
+  // Bytes 35 and 36 of the text would be of the second block.
+  request.byte_begin = 35, request.byte_end = 37;
+  EID_ASSERT_RESULT(const ForgetReceipt receipt, archive_->Forget(request));
+  ASSERT_EQ(receipt.documents.size(), 1u);
+  EXPECT_EQ(receipt.documents[0].byte_begin, 30u);
+  EXPECT_EQ(receipt.documents[0].byte_end, 62u);
+  EXPECT_EQ(receipt.text_bytes, 32u);
+  EID_ASSERT_RESULT(const std::string left, archive_->Text(Document().id, 0, kTokens));
+  EXPECT_EQ(left, std::string(32, ' ') + std::string(8, 'x'));
+  EXPECT_EQ(PlaceOfByteThree(), 33u);
+  EXPECT_TRUE(Clean());
+
+  request.byte_begin = 0, request.byte_end = kTokens + 37;
+  EID_ASSERT_RESULT(const ForgetReceipt all, archive_->Forget(request));
+  EXPECT_TRUE(all.documents.at(0).whole);
+  EXPECT_EQ(all.documents.at(0).byte_end, kTokens + 37);
+}
+
+// The end of a page may stand first in its text: what is named is then in two places of it.
+TEST_F(ArchiveOrigins, ARangeOfTheOriginalMayBeSeveralOfTheText) {
+  DocumentOrigin origin = Shifted(0);
+  origin.map = TextMap::Make({{0, 4, 36, 4}, {4, 36, 0, 36}}, kTokens, 47).value();
+  Ingest(origin);
+  ForgetRequest request;
+  request.collection = "books", request.source = "page.html";
+  request.has_range = true;
+  request.byte_begin = 30, request.byte_end = 38;  // of the text 34 to 40, and 0 to 2
+  EID_ASSERT_RESULT(const ForgetReceipt receipt, archive_->Forget(request));
+  EXPECT_TRUE(receipt.documents.at(0).whole);  // both blocks
+}
+
 TEST_F(ArchiveOrigins, ADamagedOrMissingMapIsNamedAndNeverBelieved) {
   Ingest(Shifted(5));
   const std::string prefix = format::TextMapPrefix(Document().id);

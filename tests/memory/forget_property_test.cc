@@ -2,6 +2,7 @@
 // model of what must be visible as the oracle: what was forgotten is in no record any more.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <map>
 #include <random>
 #include <set>
@@ -9,6 +10,7 @@
 #include "memory/archive.h"
 #include "memory/forgotten_bytes.h"
 #include "memory/hash.h"
+#include "memory/retriever.h"
 #include "tests/memory/fault_record_store.h"
 #include "tests/memory/session_turns.h"
 #include "tests/seed.h"
@@ -59,6 +61,7 @@ std::string BookText(const BookPlan& book) {
 class ForgetProperty : public ::testing::Test {
  protected:
   void Open(std::shared_ptr<FaultRecordStore> records) {
+    index_.reset();
     archive_.reset();
     records_ = std::move(records);
     ArchiveOptions options;
@@ -337,12 +340,42 @@ class ForgetProperty : public ::testing::Test {
       EID_ASSERT_RESULT(const SessionHead head, archive_->sessions().Find(name));
       ExpectSession(*archive_, name, testing::FirstTurns(plan, head.turns()));
     }
+    ASSERT_NO_FATAL_FAILURE(CheckSpan());
     ExpectClean(*archive_);
+  }
+
+  // What attention may find is what is left, in an index that is kept and brought up to date.
+  void CheckSpan() {
+    EID_ASSERT_RESULT(index_, archive_->Index("books", IndexKind::kInt8, 1));
+    size_t blocks = 0;
+    for (const auto& [source, book] : world_.books) blocks += book.blocks.size();
+    EXPECT_EQ(index_->size(), blocks);
+    std::normal_distribution<float> normal;
+    std::vector<float> queries(4 * 8);  // [1 token, heads, head_dim]
+    for (float& number : queries) number = normal(random_);
+    RetrievalOptions options;
+    options.k = 8;
+    options.candidates = options.votes = 16;
+    options.scale = 0.35f;
+    options.threads = 1;
+    std::vector<ChosenBlock> chosen;
+    EID_ASSERT_OK(ChooseBlocks({{index_.get(), &archive_->store()}}, options,
+                               {Draw(2) == 0 ? 3 : 7, queries.data(), 1, 4}, &chosen));
+    EXPECT_EQ(chosen.empty(), blocks == 0);
+    for (const ChosenBlock& choice : chosen) {
+      EID_ASSERT_RESULT(const auto document, archive_->DocumentOfLineage(choice.block.lineage));
+      ASSERT_TRUE(document);
+      const auto book = world_.books.find(document->source);
+      ASSERT_TRUE(book != world_.books.end()) << document->source;
+      const std::vector<uint64_t>& left = book->second.blocks;
+      EXPECT_NE(std::find(left.begin(), left.end(), choice.block.text_begin / kBlock), left.end());
+    }
   }
 
   std::mt19937_64 random_{tests::Seed(20261126)};
   std::shared_ptr<FaultRecordStore> records_;
   std::shared_ptr<Archive> archive_;
+  std::shared_ptr<const RepresentativeIndex> index_;  // as it was last looked into
   World world_;
   bool accepting_ = false;
   std::string why_;  // Matches() was false, the thing that it looked at

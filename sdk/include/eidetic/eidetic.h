@@ -1249,7 +1249,7 @@ typedef struct eid_forget_options {
   size_t struct_size;     /* of this struct, in bytes */
   const char* collection; /* with nothing else of documents: all of it, and its name */
   const char* source;     /* one document of the collection, with all its versions */
-  uint64_t byte_begin;    /* of the document's text: every block that overlaps this range */
+  uint64_t byte_begin;    /* of the document's original: every block with text of this range */
   uint64_t byte_end;      /* behind the last byte; both 0: all of the document */
   const char* session;    /* all that the session says, also where other sessions share it */
   uint64_t turn;          /* one turn of the session; 0: all */
