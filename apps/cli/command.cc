@@ -134,7 +134,8 @@ void SpanFlags::add(CLI::App& command) {
       ->group("Attention");
   add_policy_flag(command, policy,
                   "What is recalled: by attention, by words (the places that hold words of the "
-                  "question) or by both; default: the profile's, else attention");
+                  "question) or by both; default: both in ask and chat, elsewhere the profile's, "
+                  "else attention");
   option("--word-places", word_places,
          "Most places that words pin, of up to 5 blocks each; default: the profile's, else 3; "
          "-1: none",

@@ -29,6 +29,7 @@ std::string excerpt(const json& turn) {
     if (!text.empty()) text += " | ";
     text += part.value("text", "");
   }
+  if (turn.value("forgotten", false)) text = "(forgotten)";
   return one_line(text, kExcerpt);
 }
 
@@ -92,19 +93,26 @@ int run_show(const SessionsFlags& flags) {
   const std::string origin = told.value("forked_from", "");
   if (!origin.empty()) std::cout << ", forked from " << printable(origin);
   std::cout << "\n";
-  if (count == 0) return kExitOk;
+  if (told.value("turn_list", json::array()).empty()) return kExitOk;
   const json exported = parse_json(archive.export_session(flags.session, EID_EXPORT_JSON));
   Table table({"turn", "name", "tokens", "time (UTC)", "", "text"},
               {true, false, true, false, false, false});
   table.shrink(5);
+  bool some_wait = false;
   for (const json& turn : exported.value("turn_list", json::array())) {
     const std::uint64_t begin = turn.value("token_begin", std::uint64_t{0});
+    const bool waits = turn.value("waiting", false) && !turn.value("forgotten", false);
+    some_wait |= waits;
     table.add({std::to_string(turn.value("turn", std::uint64_t{0})), turn.value("name", ""),
                with_commas(turn.value("token_end", std::uint64_t{0}) - begin),
-               short_time(turn.value("time", "")), turn.value("snapshot", false) ? "*" : "",
+               short_time(turn.value("time", "")),
+               waits                           ? "w"
+               : turn.value("snapshot", false) ? "*"
+                                               : "",
                excerpt(turn)});
   }
   std::cout << table.text() << "* its state is kept: opening there reads nothing again\n";
+  if (some_wait) std::cout << "w waits: it is read again when the session is opened next\n";
   return kExitOk;
 }
 

@@ -125,6 +125,10 @@ TEST_F(Sessions, TurnsAreForgottenInEveryFork) {
   EXPECT_TRUE(receipt.at("files").at("clean"));
   EXPECT_EQ(Run({"export", "what-if"}).out.find("tangerine"), std::string::npos);
   EXPECT_TRUE(RunSessions({"show", "diary"}).at("turn_list")[2].at("waiting"));
+  const std::string shown = Run({"show", "diary"}).out;
+  EXPECT_NE(shown.find("(forgotten)"), std::string::npos) << shown;
+  EXPECT_NE(shown.find("The sea was calm."), std::string::npos) << shown;
+  EXPECT_NE(shown.find("w waits"), std::string::npos) << shown;
   Generate("diary", " Good night.");
   EXPECT_EQ(RunSessions({"show", "diary"}).at("turns"), 4);
   ExpectClean();
