@@ -35,6 +35,7 @@ std::string without(std::string text, std::string_view part) {
 // "[0 - 1000]" as "0 to 1000", or "0 or more"; empty for another check.
 std::string range_of(const std::string& check) {
   if (check == "NONNEGATIVE") return "0 or more";
+  if (check == "POSITIVE") return "more than 0";
   const std::size_t open = check.find('['), dash = check.find(" - ", open);
   if (open == std::string::npos || dash == std::string::npos) return "";
   const std::string first = check.substr(open + 1, dash - open - 1);
