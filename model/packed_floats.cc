@@ -1,8 +1,12 @@
 #include "model/packed_floats.h"
 
+#include <omp.h>
+
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <functional>
+#include <future>
 #include <string_view>
 #include <vector>
 
@@ -15,6 +19,8 @@ namespace {
 
 static_assert(std::endian::native == std::endian::little,
               "packed numbers are little-endian, as docs/formats/session.md says");
+
+constexpr uint64_t kMostThreads = 4;
 
 // What stands before the numbers; at first without `lead_bytes`.
 struct PackedHead {
@@ -43,6 +49,23 @@ struct Cut {
   uint64_t rows, rest;
 };
 
+// Chunks first .. end - 1 of `rows` rows.
+std::string PackedChunks(const std::string& plain, const PackedHead& head, uint64_t rows,
+                         uint64_t first, uint64_t end, size_t terms) {
+  std::string bytes;
+  ChunkPacker packer;
+  size_t at = head.lead_bytes + first * head.rows * head.columns * sizeof(float);
+  for (uint64_t chunk = first; chunk < end; ++chunk) {
+    const uint64_t count = std::min<uint64_t>(head.rows, rows - chunk * head.rows);
+    packer.numbers().resize(count * head.columns);
+    const size_t size = packer.numbers().size() * sizeof(float);
+    std::memcpy(packer.numbers().data(), plain.data() + at, size);
+    at += size;
+    packer.Pack(count, head.columns, terms, &bytes);
+  }
+  return bytes;
+}
+
 }  // namespace
 
 std::string PackFloats(const std::string& plain, const PackedShape& shape) {
@@ -58,17 +81,18 @@ std::string PackFloats(const std::string& plain, const PackedShape& shape) {
   bytes.reserve(plain.size() + sizeof(head));
   bytes.append(reinterpret_cast<const char*>(&head), sizeof(head));
   bytes.append(plain, 0, head.lead_bytes);
-  ChunkPacker packer;
-  size_t at = head.lead_bytes;
-  for (uint64_t row = 0; row < cut.rows; row += head.rows) {
-    const uint64_t count = std::min<uint64_t>(head.rows, cut.rows - row);
-    packer.numbers().resize(count * head.columns);
-    const size_t size = packer.numbers().size() * sizeof(float);
-    std::memcpy(packer.numbers().data(), plain.data() + at, size);
-    at += size;
-    packer.Pack(count, head.columns, shape.terms, &bytes);
+  // Some threads, each a run of chunks: how many there are does not show in the bytes.
+  const uint64_t chunks = (cut.rows + head.rows - 1) / head.rows;
+  const uint64_t threads = std::clamp<uint64_t>(omp_get_max_threads(), 1, kMostThreads);
+  const uint64_t each = std::max<uint64_t>((chunks + threads - 1) / threads, 1);
+  std::vector<std::future<std::string>> others;
+  for (uint64_t first = each; first < chunks; first += each) {
+    others.push_back(std::async(std::launch::async, PackedChunks, std::cref(plain), std::cref(head),
+                                cut.rows, first, std::min(first + each, chunks), shape.terms));
   }
-  bytes.append(plain, at);
+  bytes += PackedChunks(plain, head, cut.rows, 0, std::min(each, chunks), shape.terms);
+  for (std::future<std::string>& other : others) bytes += other.get();
+  bytes.append(plain, plain.size() - cut.rest);
   // The magic tells the two apart.
   if (bytes.size() >= plain.size() && !IsPacked(plain)) return plain;
   return bytes;
