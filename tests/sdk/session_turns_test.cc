@@ -1,6 +1,7 @@
 // Turns with the real hybrid model: what forks, rewinds and restarts leave of the logits, to the
 // bit.
 #include <sys/types.h>
+#include <time.h>
 
 #include <algorithm>
 #include <cstring>
@@ -40,6 +41,12 @@ SessionOptions SmallWindow(const std::string& name) {
 
 std::string Bits(const std::vector<float>& numbers) {
   return std::string(reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(float));
+}
+
+double ThreadSeconds() {
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
 class SessionTurnsTest : public SdkTest {
@@ -403,12 +410,14 @@ TEST_F(SessionTurnsTest, ATurnWritesItsOwnKeysAndValuesOnceAndIsQuick) {
                          (static_cast<size_t>(mamba.heads) * mamba.head_dim * mamba.state +
                           static_cast<size_t>(mamba.conv_width - 1) * mamba.ConvChannels());
   std::vector<uint64_t> bytes;
-  std::vector<double> seconds;
+  std::vector<double> seconds, processor;
   for (size_t turn = 0; turn < kTurns; ++turn) {
     MustOk(session->Append(
         {prose.begin() + turn * kTurnTokens, prose.begin() + (turn + 1) * kTurnTokens}, true, {}));
+    const double begin = ThreadSeconds();
     const sdk::CommittedTurn committed = Must(session->CommitTurn(""));
     ASSERT_EQ(committed.tokens, kTurnTokens);
+    processor.push_back(ThreadSeconds() - begin);
     bytes.push_back(committed.bytes);
     if ((turn + 1) * kTurnTokens > 1024) seconds.push_back(committed.seconds);
   }
@@ -433,10 +442,16 @@ TEST_F(SessionTurnsTest, ATurnWritesItsOwnKeysAndValuesOnceAndIsQuick) {
   }
   std::sort(seconds.begin(), seconds.end());
   const double median = seconds[seconds.size() / 2];
+  std::sort(processor.begin(), processor.end());
+#if !defined(__SANITIZE_ADDRESS__) && defined(NDEBUG)
+  // By the clock 30 ms are asked for, which other work beside a test stretches.
+  EXPECT_LT(processor[kTurns / 2], 0.1);
+#endif
   std::cout << "commit of a turn of " << kTurnTokens << " tokens: median " << 1000 * median
             << " ms, least " << 1000 * seconds.front() << " ms, most " << 1000 * seconds.back()
             << " ms; written: " << written / kTurns << " bytes, at last " << bytes.back()
-            << "; state, keys and values as they are: " << state + rows << " bytes\n";
+            << "; state, keys and values as they are: " << state + rows << " bytes; processor time "
+            << 1000 * processor[kTurns / 2] << " ms\n";
   RecordProperty("median_ms", std::to_string(1000 * median));
 }
 
