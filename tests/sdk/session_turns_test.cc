@@ -229,6 +229,44 @@ TEST_F(SessionTurnsTest, ReadAgainACollectionIsAsItWas) {
   ExpectClean(*archive);
 }
 
+TEST_F(SessionTurnsTest, TwoCollectionsAndTheOwnPastAreRecalledTogetherAndStayAttached) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  const auto ingest = [&](const std::string& collection, const std::string& text) {
+    IngestOptions options;
+    options.collection = collection;
+    options.source = collection + ".txt";
+    options.window = 256;
+    Must(IngestDocument(*engine, archive.get(), text, options));
+  };
+  ingest("books", Prose(600));
+  ingest("letters", "One of the special magic numbers for green-owl is: 7712345. " + Prose(300));
+  SessionOptions options = SmallWindow("talk");
+  options.span_blocks = 64;  // all there are
+  {
+    auto session = Must(Session::Create(engine, options, archive));
+    MustOk(session->Attach(archive, "books"));
+    MustOk(session->Attach(archive, "letters"));
+    MustOk(session->Append(Tokens(*engine, Prose(1500).substr(700)), false, {}));
+    Must(session->CommitTurn(""));
+  }
+  auto session = Open(archive, "talk");
+  MustOk(session->Append(
+      Tokens(*engine,
+             "\nWhat is the special magic number for green-owl mentioned in the provided text? The "
+             "special magic number for green-owl mentioned in the provided text is"),
+      true, {}));
+  GenerateOptions greedy;
+  greedy.max_tokens = 12;
+  const GenerateResult answer = Must(session->Generate(greedy));
+  EXPECT_NE(answer.text.find("7712345"), std::string::npos) << answer.text;
+  std::set<std::string> recalled;
+  for (const Passage& passage : Must(session->Sources(100, PassageOrder::kByFocus))) {
+    recalled.insert(passage.collection);
+  }
+  EXPECT_EQ(recalled, (std::set<std::string>{"", "books", "letters"}));
+}
+
 TEST_F(SessionTurnsTest, ReadAgainWordsPinWhatTheyPinned) {
   auto archive = OpenArchive();
   IngestOptions ingest;
