@@ -45,6 +45,22 @@ uint32_t Unfolded(uint32_t folded) {
   return folded >> 1 ^ (0u - (folded & 1));
 }
 
+// The highest bit that is set, and how many bits there are up to it: std::bit_floor and
+// std::bit_width by a float's exponent, which compilers do for several numbers at once. The bit
+// below the highest is left out, so that nothing is rounded up.
+struct FirstBit {
+  uint32_t value, length;
+};
+FirstBit FirstBitOf(uint32_t bits) {
+  const uint32_t half = bits >> 1;  // no sign
+  const auto rounded = static_cast<float>(static_cast<int32_t>(half & ~(half >> 1)));
+  const uint32_t power = std::bit_cast<uint32_t>(rounded) & ~kMantissaMask;
+  const auto of_half = static_cast<uint32_t>(static_cast<int32_t>(std::bit_cast<float>(power)));
+  const uint32_t is_one = bits == 1 ? 1 : 0;
+  const uint32_t length = (power >> kMantissaBits) - 125;
+  return {2 * of_half | is_one, half > 0 ? length : is_one};
+}
+
 // A difference has as many bits as what is left has above the sum's last place, and two for sign
 // and rounding up.
 uint8_t ExpectedLength(uint8_t level, uint8_t sum_exponent) {
@@ -141,16 +157,21 @@ void ChunkPacker::TakeParts() {
   const size_t count = numbers_.size();
   parts_.resize(count);
   widths_.resize(count);
+  const uint32_t* __restrict const numbers = numbers_.data();
+  const uint32_t* __restrict const sums = sums_.data();
+  const uint8_t* __restrict const is_difference = is_difference_.data();
+  uint32_t* __restrict const parts = parts_.data();
+  uint8_t* __restrict const widths = widths_.data();
+  uint8_t* __restrict const bytes = bytes_.data();
   for (size_t i = 0; i < count; ++i) {
-    const uint32_t folded = Folded(OrderOf(numbers_[i]) - OrderOf(sums_[i]));
-    const auto length = static_cast<uint32_t>(std::bit_width(folded));
-    const uint32_t width = length - (length > 0 ? 1 : 0);  // the first bit is 1
-    // Masks, where a branch could not be foretold.
-    const uint32_t difference = 0u - is_difference_[i], other = ~difference;
-    const uint32_t shortened = folded & ((1u << width) - 1);
-    parts_[i] = (shortened & difference) | (SignedMantissa(numbers_[i]) & other);
-    widths_[i] = static_cast<uint8_t>((width & difference) | ((kMantissaBits + 1) & other));
-    bytes_[i] = static_cast<uint8_t>((length & difference) | (ExponentOf(numbers_[i]) & other));
+    const uint32_t folded = Folded(OrderOf(numbers[i]) - OrderOf(sums[i]));
+    const FirstBit first = FirstBitOf(folded);
+    // Masks, where a branch could not be foretold; no first bit where there is none.
+    const uint32_t difference = 0u - is_difference[i], other = ~difference;
+    const uint32_t width = first.length - (first.length > 0 ? 1 : 0);
+    parts[i] = ((folded ^ first.value) & difference) | (SignedMantissa(numbers[i]) & other);
+    widths[i] = static_cast<uint8_t>((width & difference) | ((kMantissaBits + 1) & other));
+    bytes[i] = static_cast<uint8_t>((first.length & difference) | (ExponentOf(numbers[i]) & other));
   }
 }
 

@@ -53,6 +53,7 @@ struct Cut {
 std::string PackedChunks(const std::string& plain, const PackedHead& head, uint64_t rows,
                          uint64_t first, uint64_t end, size_t terms) {
   std::string bytes;
+  bytes.reserve((end - first) * head.rows * head.columns * sizeof(float));
   ChunkPacker packer;
   size_t at = head.lead_bytes + first * head.rows * head.columns * sizeof(float);
   for (uint64_t chunk = first; chunk < end; ++chunk) {

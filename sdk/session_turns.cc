@@ -22,8 +22,8 @@ uint64_t StateChecksum(const std::string& recurrent) {
   return memory::RecordChecksum("state", recurrent);
 }
 
-// More than any state was seen to gain from.
-constexpr size_t kStateTerms = 8;
+// Four more save 0.5 % of a turn, for a millisecond of its commit.
+constexpr size_t kStateTerms = 4;
 
 // The state ends with the SSM states, one matrix a head, and those of the convolutions.
 model::PackedShape ShapeOfState(const model::ModelConfig& config, size_t bytes) {
