@@ -1,6 +1,7 @@
 #include "apps/cli/help.h"
 
 #include <algorithm>
+#include <cstdlib>
 #include <string_view>
 #include <vector>
 
@@ -32,15 +33,17 @@ std::string without(std::string text, std::string_view part) {
   return at == std::string::npos ? text : text.erase(at, part.size());
 }
 
-// "[0 - 1000]" as "0 to 1000", or "0 or more"; empty for another check.
-std::string range_of(const std::string& check) {
+// "[0 - 1000]" as "0 to 1000", or "0 or more"; empty for another check. With a value `given` above
+// a bound that is as good as none, the bound is told.
+std::string range_of(const std::string& check, double given = 0) {
   if (check == "NONNEGATIVE") return "0 or more";
   if (check == "POSITIVE") return "more than 0";
   const std::size_t open = check.find('['), dash = check.find(" - ", open);
   if (open == std::string::npos || dash == std::string::npos) return "";
   const std::string first = check.substr(open + 1, dash - open - 1);
   const std::string last = check.substr(dash + 3, check.find(']', dash) - dash - 3);
-  return std::stod(last) >= kNoBound ? first + " or more" : first + " to " + last;
+  const double bound = std::stod(last);
+  return bound >= kNoBound && given <= bound ? first + " or more" : first + " to " + last;
 }
 
 // "{int8,fp16}" as "int8 or fp16"; empty for another check.
@@ -92,9 +95,13 @@ ValueKind value_kind(const CLI::Option& option) {
 }
 
 std::string allowed_values(const CLI::Option& option) {
+  double given = 0;
+  for (const std::string& value : option.results()) {
+    given = std::max(given, std::strtod(value.c_str(), nullptr));
+  }
   const TypeName type = type_of(option);
   if (const std::string members = members_of(type.check); !members.empty()) return members;
-  const std::string range = range_of(type.check);
+  const std::string range = range_of(type.check, given);
   const bool several = type.placeholder.find(',') != std::string::npos;
   std::string kind;
   if (value_kind(option) == ValueKind::kWhole) kind = several ? "whole numbers" : "a whole number";

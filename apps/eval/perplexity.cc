@@ -54,7 +54,12 @@ std::vector<float> losses_of(const Engine& engine, const PerplexityOptions& opti
   Session session(engine, session_of(mode, options.session, engine));
   const Tokens before(piece.tokens.begin(), cut), scored(cut, piece.tokens.end());
   if (!before.empty()) session.append(before, {.use_span = false}, on_read);
-  return session.losses(scored, {.use_span = true}, on_read);
+  const auto on_scored = [&](const eid_progress& read) {
+    eid_progress of_piece = read;
+    of_piece.done += before.size();
+    return on_read(of_piece);
+  };
+  return session.losses(scored, {.use_span = true}, on_scored);
 }
 
 PieceLoss read_piece(const Engine& engine, const PerplexityOptions& options,

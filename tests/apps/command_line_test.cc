@@ -96,6 +96,7 @@ TEST_F(CommandLine, WrongUseExitsWithTwoAndNamesTheHelp) {
       {{"ask", "Who?", "--sources"}, "--sources needs a value\n  -> it takes a whole number"},
       {{"ask", "Who?", "--sources", "2", "--sources", "3"},
        "--sources is given 2 times, as '2,3'\n  -> give it once; "},
+      {{"eval", "continuation", "--beginning", "999999999999"}, "it takes a whole number, 32 to "},
       {{"ask", "Who?", "--window", "-5"}, "it takes a whole number, 0 or more; "},
       {{"tune", "a.txt", "-o", "run", "--rate", "0"}, "it takes a number, more than 0; "},
       {{"ingest", "a.txt"}, "--into"},

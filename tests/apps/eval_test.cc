@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "apps/eval/perplexity.h"
 #include "tests/apps/documented_keys.h"
 #include "tests/apps/program.h"
 #include "tests/model/model_files.h"
@@ -117,6 +118,25 @@ TEST_F(Eval, NeedlesAreReadSideBySideAndAStoppedRunGoesOn) {
   for (const char* outside : {"<script", "<link", " src=", " href=", "@import", "url("}) {
     EXPECT_EQ(html.find(outside), std::string::npos) << outside;
   }
+}
+
+TEST_F(Eval, ProgressOfPerplexityGoesForwardFromTheTokensBeforeTheScoredOnes) {
+  const Engine engine({.model_path = HybridModel()});
+  eval::PerplexityOptions options;
+  options.lengths = {256};
+  options.modes = {"stream"};
+  options.score = 128;
+  options.pieces = 1;
+  options.session.segment = 64;
+  std::vector<std::uint64_t> told;
+  eval::PerplexityCalls calls;
+  calls.progress = [&](const std::string&, std::uint64_t done, std::uint64_t total) {
+    EXPECT_EQ(total, 256);
+    told.push_back(done);
+    return true;
+  };
+  eval::measure_perplexity(engine, {{"story", model::ReadFile(EIDETIC_TEST_TEXT)}}, options, calls);
+  EXPECT_EQ(told, (std::vector<std::uint64_t>{64, 128, 192, 256, 256}));
 }
 
 TEST_F(Eval, PerplexityIsMeasuredInEveryModeAndGoesOn) {

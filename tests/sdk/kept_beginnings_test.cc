@@ -14,7 +14,7 @@ namespace {
 
 using memory::Code;
 using model::TinyFolder;
-using Ids = std::vector<int32_t>;
+using TokenIds = std::vector<int32_t>;
 
 class Beginnings : public ::testing::Test {
  protected:
@@ -30,7 +30,7 @@ class Beginnings : public ::testing::Test {
     return Session::Create(engine_, options, nullptr).value();
   }
   // The logits after `beginning` and `rest`, read by a new session.
-  std::vector<float> Read(const Ids& beginning, const Ids& rest, bool keep,
+  std::vector<float> Read(const TokenIds& beginning, const TokenIds& rest, bool keep,
                           SessionOptions options = {}) const {
     const auto session = NewSession(options);
     EXPECT_TRUE(session->Append(beginning, false, {}, {}, nullptr, keep).ok());
@@ -39,15 +39,16 @@ class Beginnings : public ::testing::Test {
   }
   size_t Kept() const { return engine_->beginnings().size(); }
   // A state that read other tokens, kept under the name of `beginning`: whoever takes it shows it.
-  void KeepAnother(const Ids& beginning) const {
+  void KeepAnother(const TokenIds& beginning) const {
     const auto state = engine_->model().NewState(kept_options_);
-    engine_->model().Forward(Ids(beginning.size(), 23), state.get(), {.logit_rows = 0}, nullptr);
+    engine_->model().Forward(TokenIds(beginning.size(), 23), state.get(), {.logit_rows = 0},
+                             nullptr);
     engine_->beginnings().Keep(engine_->model(), *state, beginning);
   }
 
   tests::TemporaryFolder folder_;
   std::shared_ptr<const Engine> engine_;
-  const Ids text_ = {3, 1, 4, 1, 5, 9, 2, 6}, rest_ = {7, 8, 9}, other_rest_ = {11, 12};
+  const TokenIds text_ = {3, 1, 4, 1, 5, 9, 2, 6}, rest_ = {7, 8, 9}, other_rest_ = {11, 12};
   // Of a session by default.
   model::AttentionOptions kept_options_ = [] {
     model::AttentionOptions options;
