@@ -140,7 +140,6 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
   if (losses != nullptr) TakeLosses(segment[0], inner, std::move(last), losses);
   if (sink_ != nullptr) ThrowIfError(lineage_->Flush());
   broken_ = false;
-  if (keep_beginning && !taken) engine_->beginnings().Keep(engine_->model(), *state_, segment);
   forward_seconds_ += SecondsSince(start);
   // Those of several rows at once need not have the bits of one row's.
   logits_apart_ = losses != nullptr;
@@ -151,6 +150,8 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
       std::any_of(attachments_.begin(), attachments_.end(),
                   [this](const Attachment& attached) { return attached.archive != archive_; });
   if (forward.span != nullptr && foreign) log_.MarkNotReplayable();
+  // At last: where there is no memory for it, the tokens are read and logged all the same.
+  if (keep_beginning && !taken) engine_->beginnings().Keep(engine_->model(), *state_, segment);
 }
 
 bool Session::TakeKeptBeginning(const std::vector<int32_t>& tokens) {
