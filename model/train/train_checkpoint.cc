@@ -48,6 +48,14 @@ json AdapterJson(const AdapterOptions& adapter) {
           {"seed", adapter.seed}};
 }
 
+json TextsJson(const std::vector<TextRecord>& records) {
+  json list = json::array();
+  for (const TextRecord& record : records) {
+    list.push_back({{"path", record.path}, {"bytes", record.bytes}, {"xxh3_128", record.hash}});
+  }
+  return list;
+}
+
 // Of a mode as SequenceModeName has it: "paper-random" is asked for as "se-random".
 std::string TrainingNameOf(const std::string& mode) {
   constexpr std::string_view kPaper = "paper";
@@ -130,6 +138,27 @@ AdapterOptions ReadAdapterOptions(const JsonFile& file) {
   return adapter;
 }
 
+// Of a checkpoint of this version; one of an earlier version has none.
+std::optional<TuneTexts> ReadTexts(const JsonFile& file) {
+  if (file.Find("texts") == nullptr) return std::nullopt;
+  const StateReader reader(file, "texts");
+  const auto read = [&](const char* part) {
+    json list;
+    reader.Read(part, &list);
+    std::vector<TextRecord> records;
+    try {
+      for (const json& one : list) {
+        records.push_back({one.at("path").get<std::string>(), one.at("bytes").get<uint64_t>(),
+                           one.at("xxh3_128").get<std::string>()});
+      }
+    } catch (const json::exception&) {
+      file.Fail(ErrorCode::kCorruption, std::string("texts.") + part, "is no list of files");
+    }
+    return records;
+  };
+  return TuneTexts{read("train"), read("held_out")};
+}
+
 void CheckFiles(const JsonFile& file, const std::string& folder) {
   const StateReader reader(file, "files");
   for (const char* name : {kWeightsFile, kMomentsFile}) {
@@ -153,7 +182,7 @@ HostTensors ReadMoments(const std::string& path) {
 void SaveTrainCheckpoint(const std::string& folder, const Adapter& adapter,
                          const DifferentiableModel& model, const std::string& base_model,
                          const AdamW* optimizer, const TrainState& state,
-                         const TrainSettings& settings) {
+                         const TrainSettings& settings, const TuneTexts& texts) {
   AtomicFolder output(folder);
   const std::string& path = output.temporary();
   SaveAdapter(adapter, model, base_model, path);
@@ -162,11 +191,13 @@ void SaveTrainCheckpoint(const std::string& folder, const Adapter& adapter,
     WriteMoments(*optimizer, path + "/" + kMomentsFile);
     files[kMomentsFile] = FileChecksum(path + "/" + kMomentsFile);
   }
-  const json object = {{"eidetic_training", kFormat},
-                       {"state", StateJson(state)},
-                       {"settings", settings},
-                       {"adapter", AdapterJson(adapter.config())},
-                       {"files", std::move(files)}};
+  const json object = {
+      {"eidetic_training", kFormat},
+      {"state", StateJson(state)},
+      {"settings", settings},
+      {"texts", {{"train", TextsJson(texts.train)}, {"held_out", TextsJson(texts.held_out)}}},
+      {"adapter", AdapterJson(adapter.config())},
+      {"files", std::move(files)}};
   const std::string text = object.dump(2) + "\n";
   AtomicFile file(path + "/" + kStateFile);
   file.Write(text.data(), text.size());
@@ -193,6 +224,7 @@ std::optional<TrainCheckpoint> ReadTrainCheckpoint(const std::string& folder) {
   for (const auto& [option, value] : settings->items()) {
     checkpoint.settings[option] = value.is_string() ? value.get<std::string>() : value.dump();
   }
+  checkpoint.texts = ReadTexts(file);
   const auto trained = AdapterFile::Open(folder);
   checkpoint.rotary_scaling = trained->config().rotary_scaling;
   checkpoint.trained = TensorsOf(*trained);
@@ -206,16 +238,28 @@ namespace {
 // nothing of mixers.
 bool IsCompared(const std::string& option, const TrainSettings& was) {
   const auto is_one_of = [&](const auto&... names) { return ((option == names) || ...); };
-  if (is_one_of("eval-sequences", "mixer-warm-up")) return was.contains(option);
+  if (is_one_of("eval-sequences", "mixer-warm-up", "skip-bad")) return was.contains(option);
   if (option == "micro-batch") return false;
   const auto kind = was.find("kind");
   const bool of_mixers = kind != was.end() && kind->second == "mixers";
   return !(of_mixers && is_one_of("rank", "alpha", "dropout", "targets"));
 }
 
+// Of texts whose tokens differ.
+std::string FileDifferences(const std::optional<TuneTexts>& were, const TuneTexts& are,
+                            std::vector<TextRecord> TuneTexts::*files) {
+  if (!were) {
+    return " differs (the checkpoint is of an earlier version, which did not write down its files)";
+  }
+  const std::string differences = TextDifferences((*were).*files, are.*files);
+  return " differs (" + (differences.empty() ? "the same files, as other tokens" : differences) +
+         ")";
+}
+
 }  // namespace
 
-std::string DifferencesOf(const TrainSettings& was, const TrainSettings& is) {
+std::string DifferencesOf(const TrainSettings& was, const std::optional<TuneTexts>& texts_were,
+                          const TrainSettings& is, const TuneTexts& texts_are) {
   TrainSettings both = was;
   both.insert(is.begin(), is.end());
   const auto text = [](const TrainSettings& settings, const std::string& option) {
@@ -227,7 +271,13 @@ std::string DifferencesOf(const TrainSettings& was, const TrainSettings& is) {
   for (const auto& [option, value] : both) {
     const std::string before = text(was, option), now = text(is, option);
     if (before == now || !IsCompared(option, was)) continue;
-    differences += (differences.empty() ? "" : "; ") + option + " was " + before + ", is " + now;
+    differences += (differences.empty() ? "" : "; ") + option;
+    if (option == kTrainTexts || option == kHeldOutTexts) {
+      const auto files = option == kTrainTexts ? &TuneTexts::train : &TuneTexts::held_out;
+      differences += FileDifferences(texts_were, texts_are, files);
+    } else {
+      differences += " was " + before + ", is " + now;
+    }
   }
   return differences;
 }

@@ -10,6 +10,7 @@
 #include "model/train/adamw.h"
 #include "model/train/adapter.h"
 #include "model/train/differentiable_model.h"
+#include "model/train/text_record.h"
 #include "model/train/train_state.h"
 #include "model/train/tune_options.h"
 
@@ -20,11 +21,12 @@ namespace eidetic::model {
 void SaveTrainCheckpoint(const std::string& folder, const Adapter& adapter,
                          const DifferentiableModel& model, const std::string& base_model,
                          const AdamW* optimizer, const TrainState& state,
-                         const TrainSettings& settings);
+                         const TrainSettings& settings, const TuneTexts& texts);
 
 struct TrainCheckpoint {
   TrainState state;
   TrainSettings settings;
+  std::optional<TuneTexts> texts;  // none: an earlier version wrote the checkpoint
   AdapterOptions adapter;
   std::optional<RotaryScaling> rotary_scaling;  // as the adapter says
   HostTensors trained;                          // as Adapter::Import takes them
@@ -35,8 +37,13 @@ struct TrainCheckpoint {
 // was written, kUnsupported for a newer format, kIo.
 std::optional<TrainCheckpoint> ReadTrainCheckpoint(const std::string& folder);
 
-// "rank was 32 and is 16, ..."; empty when they are equal.
-std::string DifferencesOf(const TrainSettings& was, const TrainSettings& is);
+// What the digests of the texts' tokens are called among the settings.
+inline constexpr char kTrainTexts[] = "data", kHeldOutTexts[] = "held-out";
+
+// "data differs (changed: b.txt); rank was 32, is 16"; empty when they are equal. Files are named
+// where `texts_were` is there.
+std::string DifferencesOf(const TrainSettings& was, const std::optional<TuneTexts>& texts_were,
+                          const TrainSettings& is, const TuneTexts& texts_are);
 
 }  // namespace eidetic::model
 

@@ -233,6 +233,7 @@ TrainSettings SettingsOf(const TuneOptions& options) {
       {"weight-decay", Text(options.weight_decay)},
       {"clip", Text(options.largest_norm)},
       {"seed", std::to_string(options.seed)},
+      {"skip-bad", options.skip_bad ? "yes" : "no"},
   };
   if (options.adapter.empty()) {  // else the adapter says it
     settings["kind"] = AdapterKindName(options.trained.kind);

@@ -26,9 +26,6 @@ namespace {
 namespace fs = std::filesystem;
 using Clock = std::chrono::steady_clock;
 
-// What the texts' digests are called among the settings.
-constexpr char kData[] = "data", kHeldOut[] = "held-out";
-
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
 }
@@ -42,6 +39,7 @@ class TuneRun {
   using Windows = std::vector<int64_t>;  // their first tokens
 
   void Begin();
+  void CheckIsTheSame(const TrainCheckpoint& checkpoint) const;
   void Resume(const TrainCheckpoint& checkpoint);
   void PutAsideBest() const;
   void GoOn();
@@ -138,16 +136,9 @@ void TuneRun::Begin() {
   const auto last = ReadTrainCheckpoint(Folder("last"));
   SettleStages(last ? &last->settings : nullptr, &options_);
   settings_ = SettingsOf(options_);
-  settings_[kData] = data_.train->digest();
-  settings_[kHeldOut] = data_.held_out ? data_.held_out->digest() : "";
-  if (last) {
-    const std::string differences = DifferencesOf(last->settings, settings_);
-    if (!differences.empty()) {
-      throw Error(ErrorCode::kInvalidArgument,
-                  "the run in " + options_.folder + " was begun otherwise: " + differences,
-                  "give the same options and files to go on, or name another folder");
-    }
-  }
+  settings_[kTrainTexts] = data_.train->digest();
+  settings_[kHeldOutTexts] = data_.held_out ? data_.held_out->digest() : "";
+  if (last) CheckIsTheSame(*last);
   if (last && last->rotary_scaling) options_.rotary_scaling = last->rotary_scaling;
   if (group_ != nullptr && IsFirst()) group_->Wait();
   Tell(TuneStage::kLoading, 0, 0);
@@ -174,6 +165,15 @@ void TuneRun::PutAsideBest() const {
   if (!fs::exists(Folder("best"))) return;
   fs::remove_all(Folder("best.before"));
   fs::rename(Folder("best"), Folder("best.before"));
+}
+
+void TuneRun::CheckIsTheSame(const TrainCheckpoint& checkpoint) const {
+  const std::string differences =
+      DifferencesOf(checkpoint.settings, checkpoint.texts, settings_, data_.texts);
+  if (differences.empty()) return;
+  throw Error(ErrorCode::kInvalidArgument,
+              "the run in " + options_.folder + " was begun otherwise: " + differences,
+              "give the same options and files to go on, or name another folder");
 }
 
 void TuneRun::Resume(const TrainCheckpoint& checkpoint) {
@@ -386,7 +386,7 @@ void TuneRun::Evaluate() {
 void TuneRun::SaveBest() {
   Tell(TuneStage::kSaving, 0, 0);
   SaveTrainCheckpoint(Folder("best"), subject_->adapter(), subject_->model(), options_.model,
-                      nullptr, state_, settings_);
+                      nullptr, state_, settings_, data_.texts);
 }
 
 void TuneRun::Save() {
@@ -394,7 +394,7 @@ void TuneRun::Save() {
   metrics_->Flush();  // a checkpoint never knows more steps than the metrics do
   try {
     SaveTrainCheckpoint(Folder("last"), subject_->adapter(), subject_->model(), options_.model,
-                        optimizer_.get(), state_, settings_);
+                        optimizer_.get(), state_, settings_, data_.texts);
   } catch (const Error& error) {
     throw Error(error.code(),
                 std::string(error.what()) + "; the checkpoint of step " +

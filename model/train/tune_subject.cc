@@ -151,6 +151,9 @@ TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
     return std::make_unique<const TokenCache>(path);
   };
   TuneData data;
+  data.texts.train = RecordTexts(options.inputs, progress);
+  data.texts.held_out = RecordTexts(options.held_out, progress);
+  CheckHeldOutIsApart(data.texts);
   data.train = read(options.inputs, "train.tokens", &data.train_report);
   if (data.train->tokens() < options.length) {
     throw Error(ErrorCode::kInvalidArgument,

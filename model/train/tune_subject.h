@@ -14,6 +14,7 @@
 #include "model/train/adamw.h"
 #include "model/train/adapter.h"
 #include "model/train/differentiable_model.h"
+#include "model/train/text_record.h"
 #include "model/train/token_cache.h"
 #include "model/train/train_step.h"
 #include "model/train/tune_options.h"
@@ -47,13 +48,14 @@ class TuneSubject {
 struct TuneData {
   std::unique_ptr<const TokenCache> train, held_out;  // the second may be null
   TokenCacheReport train_report, held_out_report;
+  TuneTexts texts;                        // that they were made of
   std::vector<int64_t> held_out_windows;  // first tokens of what an evaluation reads
   int64_t held_out_length = 0;
 };
 
 // Tokenises what options name into `folder`, or finds it there. Throws Error as BuildTokenCache
-// does, and kInvalidArgument when there is not one sequence of options.length tokens to train on,
-// or nothing to predict in what was held out.
+// and CheckHeldOutIsApart do, and kInvalidArgument when there is not one sequence of options.length
+// tokens to train on, or nothing to predict in what was held out.
 TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
                       const std::string& folder, const TokenCacheProgress& progress);
 

@@ -354,6 +354,9 @@ TEST_F(TuneCommand, WhatCannotBeTrainedIsRefusedByName) {
           "--mixer-steps", "0", "--mixer-rate", "0.1"},
          2, "mixer_rate is of the steps in which mixers learn alone");
   expect(Arguments("run", {"--warm-up", "40"}), 2, "warm-up is 40, and there are but 40 steps");
+  const std::string copy = Write("copy.txt", model::ReadFile(text_));
+  expect({"tune", text_, "--held-out", copy, "-o", Path("run"), "--model", model_}, 2,
+         "copy.txt', which is held out, has the same content as '" + text_);
   expect({"tune", Path("none.txt"), "-o", Path("run"), "--model", model_}, 3, "none.txt");
   const std::string bad = Write("bad.jsonl", "{\"text\": \"ab ab ab\"}\n{\"text\": 7}\n");
   expect({"tune", bad, "-o", Path("run"), "--model", model_}, 4, "bad.jsonl");

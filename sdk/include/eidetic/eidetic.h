@@ -615,11 +615,11 @@ typedef int (*eid_tune_callback)(const eid_tune_progress* progress, void* user);
  * Takes    `options`, required; `progress`, or NULL, with `user`.
  * Errors   EID_NOT_FOUND, EID_CORRUPTION, EID_UNSUPPORTED for files that cannot be read, an empty
  *          one among them, with line and file; EID_INVALID_ARGUMENT also for an adapter that does
- *          not fit the model, when the run in `folder` was begun with other options,
- *          which are named, and for a loss or gradient that is no number: with step, batch and last
- *          checkpoint; EID_OUT_OF_MEMORY, with what to lower; EID_NO_SPACE, the
- *          last checkpoint is kept; EID_LOCKED while another process trains into `folder`;
- *          EID_CANCELLED; EID_IO_ERROR.
+ *          not fit the model, for a text that is trained on and held out, when the run in `folder`
+ *          was begun with other options or files, which are named, and for a loss or gradient that
+ *          is no number: with step, batch and last checkpoint; EID_OUT_OF_MEMORY, with what to
+ *          lower; EID_NO_SPACE, the last checkpoint is kept; EID_LOCKED while another process
+ *          trains into `folder`; EID_CANCELLED; EID_IO_ERROR.
  * Owner    `json` is the caller's: eid_string_free.
  * Threads  any; one at a time for a folder.
  */

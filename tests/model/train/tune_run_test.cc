@@ -182,9 +182,6 @@ TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
   other.held_out_sequences = 2;  // what `best` is the best of
   ExpectInvalid(other, "eval-sequences was 3, is 2");
   other = options;
-  WriteFile(folder_ / "b.txt", WordsOf(9, 200));
-  ExpectInvalid(other, "data was ");
-  WriteFile(folder_ / "b.txt", WordsOf(2, 200));
   other.schedule = RateSchedule::kCosine;
   ExpectInvalid(other, "schedule was constant, is cosine");
   other = options;
