@@ -78,9 +78,10 @@ int run_tune(const TuneFlags& flags) {
   nlohmann::json report;
   try {
     report = parse_json(tune(options, [&](const eid_tune_progress& progress) {
-      // What was saved can be looked at while it goes on.
-      if (options.process == 0 && stage == "saving" && stage != progress.stage)
-        drew_curves(options);
+      // What was saved can be looked at while it goes on. Before the first step there are no
+      // curves, and nothing is to be left of a run that has none.
+      const bool was_saved = stage == "saving" && stage != progress.stage && progress.step > 0;
+      if (options.process == 0 && was_saved) drew_curves(options);
       stage = progress.stage;
       return meter(progress);
     }));

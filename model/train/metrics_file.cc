@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -34,14 +35,37 @@ bool IsKept(const std::string& text, int64_t step, int64_t evaluated) {
 }  // namespace
 
 MetricsFile::MetricsFile(const std::string& path) : path_(path) {
-  descriptor_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  while (!OpenAndLock()) {
+  }
+}
+
+// False where another process took the file away before it was locked here.
+bool MetricsFile::OpenAndLock() {
+  descriptor_ = ::open(path_.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
   if (descriptor_ < 0) Fail("cannot be opened", errno);
-  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return;
+  if (::flock(descriptor_, LOCK_EX | LOCK_NB) == 0) {
+    struct stat opened = {}, there = {};
+    if (::fstat(descriptor_, &opened) == 0 && ::stat(path_.c_str(), &there) == 0 &&
+        opened.st_ino == there.st_ino && opened.st_dev == there.st_dev) {
+      return true;
+    }
+    ::close(descriptor_);
+    return false;
+  }
   const int error = errno;
   ::close(descriptor_);
   if (error != EWOULDBLOCK) Fail("cannot be locked", error);
   throw LockedError(path_ + " is written by another process: a run is under way",
                     "wait until it ends, or name another folder");
+}
+
+bool MetricsFile::IsEmpty() const noexcept {
+  struct stat status = {};
+  return ::fstat(descriptor_, &status) == 0 && status.st_size == 0;
+}
+
+void MetricsFile::Remove() noexcept {
+  ::unlink(path_.c_str());
 }
 
 MetricsFile::~MetricsFile() {

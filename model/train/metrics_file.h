@@ -48,8 +48,12 @@ class MetricsFile {
   void Add(const EvaluationMetrics& metrics);
   // What was added is on disk when it returns.
   void Flush();
+  bool IsEmpty() const noexcept;
+  // Takes the file away; nothing is added afterwards.
+  void Remove() noexcept;
 
  private:
+  bool OpenAndLock();
   void AddLine(const std::string& line);
   [[noreturn]] void Fail(const char* action, int error) const;
 

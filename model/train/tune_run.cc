@@ -15,6 +15,7 @@
 #include "model/train/finite_check.h"
 #include "model/train/held_out_loss.h"
 #include "model/train/metrics_file.h"
+#include "model/train/run_folder.h"
 #include "model/train/train_checkpoint.h"
 #include "model/train/train_group.h"
 #include "model/train/train_step.h"
@@ -41,7 +42,6 @@ class TuneRun {
   void Begin();
   void CheckIsTheSame(const TrainCheckpoint& checkpoint) const;
   void Resume(const TrainCheckpoint& checkpoint);
-  void PutAsideBest() const;
   void GoOn();
   void Step();
   void Evaluate();
@@ -53,6 +53,7 @@ class TuneRun {
   double StepsLeft() const;
   std::string LastCheckpoint() const;
   std::string Folder(const char* name) const { return options_.folder + "/" + name; }
+  MetricsFile& Metrics() { return folder_->metrics(); }  // of the first process
   bool EvaluationIsDue() const;
   // Whether any process was told to stop; the same in all of them.
   bool AgreeToStop();
@@ -61,8 +62,8 @@ class TuneRun {
 
   TuneOptions options_;
   TuneCallback callback_;
-  std::unique_ptr<TrainGroup> group_;     // null: this process is alone
-  std::unique_ptr<MetricsFile> metrics_;  // of the first process
+  std::unique_ptr<TrainGroup> group_;  // null: this process is alone
+  std::unique_ptr<RunFolder> folder_;  // of the first process
   TuneData data_;
   TrainSettings settings_;
   std::unique_ptr<TuneSubject> subject_;
@@ -83,8 +84,8 @@ class TuneRun {
   bool stopping_ = false;
 };
 
-// The folder is made before it is locked, and not for a name that was mistyped.
-std::string MetricsPathOf(const TuneOptions& options) {
+// Not for a name that was mistyped.
+std::unique_ptr<RunFolder> FolderOf(const TuneOptions& options) {
   CheckTuneOptions(options);
   for (const auto* files : {&options.inputs, &options.held_out}) {
     for (const std::string& file : *files) {
@@ -92,13 +93,7 @@ std::string MetricsPathOf(const TuneOptions& options) {
       throw Error(ErrorCode::kNotFound, "there is no file '" + file + "'", "check its name");
     }
   }
-  std::error_code failed;
-  fs::create_directories(options.folder, failed);
-  if (failed) {
-    throw Error(ErrorCode::kIo, options.folder + " cannot be made: " + failed.message(),
-                "choose a folder that can be written");
-  }
-  return options.folder + "/metrics.jsonl";
+  return std::make_unique<RunFolder>(options.folder);
 }
 
 std::unique_ptr<TrainGroup> GroupOf(const TuneOptions& options) {
@@ -109,7 +104,7 @@ std::unique_ptr<TrainGroup> GroupOf(const TuneOptions& options) {
 
 TuneRun::TuneRun(const TuneOptions& options, const TuneCallback& callback)
     : options_(options), callback_(callback), group_(GroupOf(options)) {
-  if (IsFirst()) metrics_ = std::make_unique<MetricsFile>(MetricsPathOf(options));
+  if (IsFirst()) folder_ = FolderOf(options);
 }
 
 void TuneRun::Tell(TuneStage stage, int64_t done, int64_t total) {
@@ -147,24 +142,12 @@ void TuneRun::Begin() {
         std::make_unique<TuneSubject>(options_, *checkpoint, last ? &last->adapter : nullptr);
     optimizer_ = std::make_unique<AdamW>(subject_->adapter().trained(), AdamWOptionsOf(options_));
   });
-  if (last) {
-    Resume(*last);
-  } else if (IsFirst()) {
-    PutAsideBest();
-  }
-  if (IsFirst()) metrics_->CutBack(state_.step, state_.evaluated);
+  if (last) Resume(*last);
+  if (IsFirst() && !last) folder_->BeginAnew();
   memory_ = MemoryMeter(subject_->device());
   report_.device_name = DeviceName(subject_->device());
   peak_ = PeakFlops(report_.device_name, options_.bf16 ? c10::kBFloat16 : c10::kFloat) *
           options_.processes;
-}
-
-// A run that was killed before its first checkpoint left it, or `last` was removed by hand: then it
-// may be all there is.
-void TuneRun::PutAsideBest() const {
-  if (!fs::exists(Folder("best"))) return;
-  fs::remove_all(Folder("best.before"));
-  fs::rename(Folder("best"), Folder("best.before"));
 }
 
 void TuneRun::CheckIsTheSame(const TrainCheckpoint& checkpoint) const {
@@ -187,6 +170,9 @@ void TuneRun::Resume(const TrainCheckpoint& checkpoint) {
   if (state_.step > 0) progress_.loss = state_.loss;
   progress_.objective = ObjectiveOf(options_, std::max<int64_t>(state_.step - 1, 0));
   if (state_.evaluated >= 0) progress_.held_out_loss = state_.held_out_loss;
+  if (!IsFirst()) return;
+  folder_->Keep();
+  Metrics().CutBack(state_.step, state_.evaluated);
 }
 
 TuneReport TuneRun::Run() {
@@ -305,9 +291,10 @@ void TuneRun::Step() {
   }
   progress_.memory_bytes = memory_.Peak();
   if (!IsFirst()) return;
-  metrics_->Add(StepMetrics{state_.step, TuneObjectiveName(progress_.objective), result.loss,
+  Metrics().Add(StepMetrics{state_.step, TuneObjectiveName(progress_.objective), result.loss,
                             options.rate, result.gradient_norm, state_.tokens,
                             progress_.tokens_per_second, state_.seconds, progress_.memory_bytes});
+  folder_->Keep();
 }
 
 // In steps like the one just taken: those of all together count by their operations.
@@ -379,7 +366,7 @@ void TuneRun::Evaluate() {
     state_.best_loss = loss;
     SaveBest();
   }
-  metrics_->Add(EvaluationMetrics{state_.step, loss, state_.tokens, SecondsSince(begin), is_best,
+  Metrics().Add(EvaluationMetrics{state_.step, loss, state_.tokens, SecondsSince(begin), is_best,
                                   state_.teacher_loss});
 }
 
@@ -391,7 +378,7 @@ void TuneRun::SaveBest() {
 
 void TuneRun::Save() {
   Tell(TuneStage::kSaving, 0, 0);
-  metrics_->Flush();  // a checkpoint never knows more steps than the metrics do
+  Metrics().Flush();  // a checkpoint never knows more steps than the metrics do
   try {
     SaveTrainCheckpoint(Folder("last"), subject_->adapter(), subject_->model(), options_.model,
                         optimizer_.get(), state_, settings_, data_.texts);
@@ -403,6 +390,7 @@ void TuneRun::Save() {
                     ? "free some space and run the same command again: it goes on from there"
                     : error.remedy());
   }
+  folder_->Keep();
   saved_ = state_.step;
   saved_evaluation_ = state_.evaluated;
 }

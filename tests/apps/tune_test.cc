@@ -321,7 +321,31 @@ TEST_F(TuneCommand, WhatIsInAFolderOfSomethingElseIsKept) {
   EXPECT_EQ(refused.code, 2) << refused.err;
   EXPECT_TRUE(Contains(refused.err, "holds no metrics of a run")) << refused.err;
   EXPECT_EQ(model::ReadFile(Path("run") + "/metrics.jsonl"), "{\"epoch\": 1}\n");
-  EXPECT_EQ(model::ReadFile(Path("run") + "/best.before/adapter_config.json"), "theirs");
+  EXPECT_EQ(model::ReadFile(Path("run") + "/best/adapter_config.json"), "theirs");
+  EXPECT_FALSE(std::filesystem::exists(Path("run") + "/best.before"));
+}
+
+TEST_F(TuneCommand, ARunThatEndsBeforeItsFirstStepLeavesNothingThatWasNotThere) {
+  const auto expect_nothing = [&](const std::string& text, const std::string& model, int code) {
+    const Outcome outcome =
+        RunProgram({"tune", text, "-o", Path("runs/one"), "--model", model, "--threads", "1"});
+    EXPECT_EQ(outcome.code, code) << outcome.err;
+    EXPECT_FALSE(std::filesystem::exists(Path("runs"))) << outcome.err;
+  };
+  expect_nothing(text_, Path("none.gguf"), 3);
+  expect_nothing(Write("bad.jsonl", "{"), model_, 4);
+  expect_nothing(Write("nul.txt", std::string(3, '\0')), model_, 1);
+  // Texts as tokens are kept, since they are of use to the next start; it goes on as if it were the
+  // first.
+  const std::filesystem::path run = Path("run");
+  const Outcome refused = RunProgram(Arguments("run", {"--targets", "none_proj"}));
+  EXPECT_EQ(refused.code, 2) << refused.err;
+  std::vector<std::string> left;
+  for (const auto& entry : std::filesystem::directory_iterator(run))
+    left.push_back(entry.path().filename());
+  std::sort(left.begin(), left.end());
+  EXPECT_EQ(left, (std::vector<std::string>{"held-out.tokens", "train.tokens"}));
+  EXPECT_EQ(RunJson(Arguments("run")).at("step"), 40);
 }
 
 TEST_F(TuneCommand, ADryRunTellsWhatItWouldTakeAndLeavesNothing) {
