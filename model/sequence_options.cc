@@ -29,6 +29,28 @@ constexpr std::array<std::pair<SequenceMode, std::string_view>, 4> kOtherNames =
     {SequenceMode::kPaperLandmark, "se-landmark"},
 }};
 
+constexpr unsigned Bit(SequenceMode mode) {
+  return 1u << static_cast<unsigned>(mode);
+}
+constexpr unsigned kOfSpans =
+    Bit(SequenceMode::kPaper) | Bit(SequenceMode::kPaperRandom) | Bit(SequenceMode::kPaperLandmark);
+constexpr unsigned kOfStream = Bit(SequenceMode::kStream);
+
+// With the modes that read them.
+constexpr std::array<std::pair<std::string_view, unsigned>, 11> kReaders = {{
+    {"chunk", kOfSpans | Bit(SequenceMode::kPaperNoMemory)},
+    {"block", kOfSpans | kOfStream},
+    {"span-blocks", kOfSpans | kOfStream},
+    {"one-choice", kOfSpans},
+    {"groups", Bit(SequenceMode::kShiftedSparse)},
+    {"window", Bit(SequenceMode::kWindow) | kOfStream},
+    {"segment", kOfStream},
+    {"sinks", kOfStream},
+    {"candidates", kOfStream},
+    {"query-offset", kOfStream},
+    {"span-layers", kOfStream},
+}};
+
 // Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014.
 uint64_t NextRandom(uint64_t* state) {
   uint64_t z = *state += 0x9e3779b97f4a7c15;
@@ -90,6 +112,28 @@ std::optional<SequenceMode> FindSequenceMode(std::string_view name) {
     if (known == name) return mode;
   }
   return std::nullopt;
+}
+
+std::string TrainingModeName(SequenceMode mode) {
+  for (const auto& [known, name] : kOtherNames) {
+    if (known == mode) return std::string(name);
+  }
+  return std::string(SequenceModeName(mode));
+}
+
+bool ReadsOption(SequenceMode mode, std::string_view option) {
+  for (const auto& [name, readers] : kReaders) {
+    if (name == option) return (readers & Bit(mode)) != 0;
+  }
+  return true;
+}
+
+std::vector<std::string> ModesThatRead(std::string_view option) {
+  std::vector<std::string> modes;
+  for (const auto& [mode, name] : kNames) {
+    if (ReadsOption(mode, option)) modes.push_back(TrainingModeName(mode));
+  }
+  return modes;
 }
 
 void CheckSequenceOptions(const SequenceAttentionOptions& options) {

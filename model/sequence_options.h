@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -63,6 +64,16 @@ std::string_view SequenceModeName(SequenceMode mode);
 // By that name, or by another in use for training: "se" is "paper", "se-random", "se-no-memory" and
 // "se-landmark" are its variants.
 std::optional<SequenceMode> FindSequenceMode(std::string_view name);
+
+// The name of the mode in training: "se" of "paper".
+std::string TrainingModeName(SequenceMode mode);
+
+// Whether `mode` reads the option: "chunk", "block", "span-blocks", "one-choice", "groups",
+// "window", "segment", "sinks", "candidates", "query-offset" or "span-layers". Every mode reads an
+// option of another name.
+bool ReadsOption(SequenceMode mode, std::string_view option);
+// The modes that read it, by their names in training.
+std::vector<std::string> ModesThatRead(std::string_view option);
 
 // Throws Error kInvalidArgument, which names the option and its value. Options that the mode does
 // not read are not looked at.

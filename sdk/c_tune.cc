@@ -79,11 +79,42 @@ Status TakeStream(const eid_tune_options& given, int block, model::StreamReading
   return Status();
 }
 
+// What the attention does not read would do nothing.
+Status RefuseUnread(const eid_tune_options& given, model::SequenceMode mode) {
+  const struct {
+    const char* field;
+    const char* option;
+    bool is_set;
+  } kOptions[] = {{"chunks", "chunk", given.chunk_count != 0},
+                  {"block_tokens", "block", given.block_tokens != 0},
+                  {"span_blocks", "span-blocks", given.span_blocks != 0},
+                  {"groups", "groups", given.groups != 0},
+                  {"window", "window", given.window != 0},
+                  {"segment", "segment", given.segment != 0},
+                  {"sinks", "sinks", given.sinks != 0},
+                  {"candidates", "candidates", given.candidates != 0},
+                  {"query_offset", "query-offset", given.query_offset != 0},
+                  {"span_layers", "span-layers", given.span_layer_count != 0}};
+  for (const auto& one : kOptions) {
+    if (!one.is_set || model::ReadsOption(mode, one.option)) continue;
+    std::string readers;
+    for (const std::string& name : model::ModesThatRead(one.option)) {
+      readers += (readers.empty() ? "" : ", ") + name;
+    }
+    return Status(Code::kInvalidArgument,
+                  std::string(one.field) + " is given, and the attention " +
+                      model::TrainingModeName(mode) + " does not read it",
+                  "leave it out, or choose an attention that does: " + readers);
+  }
+  return Status();
+}
+
 Status TakeAttention(const eid_tune_options& given, model::SequenceAttentionOptions* attention) {
   EID_RETURN_IF_ERROR(TakeName("attention", given.attention, model::FindSequenceMode,
                                "se, se-no-memory, se-random, se-landmark, se-stream, window, s2, "
                                "full",
                                &attention->mode));
+  EID_RETURN_IF_ERROR(RefuseUnread(given, attention->mode));
   attention->chunk_sizes = {2048, 4096};
   if (given.chunk_count > 0) {
     EID_RETURN_IF_ERROR(sdk::RequireHandle(given.chunks, "chunks"));

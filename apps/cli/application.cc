@@ -45,9 +45,10 @@ void build_app(CLI::App& app, Action& action) {
   app.set_version_flag("--version", "eidetic " + eidetic::version(), "Print the version and exit");
   app.require_subcommand(1);
 
+  const auto of_file = std::make_shared<OptionsOfFile>();
   add_model_commands(app, action);
   add_adapter_commands(app, action);
-  add_tune_command(app, action);
+  add_tune_command(app, action, of_file);
   add_ingest_command(app, action);
   add_ask_command(app, action);
   add_chat_command(app, action);
@@ -57,7 +58,7 @@ void build_app(CLI::App& app, Action& action) {
   add_archive_commands(app, action);
   add_eval_commands(app, action);
   add_bench_command(app, action);
-  add_configuration(app);
+  add_configuration(app, of_file);
 }
 
 }  // namespace eidetic::cli

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "apps/cli/configuration.h"
 #include "eidetic/eidetic.hpp"
 
 namespace CLI {
@@ -23,7 +24,8 @@ using Action = std::function<int()>;
 
 void add_model_commands(CLI::App& app, Action& action);
 void add_adapter_commands(CLI::App& app, Action& action);
-void add_tune_command(CLI::App& app, Action& action);
+// `of_file`: as add_configuration has it.
+void add_tune_command(CLI::App& app, Action& action, std::shared_ptr<const OptionsOfFile> of_file);
 void add_ingest_command(CLI::App& app, Action& action);
 void add_ask_command(CLI::App& app, Action& action);
 void add_generate_command(CLI::App& app, Action& action);

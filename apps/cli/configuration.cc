@@ -200,6 +200,12 @@ class Configuration {
     for (const auto& [option, key] : taken_) check_company(*option, *key);
   }
 
+  OptionsOfFile taken() const {
+    OptionsOfFile options;
+    for (const auto& [option, key] : taken_) options.insert(option);
+    return options;
+  }
+
  private:
   struct Setting {
     const TomlKey* key = nullptr;
@@ -407,7 +413,7 @@ Wanted wanted_by(const CLI::App& app) {
   return wanted;
 }
 
-void apply_configuration(CLI::App& app) {
+void apply_configuration(CLI::App& app, OptionsOfFile& taken) {
   const std::vector<CLI::App*> leaves = leaves_of(app);
   const auto chosen = std::find(leaves.begin(), leaves.end(), &chosen_command(app));
   if (chosen == leaves.end()) return;  // a group of commands, which prints its help
@@ -419,7 +425,9 @@ void apply_configuration(CLI::App& app) {
     struct stat status {};
     if (path.empty() || ::stat(path.c_str(), &status) != 0) return;
   }
-  Configuration(app, **chosen, read_toml(path)).apply();
+  Configuration configuration(app, **chosen, read_toml(path));
+  configuration.apply();
+  taken = configuration.taken();
 }
 
 // Where CLI11 keeps them; they are read from the options of the command that was chosen.
@@ -445,13 +453,16 @@ std::string default_configuration_path() {
   return home.empty() ? "" : home + "/.config/eidetic/config.toml";
 }
 
-void add_configuration(CLI::App& app) {
+void add_configuration(CLI::App& app, std::shared_ptr<OptionsOfFile> taken) {
   const auto flags = std::make_shared<ConfigurationFlags>();
   for (CLI::App* leaf : leaves_of(app)) add_flags(*leaf, *flags);
   // Called when command line and environment were read, and before the flags of commands are
   // looked at: CLI11 sees to the options of the app first.
   CLI::Option* config = app.add_option_function<std::string>(
-      kConfig, [&app, flags](const std::string&) { apply_configuration(app); },
+      kConfig,
+      [&app, flags, taken = std::move(taken)](const std::string&) {
+        apply_configuration(app, *taken);
+      },
       "The configuration file, else eidetic/config.toml in $XDG_CONFIG_HOME or ~/.config");
   config->envname(kVariable)->force_callback()->type_name("FILE");
   app.add_flag(kNoConfig, flags->none, "Read no configuration file");

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cstdlib>
 #include <iostream>
+#include <memory>
+#include <utility>
 
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/ingest_inputs.h"
 #include "apps/cli/terminal.h"
+#include "apps/cli/tune_attention.h"
 #include "apps/cli/tune_processes.h"
 #include "apps/cli/tune_report.h"
 
@@ -18,6 +21,8 @@ struct TuneFlags {
   TuneOptions options;
   int process = -1;  // of several GPUs; -1: the one that begins them
   bool json = false;
+  const CLI::App* command = nullptr;
+  std::shared_ptr<const OptionsOfFile> of_file;
 };
 
 // Files as they are named; of directories those that hold text.
@@ -65,6 +70,7 @@ int run_tune(const TuneFlags& flags) {
   if (on_several && flags.process < 0) return run_tune_processes(options.processes);
   if (flags.process >= 0) end_with_who_began_it(options.meeting);
   options.process = std::max(flags.process, 0);
+  leave_out_unread(*flags.command, *flags.of_file, options);
   options.inputs = files_of(options.inputs);
   options.held_out = files_of(options.held_out);
   TuneMeter meter(options.folder, /*quiet=*/options.process > 0);
@@ -272,10 +278,12 @@ void add_training_options(CLI::App& c, TuneOptions& o) {
 
 }  // namespace
 
-void add_tune_command(CLI::App& app, Action& action) {
+void add_tune_command(CLI::App& app, Action& action, std::shared_ptr<const OptionsOfFile> of_file) {
   auto flags = std::make_shared<TuneFlags>();
   TuneOptions& o = flags->options;
   CLI::App* c = app.add_subcommand("tune", "Train an adapter of a model on files of text");
+  flags->command = c;
+  flags->of_file = std::move(of_file);
   c->add_option("FILE", o.inputs,
                 "Text or Markdown in UTF-8, JSONL with texts or conversations; a directory: such "
                 "files in it")

@@ -8,6 +8,7 @@
 #include "apps/cli/interrupt.h"
 #include "apps/cli/results_file.h"
 #include "apps/cli/text_file.h"
+#include "apps/cli/tune_attention.h"
 #include "apps/eval/loss_curves.h"
 
 namespace eidetic::cli {
@@ -126,12 +127,10 @@ void print_tune_estimate(const json& estimate) {
 }
 
 std::string curves_subtitle(const TuneOptions& options) {
-  const bool has_teacher = !options.teacher_path.empty();
-  std::string attention = options.attention, trained = options.kind;
-  if (attention.empty()) attention = has_teacher ? "full" : "se";
-  if (trained.empty()) trained = has_teacher ? "mixers" : "hylora";
+  std::string trained = options.kind;
+  if (trained.empty()) trained = options.teacher_path.empty() ? "hylora" : "mixers";
   if (!options.adapter_path.empty()) trained = "from " + options.adapter_path;
-  return options.folder + ", " + attention + ", " + trained;
+  return options.folder + ", " + attention_of(options) + ", " + trained;
 }
 
 void write_curves(const std::string& folder, const std::string& subtitle) {

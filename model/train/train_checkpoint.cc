@@ -58,8 +58,8 @@ json TextsJson(const std::vector<TextRecord>& records) {
 
 // Of a mode as SequenceModeName has it: "paper-random" is asked for as "se-random".
 std::string TrainingNameOf(const std::string& mode) {
-  constexpr std::string_view kPaper = "paper";
-  return mode.starts_with(kPaper) ? "se" + mode.substr(kPaper.size()) : mode;
+  const auto known = FindSequenceMode(mode);
+  return known ? TrainingModeName(*known) : mode;
 }
 
 void WriteMoments(const AdamW& optimizer, const std::string& path) {
@@ -234,12 +234,15 @@ std::optional<TrainCheckpoint> ReadTrainCheckpoint(const std::string& folder) {
 
 namespace {
 
-// Earlier builds left out what later ones compare, and told what changes no more than rounding, or
-// nothing of mixers.
+// Earlier builds left out what later ones compare, and told what changes no more than rounding,
+// nothing of mixers, or is not read by the attention.
 bool IsCompared(const std::string& option, const TrainSettings& was) {
   const auto is_one_of = [&](const auto&... names) { return ((option == names) || ...); };
   if (is_one_of("eval-sequences", "mixer-warm-up", "skip-bad")) return was.contains(option);
   if (option == "micro-batch") return false;
+  const auto attention = was.find("attention");
+  const auto mode = attention == was.end() ? std::nullopt : FindSequenceMode(attention->second);
+  if (mode && !ReadsOption(*mode, option)) return false;
   const auto kind = was.find("kind");
   const bool of_mixers = kind != was.end() && kind->second == "mixers";
   return !(of_mixers && is_one_of("rank", "alpha", "dropout", "targets"));

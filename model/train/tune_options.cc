@@ -261,6 +261,7 @@ TrainSettings SettingsOf(const TuneOptions& options) {
     settings["span-blocks"] = std::to_string(stream.span_blocks);
     settings["span-layers"] = Listed(stream.span_layers);
   }
+  std::erase_if(settings, [&](const auto& one) { return !ReadsOption(attention.mode, one.first); });
   if (options.schedule != RateSchedule::kConstant) {
     settings["steps"] = std::to_string(options.steps);
   }

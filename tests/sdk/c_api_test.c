@@ -86,6 +86,11 @@ static void training_checks_its_options(void) {
   options.kind = NULL;
   options.attention = "sideways";
   EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  options.attention = "full";
+  options.block_tokens = 16;
+  EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);
+  EXPECT(strstr(error.message, "block_tokens is given, and the attention full does not") != NULL);
+  options.block_tokens = 0;
   options.attention = NULL;
   options.length = -1;
   EXPECT(eid_tune(&options, NULL, NULL, &json, &error) == EID_INVALID_ARGUMENT);

@@ -515,7 +515,8 @@ typedef struct eid_tune_options {
   int rank;                   /* 0: 32 */
   double alpha;               /* the products' scale is alpha / rank; 0: twice the rank */
   double dropout;             /* share of what low-rank maps do not see; 0 to 1, below 1 */
-  /* How attention layers read a sequence in training. */
+  /* How attention layers read a sequence in training. What the attention does not read is refused
+   * where it is given. */
   const char* attention; /* "se" (NULL), the published method; "se-no-memory", "se-random",
                           * "se-landmark", its controls; "se-stream", as a session in mode stream
                           * reads a text in segments; "window", "s2", "full" (NULL with a

@@ -209,6 +209,11 @@ TEST_F(TuneRunTest, ARunThatAnEarlierVersionBeganGoesOn) {
   EditSettings(options, [](json& settings) { ASSERT_EQ(settings.erase("eval-sequences"), 1u); });
   options.steps = 4;
   EXPECT_EQ(Tune(options, {}).resumed_from, 3);
+  // What the attention does not read was told too, and need not be given again.
+  EditSettings(options, [](json& settings) {
+    EXPECT_FALSE(settings.contains("window"));
+    settings["window"] = "77";
+  });
   options.steps = 5;  // from here on it is told
   options.held_out_sequences = 2;
   ExpectInvalid(options, "eval-sequences was 3, is 2");
