@@ -22,6 +22,8 @@ import sys
 import threading
 import time
 
+from asking import write_asking_texts
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[2]
 # Tokens of a pass of full attention. They change rounding only; of fewer a GPU waits for the next.
 GPU_SEGMENT = 4096
@@ -121,6 +123,8 @@ def flags_of(description, arguments=None):
     add("--pieces", type=int, help="perplexity of the first N pieces of each text (default: all)")
     add("--dtype", choices=("fp32", "bf16"), default="fp32", help="of training (default: fp32)")
     add("--recompute", action="store_true", help="train with less memory, a third slower")
+    add("--asking", type=float, default=0, metavar="SHARE",
+        help="of the training text that hides numbers and asks for them, 0 to 1 (default: 0)")
     add("--seed", type=int, default=0)
     add("--only", metavar="TEXT", help="rows with TEXT in their name")
     add("--seconds", type=float, help="stop after so many; the same command goes on from there")
@@ -130,6 +134,8 @@ def flags_of(description, arguments=None):
     flags = parser.parse_args(arguments)
     if flags.quick:
         vars(flags).update(steps=2, length=256, batch=1, samples=1, pieces=1)
+    if not 0 <= flags.asking <= 1:
+        parser.error(f"--asking {flags.asking} is not a share of 0 to 1")
     flags.devices = flags.device.split(",")
     flags.jobs = max(flags.jobs or len(flags.devices), 1)
     flags.build = pathlib.Path(flags.build)
@@ -197,7 +203,7 @@ class Experiment:
         self.to_train = Devices(flags.devices)
         self.to_measure = Devices(flags.devices[i % len(flags.devices)] for i in range(flags.jobs))
         self.tuned, self.tuning = {}, threading.Lock()  # adapters by run, and who looks there
-        self.writing = threading.Lock()
+        self.writing, self.writing_texts = threading.Lock(), threading.Lock()
         if not os.access(flags.program, os.X_OK):
             sys.exit(f"error: there is no program {flags.program}: run scripts/build, or name "
                      "--bin")
@@ -231,6 +237,8 @@ class Experiment:
                  f"{flags.steps}x{flags.batch}", f"seed{flags.seed}"]
         if flags.dtype != "fp32":
             parts.append(flags.dtype)
+        if flags.asking:
+            parts.append(f"asking{flags.asking:g}")
         if tuning.reads_chunks:
             parts.insert(3, "m" + "+".join(map(str, self.chunks_of(tuning))))
             if "no-memory" not in tuning.attention:
@@ -239,7 +247,8 @@ class Experiment:
 
     def texts_to_train_on(self):
         if self.flags.train:
-            return paths_of(self.flags.train, (".txt", ".md", ".jsonl"))
+            return paths_of(self.flags.train, (".txt",) if self.flags.asking else
+                            (".txt", ".md", ".jsonl"))
         if self.flags.quick:
             return self.flags.text
         sys.exit("error: name the training texts: --train PATH...")
@@ -257,6 +266,10 @@ class Experiment:
                          "--out")
             return adapter
         run.parent.mkdir(parents=True, exist_ok=True)
+        if flags.asking:
+            folder = flags.out / "texts" / f"asking{flags.asking:g}-seed{flags.seed}"
+            with self.writing_texts:
+                texts = [write_asking_texts(texts, flags.asking, flags.seed, folder)]
         with self.to_train.one() as device:
             self.call("tune",
                       *tune_arguments(tuning, self.chunks_of(tuning), flags, texts, run, device))
@@ -355,7 +368,7 @@ class Experiment:
                    [["", "model", *map(length_name, lengths)], *lines],
                    {"model": self.model, "measure": table.measure, "steps": self.flags.steps,
                     "batch": self.flags.batch, "dtype": self.flags.dtype,
-                    "length": self.flags.length, "rows": rows})
+                    "length": self.flags.length, "asking": self.flags.asking, "rows": rows})
 
     def make(self, table):
         rows = [row for row in table.rows
