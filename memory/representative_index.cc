@@ -221,6 +221,15 @@ Status RepresentativeIndex::Search(int layer_index, int kv_head, const float* qu
   return Status();
 }
 
+const IndexedBlock* RepresentativeIndex::Successor(const IndexedBlock& block) const {
+  // Blocks of a lineage are added in order, so it has the next ordinal or is none.
+  const IndexedBlock* next = &block + 1;
+  const bool follows = next != blocks_.data() + blocks_.size() && next->id != 0 &&
+                       next->lineage == block.lineage &&
+                       next->position == block.position + static_cast<uint64_t>(block.tokens);
+  return follows ? next : nullptr;
+}
+
 const IndexedBlock& RepresentativeIndex::block(int64_t ordinal) const {
   return blocks_[static_cast<size_t>(ordinal)];
 }

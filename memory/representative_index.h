@@ -51,6 +51,9 @@ class RepresentativeIndex {
 
   // `ordinal` as Search or live() gave it.
   const IndexedBlock& block(int64_t ordinal) const;
+  // The block of the same lineage that begins where `block` ends; null when it is not here, or was
+  // added apart from it. `block` as block() gave it.
+  const IndexedBlock* Successor(const IndexedBlock& block) const;
   // The ordinals of all blocks that are here, ascending.
   const std::vector<int64_t>& live() const { return live_; }
   // The lineages that have blocks here, ascending.

@@ -27,6 +27,7 @@ struct Ranked {
   int source = 0;
   const IndexedBlock* block = nullptr;
   double mass = 0;
+  bool is_successor = false;
 };
 
 auto Place(const Ranked& ranked) {
@@ -106,6 +107,9 @@ Status Choice::CheckOptions() const {
   if (options_.k < 1) return Invalid("a span of " + std::to_string(options_.k) + " blocks; k >= 1");
   if (options_.candidates < 0) {
     return Invalid(std::to_string(options_.candidates) + " candidate blocks; 0 or more");
+  }
+  if (options_.successors < 0) {
+    return Invalid(std::to_string(options_.successors) + " successors; 0 or more");
   }
   if (options_.votes < 1)
     return Invalid(std::to_string(options_.votes) + " votes a query; 1 or more");
@@ -403,11 +407,38 @@ Status Choice::Rescore(std::vector<Ranked>* blocks) const {
   return Status();
 }
 
+// blocks: heaviest first. The first `successors` of them each with the one after it, then the
+// others, as long as there is room for them.
+void BringSuccessors(const std::vector<RetrievalSource>& sources, const RetrievalOptions& options,
+                     std::vector<Ranked>* blocks) {
+  std::vector<Ranked> kept;
+  const auto keep = [&](const Ranked& one) {
+    const auto is_it = [&](const Ranked& other) { return other.block == one.block; };
+    if (kept.size() < static_cast<size_t>(options.k) &&
+        std::none_of(kept.begin(), kept.end(), is_it)) {
+      kept.push_back(one);
+    }
+  };
+  for (size_t i = 0; i < blocks->size(); ++i) {
+    const Ranked& leader = (*blocks)[i];
+    keep(leader);
+    if (i >= static_cast<size_t>(options.successors)) continue;
+    const auto& index = *sources[static_cast<size_t>(leader.source)].index;
+    const IndexedBlock* next = index.Successor(*leader.block);
+    if (next == nullptr) continue;
+    const auto its_own = std::find_if(blocks->begin(), blocks->end(),
+                                      [&](const Ranked& one) { return one.block == next; });
+    keep({leader.source, next, its_own == blocks->end() ? 0 : its_own->mass, true});
+  }
+  *blocks = std::move(kept);
+}
+
 void Report(std::vector<Ranked>* blocks, std::vector<ChosenBlock>* chosen) {
   std::sort(blocks->begin(), blocks->end(), OldestFirst);
   chosen->reserve(blocks->size());
   for (const Ranked& ranked : *blocks) {
     chosen->push_back({ranked.source, *ranked.block, ranked.mass});
+    chosen->back().is_successor = ranked.is_successor;
   }
 }
 
@@ -447,6 +478,7 @@ Status ChooseBlocks(const std::vector<RetrievalSource>& sources, const Retrieval
     EID_RETURN_IF_ERROR(choice.Rescore(&blocks));
     KeepHeaviest(static_cast<size_t>(options.k), &blocks);
   }
+  if (options.successors > 0) BringSuccessors(sources, options, &blocks);
   Report(&blocks, chosen);
   return Status();
 }

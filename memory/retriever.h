@@ -7,6 +7,9 @@
 // 2. Each (token, head) scores all keys of the candidates; a softmax over these keys, summed per
 //    block, averaged likewise; the best `k` are chosen. One choice for all heads of the layer.
 //
+// 3. Each of the `successors` heaviest brings the block that comes after it in its lineage, in the
+//    place of the lightest: what a block's end begins is asked for by nobody yet.
+//
 // Blocks without a vote are no candidates, except when all blocks of the sources are no more than
 // `candidates`: then the first stage would choose nothing and is left out. Whatever ties is taken
 // in the order of source, lineage, position. Scores are fp32, sums double; both in a fixed order,
@@ -34,6 +37,7 @@ struct RetrievalOptions {
   int k = 16;            // blocks in the span
   int candidates = 128;  // at least k are taken; 0: no rescoring, the k best by representatives
   int votes = 16;        // representatives per query token and head
+  int successors = 0;    // blocks that bring the one after them; 0: none does
   float scale = 0;       // of inner products before the softmax: the model's attention scale; > 0
   int threads = 0;       // 0: all cores
 };
@@ -46,6 +50,8 @@ struct ChosenBlock {
   bool by_attention = true;
   bool by_words = false;
   double word_score = 0;  // of the place it was pinned with
+  // It was brought by the block before it, whatever its own mass.
+  bool is_successor = false;
 };
 
 // queries [tokens, heads, head_dim] fp32; heads is a multiple of kv_heads, query head h belongs to

@@ -36,6 +36,7 @@ struct StreamReading {
   int votes = 16;                 // representatives that a query token and head votes for
   int candidates = 128;           // blocks that are rescored on their keys; at least span_blocks
   int span_blocks = 16;           // k; 0: no span
+  int successors = -1;            // blocks that bring the one after them; negative: a quarter of k
   std::vector<int> span_layers;   // of a whole model: the layers with a span; empty: all
 };
 

@@ -13,6 +13,7 @@
 #include <ATen/ops/scaled_dot_product_attention.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/sort.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/topk.h>
 #include <ATen/ops/zeros.h>
 
@@ -169,6 +170,7 @@ class Stream {
                      const at::Tensor& counts) const;
   at::Tensor MassOf(const Run& run, const at::Tensor& queries, const at::Tensor& keys,
                     const Candidates& candidates) const;
+  at::Tensor WithSuccessors(const at::Tensor& heaviest, const at::Tensor& counts) const;
   at::Tensor AttendRun(const Run& run, const at::Tensor& query, const at::Tensor& spans,
                        const at::Tensor& begins) const;
 
@@ -249,13 +251,35 @@ at::Tensor Stream::Choose() const {
     const auto at = static_cast<int64_t>(run.first), rows = static_cast<int64_t>(run.count);
     const Candidates candidates = CandidatesOf(run, queries, means, counts.narrow(0, at, rows));
     at::Tensor span = candidates.blocks;  // no more than are wanted
-    if (span.size(1) > chosen) {
+    if (span.size(1) > chosen || Votes(segments_[run.first])) {
       const at::Tensor mass = MassOf(run, queries, keys, candidates);
-      span = Ascending(span.gather(1, Descending(mass, chosen)));
+      span = Ascending(
+          WithSuccessors(span.gather(1, Descending(mass, chosen)), counts.narrow(0, at, rows)));
     }
     spans.narrow(0, at, rows).narrow(1, 0, chosen).copy_(span.add(FirstBlock()));
   }
   return spans;
+}
+
+// heaviest [B, k], blocks in the order of their mass, of counts [B, 1] that there are -> [B, k]:
+// the first of them each with the one after it, then the others, as long as there is room.
+at::Tensor Stream::WithSuccessors(const at::Tensor& heaviest, const at::Tensor& counts) const {
+  const int64_t room = heaviest.size(1);
+  const int64_t leaders =
+      std::min(room, options_.stream.successors < 0 ? options_.stream.span_blocks / 4
+                                                    : int64_t{options_.stream.successors});
+  if (leaders == 0) return heaviest;
+  const at::Tensor first = heaviest.narrow(1, 0, leaders);
+  const at::Tensor order = at::cat({at::stack({first, first.add(1)}, 2).flatten(1, 2),
+                                    heaviest.narrow(1, leaders, room - leaders)},
+                                   1);  // [B, k + leaders]
+  const int64_t wanted = order.size(1);
+  const at::Tensor comes_again =
+      order.unsqueeze(2).eq(order.unsqueeze(1)).tril(-1).any(2);  // it stood further to the left
+  const at::Tensor place = at::arange(wanted, counts.options())
+                               .unsqueeze(0)
+                               .add(comes_again.logical_or(order.ge(counts)).to(at::kLong), wanted);
+  return order.gather(1, std::get<1>(place.topk(room, 1, /*largest=*/false)));
 }
 
 Stream::Candidates Stream::CandidatesOf(const Run& run, const at::Tensor& queries,

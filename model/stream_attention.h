@@ -12,8 +12,9 @@
 //   rotated by query_offset and keys not rotated, votes for its best `votes` means of
 //   representative_tokens keys by a softmax over these; the `candidates` blocks with most votes are
 //   scored on all their keys, by a softmax over all of these; the span_blocks with the largest sum
-//   over tokens and heads are the span. One choice for all heads, no gradient through it. Where
-//   there are no more than `candidates` blocks nobody votes;
+//   over tokens and heads are the span, but each of the first `successors` brings the block after
+//   it, in the place of the last. One choice for all heads, no gradient through it. Where there are
+//   no more than `candidates` blocks nobody votes;
 // - causal attention of the segment over all of it. Gradients reach queries, keys and values, those
 //   of the span among them.
 //

@@ -32,6 +32,8 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
   options.segment = Size(given.segment, options.segment);
   options.span_blocks = Size(given.span_blocks, profile.span_blocks);
   options.candidate_blocks = Size(given.candidate_blocks, profile.candidate_blocks);
+  options.successor_blocks =
+      Size(given.successor_blocks, profile.SuccessorsOf(options.span_blocks));
   options.query_offset =
       Size(given.query_offset, profile.calibrated ? profile.query_offset : options.window);
   options.layer_group = Size(given.layer_group, profile.layer_group);

@@ -134,6 +134,10 @@ std::string RetrievalProfile::Hash() const {
     settings += "/" + std::to_string(number);
   }
   // Profiles of before there were groups keep their hash.
+  // Those of before blocks brought others keep theirs when they say that none does.
+  if (successor_blocks != 0) {
+    settings += "/successors " + (successor_blocks ? std::to_string(*successor_blocks) : "quarter");
+  }
   if (layer_group != 1) settings += "/group " + std::to_string(layer_group);
   settings += std::string(" ") + RecallPolicyName(policy) + "/" + std::to_string(words.places) +
               "/" + std::to_string(words.place_threshold) + "/" +
@@ -184,6 +188,10 @@ Result<RetrievalProfile> ReadProfile(const std::string& path, const std::string&
   EID_ASSIGN_OR_RETURN(profile.representative_tokens,
                        IntegerIn(content, "representative_tokens", 8, 8, path));
   EID_ASSIGN_OR_RETURN(profile.query_offset, IntegerIn(content, "query_offset", 0, 1 << 24, path));
+  if (content.contains("successor_blocks")) {
+    EID_ASSIGN_OR_RETURN(profile.successor_blocks,
+                         IntegerIn(content, "successor_blocks", 0, 4096, path));
+  }
   if (content.contains("layer_group")) {
     EID_ASSIGN_OR_RETURN(profile.layer_group,
                          IntegerIn(content, "layer_group", 1, kMostLayerGroup, path));

@@ -5,6 +5,7 @@
 #ifndef EIDETIC_SDK_RETRIEVAL_PROFILE_H_
 #define EIDETIC_SDK_RETRIEVAL_PROFILE_H_
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,9 +18,12 @@ namespace eidetic::sdk {
 inline constexpr int kMostLayerGroup = 1024;
 
 struct RetrievalProfile {
-  std::vector<int> span_layers;   // model layers, ascending; not empty
-  int span_blocks = 16;           // k
-  int candidate_blocks = 128;     // rescored on their real keys; 0: no rescoring
+  std::vector<int> span_layers;  // model layers, ascending; not empty
+  int span_blocks = 16;          // k
+  int candidate_blocks = 128;    // rescored on their real keys; 0: no rescoring
+  // Blocks of a choice that bring the one after them (memory/retriever.h); none named: a quarter of
+  // the span's.
+  std::optional<int> successor_blocks;
   int representative_tokens = 8;  // consecutive keys behind one mean
   int query_offset = 1024;        // rotary distance of scoring queries, tokens
   int layer_group = 1;            // span layers in a row that share a choice of their own past
@@ -28,6 +32,10 @@ struct RetrievalProfile {
   memory::WordShare words;                                         // when words have a say
   bool calibrated = false;                                         // read from a file, not assumed
   std::string path;                                                // of that file
+
+  int SuccessorsOf(int blocks_in_span) const {
+    return successor_blocks.value_or(blocks_in_span / 4);
+  }
 
   // Hex SHA-256 over version and settings: equal profiles recall alike.
   std::string Hash() const;

@@ -21,6 +21,7 @@ json OptionsToJson(const SessionOptions& options) {
                  {"attention_threshold", options.words.attention_threshold},
                  {"seed", options.seed}};
   if (options.layer_group != 1) fields["layer_group"] = options.layer_group;
+  if (options.successor_blocks != 0) fields["successor_blocks"] = options.successor_blocks;
   return fields;
 }
 
@@ -48,6 +49,7 @@ SessionOptions OptionsFromJson(const json& from, const std::string& name) {
   options.words.attention_threshold =
       from.value("attention_threshold", options.words.attention_threshold);
   options.layer_group = from.value("layer_group", 1);
+  options.successor_blocks = from.value("successor_blocks", 0);
   options.seed = from.at("seed").get<uint64_t>();
   options.name = name;
   return options;

@@ -119,6 +119,7 @@ Status Session::OpenOwnMemory(const SavedPast& saved) {
   memory::RetrievalOptions retrieval;
   retrieval.k = options_.span_blocks;
   retrieval.candidates = options_.candidate_blocks;
+  retrieval.successors = options_.successor_blocks;
   retrieval.votes = kVotes;
   retrieval.scale = engine_->model().config().attention_scale;
   retrieval.threads = engine_->threads();

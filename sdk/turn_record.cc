@@ -14,7 +14,8 @@ using nlohmann::json;
 namespace {
 
 constexpr int kTurnVersion = 1;
-constexpr int kGroupVersion = 2;  // of settings in which layers share a choice
+constexpr int kGroupVersion = 2;      // of settings in which layers share a choice
+constexpr int kSuccessorVersion = 3;  // of those in which blocks bring others
 
 // Decodes with `read(json)`, whose exceptions become errors that name the session.
 template <typename T, typename Read>
@@ -47,8 +48,11 @@ std::string Encode(const json& fields) {
 }  // namespace
 
 std::string EncodeSettings(const SessionSettings& settings) {
-  const bool grouped = settings.options.layer_group != 1;
-  return Encode({{"version", grouped ? kGroupVersion : kTurnVersion},
+  // The oldest that says all of it, so that older builds read what they can follow.
+  const int version = settings.options.successor_blocks != 0 ? kSuccessorVersion
+                      : settings.options.layer_group != 1    ? kGroupVersion
+                                                             : kTurnVersion;
+  return Encode({{"version", version},
                  {"fingerprint", settings.fingerprint},
                  {"options", OptionsToJson(settings.options)}});
 }
@@ -62,7 +66,7 @@ Result<SessionSettings> DecodeSettings(const std::string& bytes, const std::stri
         settings.options = OptionsFromJson(encoded.at("options"), name);
         return settings;
       },
-      kGroupVersion);
+      kSuccessorVersion);
 }
 
 std::string EncodePins(const std::vector<SavedPin>& pins) {

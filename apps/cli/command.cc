@@ -116,6 +116,11 @@ void SpanFlags::add(CLI::App& command) {
          "Memory blocks recalled at a time; default: the profile's, else 16");
   option("--candidates", candidates,
          "Blocks rescored on their real keys; default: the profile's, else 128; -1: none", -1);
+  option("--successors", successors,
+         "Blocks of a choice that bring the block after them; default: the profile's, else a "
+         "quarter of "
+         "the span's; -1: none",
+         -1);
   option("--query-offset", query_offset,
          "Rotary distance of scoring queries; default: the profile's, else the window; -1: none",
          -1);
@@ -150,6 +155,7 @@ SessionOptions SpanFlags::session_options(eid_attention_mode mode) const {
   options.segment = segment;
   options.span_blocks = span_blocks;
   options.candidate_blocks = candidates;
+  options.successor_blocks = successors;
   options.query_offset = query_offset;
   options.codec = codec;
   options.span_layers = span_layers;

@@ -144,6 +144,9 @@ json settings_of(const SessionOptions& o) {
       o.query_offset, o.word_places, o.span_layers, o.codec,       static_cast<int>(o.policy)};
   // So that runs of before layers shared a choice go on.
   if (o.layer_group != 0) settings.push_back(o.layer_group);
+  if (o.successor_blocks != 0) {
+    settings.push_back("successors " + std::to_string(o.successor_blocks));
+  }
   return settings;
 }
 

@@ -23,6 +23,7 @@ nlohmann::json PromptOptions::parameters() const {
           {"segment", session.segment},
           {"span_blocks", session.span_blocks},
           {"candidates", session.candidate_blocks},
+          {"successors", session.successor_blocks},
           {"query_offset", session.query_offset},
           {"span_layers", session.span_layers},
           {"codec", session.codec}};

@@ -180,6 +180,8 @@ SessionOptions RecallProbe::session_options(const RecallSettings& settings) cons
   options.span_layers = settings.span_layers;
   options.span_blocks = settings.span_blocks;
   options.candidate_blocks = settings.candidate_blocks;
+  // A quarter of the span's, as of a profile that names none, whatever the engine's own says.
+  options.successor_blocks = settings.span_blocks >= 4 ? settings.span_blocks / 4 : -1;
   options.query_offset = settings.query_offset > 0 ? settings.query_offset : -1;
   options.layer_group = settings.layer_group;
   return options;

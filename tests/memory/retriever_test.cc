@@ -78,9 +78,11 @@ TEST(ChooseBlocks, EqualsTheFormulasWrittenOutInDoublePrecision) {
     memory.Add(Blocks(100), &random);
     for (const int layer : layout.layers) {
       for (const int tokens : {1, 7}) {
-        for (const int candidates : {0, 40, 1000}) {
+        for (const auto& [candidates, successors] :
+             {std::pair(0, 0), {40, 0}, {1000, 0}, {0, 8}, {40, 1}, {40, 8}, {1000, 16}}) {
           const Queries queries(layer, tokens, &random);
-          const RetrievalOptions options = TestOptions(16, candidates);
+          RetrievalOptions options = TestOptions(16, candidates);
+          options.successors = successors;
           std::vector<ChosenBlock> chosen;
           ASSERT_TRUE(ChooseBlocks({memory.source()}, options, queries.view, &chosen).ok());
           EXPECT_EQ(16u, chosen.size());
@@ -170,6 +172,43 @@ TEST(ChooseBlocks, FindsAPlantedBlockAmongThousands) {
   const LayerQueries in_other{2, queries.numbers.data(), 1, kHeads};
   ASSERT_TRUE(ChooseBlocks({memory.source()}, TestOptions(16, 128), in_other, &other_layer).ok());
   for (const ChosenBlock& one : other_layer) EXPECT_LT(one.mass, 0.3);
+}
+
+TEST(ChooseBlocks, TheHeaviestBringTheBlockAfterThemInThePlaceOfTheLightest) {
+  std::mt19937 random(17);
+  Searchable memory;
+  Queries queries(5, 1, &random);
+  for (size_t i = 0; i < queries.numbers.size(); ++i) {  // the heads of a kv head ask alike
+    queries.numbers[i] = queries.numbers[i / 48 * 48 + i % 16];
+  }
+  // Blocks 10, 39 (the last of its lineage) and 20 are liked, in this order; nothing else is.
+  LineageId lineage = memory.memory.AddLineage(
+      Blocks(40), &random, [&](size_t block, size_t, std::vector<float>* keys) {
+        const float like = block == 10 ? 2.2f : block == 39 ? 2.1f : block == 20 ? 2 : 0;
+        for (size_t i = 0; i < keys->size(); ++i) {
+          const size_t kv_head = i / 16 % 2;
+          (*keys)[i] = like * queries.numbers[kv_head * 3 * 16 + i % 16];
+        }
+      });
+  ASSERT_TRUE(memory.index.AddLineage(memory.memory.store(), lineage).ok());
+  memory.Add(Blocks(40), &random);  // begins where no block of the first lineage ends
+  const auto chosen_with = [&](int k, int successors) {
+    RetrievalOptions options = TestOptions(k, 80);
+    options.successors = successors;
+    std::vector<ChosenBlock> chosen;
+    EXPECT_TRUE(ChooseBlocks({memory.source()}, options, queries.view, &chosen).ok());
+    std::string seen;
+    for (const ChosenBlock& one : chosen) {
+      EXPECT_EQ(lineage, one.block.lineage);
+      seen += std::to_string(one.block.position / 32) + (one.is_successor ? "s " : " ");
+    }
+    return seen;
+  };
+  EXPECT_EQ("10 20 39 ", chosen_with(3, 0));
+  EXPECT_EQ("10 11s 39 ", chosen_with(3, 1));
+  EXPECT_EQ("10 11s 39 ", chosen_with(3, 3));
+  EXPECT_EQ("10 11s 20 39 ", chosen_with(4, 2));  // there is none after the last
+  EXPECT_EQ("10 11s 20 21s 39 ", chosen_with(5, 3));
 }
 
 TEST(ChooseBlocks, MassesAreSharesOfOne) {
@@ -324,6 +363,9 @@ TEST(ChooseBlocks, BadQueriesAndOptionsAreRefused) {
   EXPECT_EQ(Code::kInvalidArgument, code(TestOptions(16, -1), good.view));
   RetrievalOptions options = TestOptions(16, 128);
   options.votes = 0;
+  EXPECT_EQ(Code::kInvalidArgument, code(options, good.view));
+  options = TestOptions(16, 128);
+  options.successors = -1;
   EXPECT_EQ(Code::kInvalidArgument, code(options, good.view));
   options = TestOptions(16, 128);
   options.scale = 0;

@@ -95,6 +95,38 @@ inline void AddSoftmax(const std::vector<std::pair<double, SlowKey>>& scores, do
   }
 }
 
+// The heaviest blocks, each of the first `successors` followed by the one that comes after it.
+inline std::map<SlowKey, double> WithSuccessors(const std::vector<SlowSource>& sources,
+                                                const RetrievalOptions& options,
+                                                const std::map<SlowKey, double>& masses) {
+  const auto best = Heaviest(masses, static_cast<size_t>(options.k));
+  const std::map<SlowKey, double> own(best.begin(), best.end());
+  std::map<SlowKey, double> span;
+  const auto take = [&](const SlowKey& key) {
+    const auto found = own.find(key);
+    if (span.size() < static_cast<size_t>(options.k)) {
+      span.emplace(key, found == own.end() ? 0 : found->second);
+    }
+  };
+  for (size_t i = 0; i < best.size(); ++i) {
+    const auto& [source, lineage, position] = best[i].first;
+    take(best[i].first);
+    if (i >= static_cast<size_t>(options.successors)) continue;
+    const auto& blocks = *sources[static_cast<size_t>(source)].blocks;
+    const auto is_at = [&, lineage = lineage](const KnownBlock& block, uint64_t where) {
+      return block.header.lineage == lineage && block.header.position == where;
+    };
+    for (const KnownBlock& block : blocks) {
+      if (!is_at(block, position)) continue;
+      const uint64_t end = position + static_cast<uint64_t>(block.header.token_count());
+      for (const KnownBlock& next : blocks) {
+        if (is_at(next, end)) take({source, lineage, end});
+      }
+    }
+  }
+  return span;
+}
+
 // The whole of retriever.h, literally.
 inline std::map<SlowKey, double> SlowChoice(const std::vector<SlowSource>& sources,
                                             const RetrievalOptions& options,
@@ -121,10 +153,7 @@ inline std::map<SlowKey, double> SlowChoice(const std::vector<SlowSource>& sourc
       AddSoftmax(scores, options.scale, weight, &votes);
     }
   }
-  if (options.candidates == 0) {
-    const auto best = Heaviest(votes, static_cast<size_t>(options.k));
-    return {best.begin(), best.end()};
-  }
+  if (options.candidates == 0) return WithSuccessors(sources, options, votes);
   const auto candidates =
       Heaviest(votes, static_cast<size_t>(std::max(options.candidates, options.k)));
   std::map<SlowKey, double> among(candidates.begin(), candidates.end());
@@ -135,8 +164,7 @@ inline std::map<SlowKey, double> SlowChoice(const std::vector<SlowSource>& sourc
       AddSoftmax(scores, options.scale, weight, &masses);
     }
   }
-  const auto best = Heaviest(masses, static_cast<size_t>(options.k));
-  return {best.begin(), best.end()};
+  return WithSuccessors(sources, options, masses);
 }
 
 }  // namespace eidetic::memory

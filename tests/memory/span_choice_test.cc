@@ -99,6 +99,24 @@ TEST(SpanChoice, WhatAttentionHardlyChoseGivesWayToWhatIsPinned) {
   EXPECT_EQ(chosen.size(), 2u);
 }
 
+TEST(SpanChoice, ASuccessorStaysWithTheBlockThatBroughtIt) {
+  WordShare share;
+  share.attention_threshold = 0.4;
+  const auto successor = [](uint64_t position, double mass) {
+    ChosenBlock block{0, At(position), mass};
+    block.is_successor = true;
+    return block;
+  };
+  std::vector<ChosenBlock> chosen = {{0, At(0), 0.5},   successor(32, 0),  {0, At(128), 0.1},
+                                     successor(160, 0), {0, At(256), 0.1}, successor(288, 0.3)};
+  MergePinned(PinPlaces({Place(6, {128, 512})}, share), share, &chosen);
+  std::string seen;
+  for (const ChosenBlock& block : chosen) seen += std::to_string(block.block.position) + " ";
+  // 128 stays because words want it; what follows it was brought by attention, which does not. 288
+  // stays for its own mass, without the block that brought it.
+  EXPECT_EQ(seen, "0 32 128 288 512 ");
+}
+
 TEST(SpanChoice, WordsAloneMakeASpanOfWhatIsPinned) {
   std::vector<ChosenBlock> chosen;
   MergePinned(PinPlaces({Place(6, {128, 160})}, WordShare()), WordShare(), &chosen);

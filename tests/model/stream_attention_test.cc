@@ -28,6 +28,7 @@ struct Shape {
   int tokens, heads, kv_heads, width;
   int rotated;  // numbers of a head; 0: none
   int segment, window, sinks, block, mean, votes, candidates, span;
+  int successors = -1;  // a quarter of the span
 };
 
 void PrintTo(const Shape& shape, std::ostream* out) {
@@ -46,6 +47,7 @@ SequenceAttentionOptions Options(const Shape& shape) {
   options.stream.votes = shape.votes;
   options.stream.candidates = shape.candidates;
   options.stream.span_blocks = shape.span;
+  options.stream.successors = shape.successors;
   return options;
 }
 
@@ -130,13 +132,12 @@ Row Softmax(Row scores) {
   return scores;
 }
 
-// The `count` largest of `masses`, the earlier of equals first, and of these the numbers ascending.
+// The `count` largest of `masses`, the largest first, the earlier of equals first.
 std::vector<int> Heaviest(const Row& masses, int count) {
   std::vector<int> order(masses.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = static_cast<int>(i);
   std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return masses[a] > masses[b]; });
   order.resize(std::min<size_t>(order.size(), count));
-  std::sort(order.begin(), order.end());
   return order;
 }
 
@@ -175,6 +176,7 @@ std::vector<int> LiteralSpan(const Inputs& in, const std::vector<int>& blocks, i
     for (const int b : Heaviest(votes, std::max(s.candidates, s.span))) {
       if (votes[b] > 0) candidates.push_back(blocks[b]);
     }
+    std::sort(candidates.begin(), candidates.end());
   }
   Row mass(candidates.size());
   for (int t = first; t < last; ++t) {
@@ -191,7 +193,18 @@ std::vector<int> LiteralSpan(const Inputs& in, const std::vector<int>& blocks, i
     }
   }
   std::vector<int> span;
-  for (const int c : Heaviest(mass, s.span)) span.push_back(candidates[c]);
+  const auto take = [&](int block) {
+    if (static_cast<int>(span.size()) < s.span && block <= blocks.back() &&
+        std::find(span.begin(), span.end(), block) == span.end()) {
+      span.push_back(block);
+    }
+  };
+  int leaders = s.successors < 0 ? s.span / 4 : s.successors;
+  for (const int c : Heaviest(mass, s.span)) {
+    take(candidates[c]);
+    if (leaders-- > 0) take(candidates[c] + 1);
+  }
+  std::sort(span.begin(), span.end());
   return span;
 }
 
@@ -303,6 +316,10 @@ INSTANTIATE_TEST_SUITE_P(
         Shape{"no_rescoring", 110, 4, 2, 8, 8, 16, 16, 8, 4, 2, 3, 1, 4},
         Shape{"everything", 110, 4, 2, 8, 8, 16, 16, 8, 4, 2, 3, 6, 100},
         Shape{"no_span", 110, 4, 2, 8, 8, 16, 16, 8, 4, 2, 3, 6, 0},
+        Shape{"a_quarter_brings_another", 180, 4, 2, 8, 8, 16, 24, 8, 4, 2, 3, 12, 8},
+        Shape{"without_successors", 150, 4, 2, 8, 8, 16, 24, 8, 4, 2, 3, 8, 4, 0},
+        Shape{"one_successor", 150, 4, 2, 8, 8, 16, 24, 8, 4, 2, 3, 8, 4, 1},
+        Shape{"a_successor_each", 150, 4, 2, 8, 8, 16, 24, 8, 4, 2, 3, 8, 5, 9},
         // 1,250 means at the end: their best are looked for in groups.
         Shape{"long_rows", 1400, 2, 1, 4, 4, 100, 50, 4, 4, 1, 3, 6, 3},
         Shape{"one_segment", 30, 4, 2, 8, 8, 64, 16, 8, 4, 2, 3, 6, 3}),

@@ -248,6 +248,7 @@ TEST_F(Misuse, SessionOptionsOutOfRangeNameThemselves) {
   refuse("span_blocks", [](auto* o) { o->span_blocks = kHuge; });
   refuse("candidate_blocks", [](auto* o) { o->candidate_blocks = 3; });
   refuse("candidate_blocks", [](auto* o) { o->candidate_blocks = kHuge; });
+  refuse("successor_blocks", [](auto* o) { o->successor_blocks = kHuge; });
   refuse("query_offset", [](auto* o) { o->query_offset = kHuge; });
   refuse("codec", [](auto* o) { o->codec = "int3"; });
   static const int32_t layers[] = {0, 7, 7};

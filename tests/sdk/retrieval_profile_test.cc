@@ -4,6 +4,7 @@
 
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
 
 #include "tests/temporary_folder.h"
@@ -21,6 +22,10 @@ model::ModelConfig SixLayers() {
   for (const size_t layer : {1, 3, 4}) config.layers[layer] = model::LayerKind::kAttention;
   return config;
 }
+
+// Of RetrievalProfileTest::Whole().
+constexpr const char* kHashOfBefore =
+    "52597d1e2fae91e24258503f89261443dd3b0a57e5b4b18571d8235044d7b771";
 
 class RetrievalProfileTest : public ::testing::Test {
  protected:
@@ -72,6 +77,21 @@ TEST_F(RetrievalProfileTest, AProfileOfBeforeLayersSharedAChoiceKeepsItsHash) {
   EXPECT_NE(grouped->Hash(), before->Hash());
 }
 
+TEST_F(RetrievalProfileTest, AQuarterOfASpanBringsOtherBlocksUnlessTheProfileSaysHowMany) {
+  const auto silent = Read(Whole().dump());
+  ASSERT_TRUE(silent.ok()) << silent.status().message();
+  EXPECT_EQ(2, silent->SuccessorsOf(silent->span_blocks));
+  EXPECT_EQ(4, silent->SuccessorsOf(16));
+  EXPECT_EQ(0, silent->SuccessorsOf(3));
+  const auto none = ReadWith("successor_blocks", 0), two = ReadWith("successor_blocks", 2);
+  ASSERT_TRUE(none.ok() && two.ok());
+  EXPECT_EQ(0, none->SuccessorsOf(16));
+  EXPECT_EQ(2, two->SuccessorsOf(16));
+  EXPECT_EQ(3u, (std::set{silent->Hash(), none->Hash(), two->Hash()}).size());
+  // What a build gave that knew of no such blocks.
+  EXPECT_EQ(kHashOfBefore, none->Hash());
+}
+
 TEST_F(RetrievalProfileTest, TheFocusLayerMayBeLeftOut) {
   json content = Whole();
   content.erase("focus_layer");
@@ -100,6 +120,8 @@ TEST_F(RetrievalProfileTest, WhatIsOutOfRangeOrOfAnotherModelIsNamed) {
       {"span_blocks", 0, Code::kCorruption, "span_blocks 0"},
       {"layer_group", 0, Code::kCorruption, "layer_group 0"},
       {"layer_group", "2", Code::kCorruption, "layer_group"},
+      {"successor_blocks", -1, Code::kCorruption, "successor_blocks -1"},
+      {"successor_blocks", "2", Code::kCorruption, "successor_blocks"},
       {"span_blocks", 1.5, Code::kCorruption, "span_blocks"},
       {"candidate_blocks", 7, Code::kCorruption, "fewer candidate_blocks"},
       {"representative_tokens", 4, Code::kCorruption, "representative_tokens 4"},

@@ -160,6 +160,7 @@ TEST_F(SessionTurnsTest, ATurnWithoutSnapshotIsReadAgainToTheSameBits) {
   {
     SessionOptions options = SmallWindow("talk");
     options.layer_group = 2;  // which must be the same when turns are read again
+    options.successor_blocks = 2;
     auto session = Must(Session::Create(HybridEngine(), options, archive));
     for (int turn = 1; turn <= 11; ++turn) {
       left.push_back(CommittedTurn(session.get(), turn, "talk", turn == 1 ? "beginning" : ""));

@@ -918,6 +918,9 @@ typedef struct eid_session_options {
   /* Span layers in a row that share one choice of blocks, the first one's, while no collection is
    * attached; 0: the profile's, else 1: each its own. */
   int layer_group;
+  /* The heaviest blocks of a choice that bring the block after them into the span, in the place of
+   * the lightest; 0: the profile's, else a quarter of span_blocks; negative: none. */
+  int successor_blocks;
 } eid_session_options;
 
 /* Begins a session that has read nothing.

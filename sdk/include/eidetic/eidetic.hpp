@@ -829,6 +829,7 @@ struct SessionOptions {
   eid_recall_policy policy = EID_RECALL_DEFAULT;  // whether words have a say beside attention
   int word_places = 0;                            // negative: none
   int layer_group = 0;
+  int successor_blocks = 0;  // negative: none
 };
 
 struct AppendOptions {
@@ -1022,6 +1023,7 @@ class Session {
     o.policy = options.policy;
     o.word_places = options.word_places;
     o.layer_group = options.layer_group;
+    o.successor_blocks = options.successor_blocks;
     o.archive = archive;
     o.name = detail::text_or_null(name);
     handle_.reset(detail::made_by<eid_session>([&](eid_session** out, eid_error* error) {
