@@ -11,12 +11,6 @@ namespace {
 
 constexpr std::string_view kDocumentOwnerPrefix = "document/";
 
-// Of a document's payloads, which are most of it.
-uint64_t BytesOf(const Layout& layout, uint64_t tokens) {
-  return tokens * 2 * layout.layers.size() *
-         kernels::PayloadBytes(layout.codec, 1, layout.kv_heads, layout.head_dim);
-}
-
 }  // namespace
 
 Result<std::vector<DocumentRecord>> ArchiveImpl::DocumentsAt(const std::string& prefix) const {
@@ -124,7 +118,8 @@ void ArchiveImpl::AfterRemoval(const DocumentRecord& document) {
   store_->ForgetPooled(document.lineage);
   CollectionChanged(document.collection);
   const Result<CollectionRecord> collection = Collection(document.collection);
-  if (collection.ok() && BytesOf(collection->layout, document.committed_tokens) < kReclaimBytes) {
+  if (collection.ok() &&
+      collection->layout.PayloadBytes(document.committed_tokens) < kReclaimBytes) {
     return;
   }
   // Gives the space back. A failure leaves only space behind, which the next merge finds.

@@ -15,6 +15,10 @@ Status OutOfRange(const char* field, int64_t value, int64_t low, int64_t high) {
 
 }  // namespace
 
+uint64_t Layout::PayloadBytes(uint64_t tokens) const {
+  return tokens * 2 * layers.size() * kernels::PayloadBytes(codec, 1, kv_heads, head_dim);
+}
+
 int Layout::LayerIndex(int model_layer) const {
   auto found = std::lower_bound(layers.begin(), layers.end(), model_layer);
   if (found == layers.end() || *found != model_layer) return -1;

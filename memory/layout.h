@@ -2,6 +2,7 @@
 #ifndef EIDETIC_MEMORY_LAYOUT_H_
 #define EIDETIC_MEMORY_LAYOUT_H_
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct Layout {
   }
   // Floats in one row of all kv heads.
   int RowWidth() const { return kv_heads * head_dim; }
+  // Bytes of the keys and values of so many tokens, as they are stored; what stands around them
+  // not counted.
+  uint64_t PayloadBytes(uint64_t tokens) const;
   // Index in `layers`, or -1.
   int LayerIndex(int model_layer) const;
   // Ranges and order of every field; kInvalidArgument says which one is wrong.

@@ -1,5 +1,6 @@
-// The only file that knows RocksDB, but for the bytes of its log (write_log.h). Why it is tuned
-// like this: docs/decisions/020.
+// RocksDB as a store: only this file knows it, but for the bytes of its log (write_log.h) and what
+// is done about garbage in blob files (blob_garbage.h). Why it is tuned like this:
+// docs/decisions/020.
 #include <rocksdb/cache.h>
 #include <rocksdb/db.h>
 #include <rocksdb/env.h>
@@ -18,6 +19,7 @@
 #include <optional>
 #include <utility>
 
+#include "memory/blob_garbage.h"
 #include "memory/file_search.h"
 #include "memory/format.h"
 #include "memory/record_store.h"
@@ -88,7 +90,8 @@ class RocksRecordStore : public RecordStore {
         lock_(std::move(lock)),
         database_(std::move(database)),
         db_(database_.db.get()),
-        damage_(std::move(damage)) {}
+        damage_(std::move(damage)),
+        collector_(db_, Handle(Family::kSessions)) {}
 
   ~RocksRecordStore() override {
     // RocksDB writes by path: not into what may be another archive there.
@@ -137,6 +140,7 @@ class RocksRecordStore : public RecordStore {
     // What went to files without a name is not durable.
     if (const Status there = CheckInPlace(); !there.ok()) return write_error_ = there;
     Acknowledge();
+    collector_.Collect();
     return {};
   }
 
@@ -205,7 +209,11 @@ class RocksRecordStore : public RecordStore {
 
   Status Compact() override {
     if (options_.read_only) return ReadOnlyWrite()(options_.path);
-    for (Family family : kFamilies) EID_RETURN_IF_ERROR(Merge(family, nullptr, nullptr));
+    for (Family family : kFamilies) {
+      rocksdb::CompactRangeOptions options;
+      if (family == Family::kSessions) RewriteBlobs(&options);
+      EID_RETURN_IF_ERROR(Merge(family, nullptr, nullptr, options));
+    }
     return {};
   }
 
@@ -223,9 +231,8 @@ class RocksRecordStore : public RecordStore {
                                   "writing out the log", options_.path));
     rocksdb::CompactRangeOptions options;
     options.exclusive_manual_compaction = false;
+    RewriteBlobs(&options);
     options.bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForce;
-    options.blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
-    options.blob_garbage_collection_age_cutoff = 1.0;
     std::vector<KeyRange> all;
     if (ranges.empty()) {
       for (Family family : kFamilies) all.push_back({family, {}, {}});
@@ -283,8 +290,15 @@ class RocksRecordStore : public RecordStore {
         options_.path);
   }
 
-  Status Merge(Family family, const rocksdb::Slice* begin, const rocksdb::Slice* end) {
-    rocksdb::CompactRangeOptions options;
+  // What is live in blob files goes to new ones.
+  static void RewriteBlobs(rocksdb::CompactRangeOptions* options) {
+    options->bottommost_level_compaction = rocksdb::BottommostLevelCompaction::kForceOptimized;
+    options->blob_garbage_collection_policy = rocksdb::BlobGarbageCollectionPolicy::kForce;
+    options->blob_garbage_collection_age_cutoff = 1.0;
+  }
+
+  Status Merge(Family family, const rocksdb::Slice* begin, const rocksdb::Slice* end,
+               rocksdb::CompactRangeOptions options = {}) {
     options.exclusive_manual_compaction = false;
     return FromRocks(db_->CompactRange(options, Handle(family), begin, end),
                      std::string("merging ") + FamilyName(family), options_.path);
@@ -296,7 +310,8 @@ class RocksRecordStore : public RecordStore {
   rocksdb::DB* db_;
   std::string damage_;
   std::mutex write_mutex_;
-  Status write_error_;  // of the first failed write; guarded by write_mutex_
+  Status write_error_;       // of the first failed write; guarded by write_mutex_
+  BlobCollector collector_;  // likewise
 };
 
 rocksdb::ColumnFamilyOptions FamilyOptions(Family family, const RocksOptions& options,
@@ -332,10 +347,11 @@ rocksdb::ColumnFamilyOptions FamilyOptions(Family family, const RocksOptions& op
       break;
     case Family::kSessions:
       // Large values that are overwritten at every commit: kept in blob files of their own, which
-      // are dropped as a whole when their last value has been overwritten.
+      // are dropped as a whole when their last value has been overwritten, and otherwise by the
+      // collector.
       family_options.enable_blob_files = true;
       family_options.min_blob_size = 4096;
-      family_options.enable_blob_garbage_collection = true;
+      family_options.enable_blob_garbage_collection = false;
       family_options.level0_file_num_compaction_trigger = 2;
       break;
   }

@@ -25,6 +25,15 @@ void RemoveTurnsFrom(LineageId lineage, TurnNumber turn, uint64_t tokens, Record
   RemoveRange(format::RowsKey(lineage, tokens), batch);
 }
 
+// Bytes of the states that snapshots have, at least: all chunks but the last are full.
+uint64_t StateBytes(const SessionCatalog& catalog, LineageId root) {
+  uint64_t bytes = 0;
+  for (const TurnId& id : PresentSnapshots(catalog, root)) {
+    bytes += (catalog.Find(id.first, id.second)->snapshot_chunks - 1) * format::kBlobChunkBytes;
+  }
+  return bytes;
+}
+
 // Whether something that was recalled in this turn is gone.
 Status CheckViews(const TurnContent& content, const SessionStore::DocumentLineages& documents) {
   for (const PassRun& pass : content.passes) {
@@ -133,6 +142,14 @@ Status SessionStore::Fork(const std::string& from, TurnNumber turn, const std::s
 }
 
 Status SessionStore::Rewind(const std::string& name, TurnNumber turn, int64_t time) {
+  std::vector<KeyRange> emptied;
+  EID_RETURN_IF_ERROR(RewindAndTell(name, turn, time, &emptied));
+  Reclaim(emptied);
+  return {};
+}
+
+Status SessionStore::RewindAndTell(const std::string& name, TurnNumber turn, int64_t time,
+                                   std::vector<KeyRange>* emptied) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_ASSIGN_OR_RETURN(const auto removal, removal_());
   std::lock_guard lock(mutex_);
@@ -155,7 +172,7 @@ Status SessionStore::Rewind(const std::string& name, TurnNumber turn, int64_t ti
   RemoveWaiting(name, &batch);
   const std::string key = format::HeadKey(name);
   batch.Put(Family::kSessions, key, format::EncodeHead(key, head));
-  return RemoveUnseen(RootOf(head), std::move(after), std::move(batch));
+  return RemoveUnseen(RootOf(head), std::move(after), std::move(batch), emptied);
 }
 
 // A session as Archive::CommitSession saved it: nobody but it sees its lineages.
@@ -183,6 +200,13 @@ Status SessionStore::RemoveSaved(const std::string& name) {
 }
 
 Status SessionStore::Remove(const std::string& name) {
+  std::vector<KeyRange> emptied;
+  EID_RETURN_IF_ERROR(RemoveAndTell(name, &emptied));
+  Reclaim(emptied);
+  return {};
+}
+
+Status SessionStore::RemoveAndTell(const std::string& name, std::vector<KeyRange>* emptied) {
   EID_RETURN_IF_ERROR(CheckWritable());
   EID_ASSIGN_OR_RETURN(const auto removal, removal_());
   std::lock_guard lock(mutex_);
@@ -206,7 +230,7 @@ Status SessionStore::Remove(const std::string& name) {
   SessionCatalog after = *catalog;
   after.heads.erase(name);
   after.waiting.erase(name);
-  return RemoveUnseen(RootOf(*found), std::move(after), std::move(batch));
+  return RemoveUnseen(RootOf(*found), std::move(after), std::move(batch), emptied);
 }
 
 Status SessionStore::CheckNoneWaiting(const SessionCatalog& catalog,
@@ -259,13 +283,36 @@ Status SessionStore::AddUnseen(const std::set<LineageId>& roots, SessionCatalog*
   return {};
 }
 
-Status SessionStore::RemoveUnseen(LineageId root, SessionCatalog after, RecordBatch batch) {
+Status SessionStore::RemoveUnseen(LineageId root, SessionCatalog after, RecordBatch batch,
+                                  std::vector<KeyRange>* emptied) {
   std::vector<LineageId> shortened;
   EID_RETURN_IF_ERROR(AddUnseen({root}, &after, &batch, &shortened));
+  for (const LineageId lineage : shortened) {
+    const Result<LineageRecord> record = blocks_->Lineage(lineage);
+    if (!record.ok()) continue;
+    const auto turns = after.turns.find(lineage);
+    const uint64_t end =
+        turns == after.turns.end() ? record->begin : turns->second.rbegin()->second.blocks;
+    if (record->layout.PayloadBytes(record->committed_tokens - end) < kReclaimBytes) continue;
+    const std::string prefix = format::LineagePrefix(lineage);
+    for (const Family family : {Family::kBlocks, Family::kEmbeddings}) {
+      emptied->push_back({family, prefix, format::PrefixEnd(prefix)});
+    }
+  }
+  if (StateBytes(*catalog_, root) >= StateBytes(after, root) + kReclaimBytes) {
+    emptied->push_back({Family::kSessions, {}, {}});
+  }
   EID_RETURN_IF_ERROR(records_->Write(batch, true));
   *catalog_ = std::move(after);
   for (LineageId lineage : shortened) blocks_->ForgetPooled(lineage);
   return {};
+}
+
+void SessionStore::Reclaim(const std::vector<KeyRange>& emptied) const {
+  for (const KeyRange& range : emptied) {
+    // A failure leaves only space behind, which the next merge finds.
+    static_cast<void>(records_->Reclaim(range.family, range.begin, range.end).ok());
+  }
 }
 
 }  // namespace eidetic::memory

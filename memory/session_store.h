@@ -249,8 +249,15 @@ class SessionStore {
   // no session sees any more. `shortened` gets the lineages that lose blocks.
   Status AddUnseen(const std::set<LineageId>& roots, SessionCatalog* after, RecordBatch* batch,
                    std::vector<LineageId>* shortened) const;
-  // The same, written.
-  Status RemoveUnseen(LineageId root, SessionCatalog after, RecordBatch batch);
+  // The same, written. `emptied` gets the ranges out of which so much went that their space is to
+  // be given back.
+  Status RemoveUnseen(LineageId root, SessionCatalog after, RecordBatch batch,
+                      std::vector<KeyRange>* emptied);
+  Status RewindAndTell(const std::string& name, TurnNumber turn, int64_t time,
+                       std::vector<KeyRange>* emptied);
+  Status RemoveAndTell(const std::string& name, std::vector<KeyRange>* emptied);
+  // No lock is held: merging may take long.
+  void Reclaim(const std::vector<KeyRange>& emptied) const;
   // kInvalidArgument while turns of the session wait to be read again.
   Status CheckNoneWaiting(const SessionCatalog& catalog, const std::string& name) const;
 
