@@ -174,6 +174,18 @@ Result<std::vector<WaitingTurn>> SessionStore::Waiting(const std::string& name) 
   return turns;
 }
 
+Result<std::map<std::string, uint64_t>> SessionStore::CountWaiting() const {
+  std::lock_guard lock(mutex_);
+  EID_ASSIGN_OR_RETURN(const SessionCatalog* catalog, Current());
+  std::map<std::string, uint64_t> counts;
+  for (const auto& [name, turns] : catalog->waiting) {
+    for (const auto& [number, turn] : turns) {
+      if (!turn.forgotten) ++counts[name];
+    }
+  }
+  return counts;
+}
+
 Status SessionStore::UnlessGone(const TurnHeader& turn, bool snapshot, Status damage) const {
   const std::string key = format::TurnKey(turn.lineage, turn.turn);
   const Result<std::string> value = records_->Get(Family::kSessions, key);

@@ -21,6 +21,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -187,6 +188,9 @@ class SessionStore {
   Result<TurnContent> Content(const TurnHeader& turn) const;
   // Turns that wait to be read again, after the last one of Turns().
   Result<std::vector<WaitingTurn>> Waiting(const std::string& name) const;
+  // How many turns of each session wait, those forgotten left out; sessions without any are not in
+  // it.
+  Result<std::map<std::string, uint64_t>> CountWaiting() const;
   // Of a turn that has one, in `session`'s path. kCorruption names what is missing; kNotFound when
   // the snapshot was given up since.
   Result<Snapshot> ReadSnapshot(const SessionHead& session, const TurnHeader& turn) const;

@@ -100,12 +100,15 @@ void AppendText(const memory::TurnContent& content, std::string* text) {
 Result<std::string> SessionsJson(const memory::Archive& archive) {
   EID_ASSIGN_OR_RETURN(const std::vector<memory::SessionHead> heads, archive.sessions().List());
   EID_ASSIGN_OR_RETURN(const std::vector<std::string> names, archive.Sessions());
+  EID_ASSIGN_OR_RETURN(const auto waiting, archive.sessions().CountWaiting());
   json sessions = json::array();
   auto head = heads.begin();
   for (const std::string& name : names) {
     while (head != heads.end() && head->name < name) ++head;
     const bool kept = head != heads.end() && head->name == name;
     sessions.push_back(kept ? HeadJson(*head) : SavedJson(name));
+    const auto waits = waiting.find(name);
+    sessions.back()["waiting"] = waits == waiting.end() ? 0 : waits->second;
   }
   return Dump({{"sessions", std::move(sessions)}});
 }

@@ -14,6 +14,7 @@
 #include "apps/cli/input_history.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/line_editor.h"
+#include "apps/cli/name_check.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
 
@@ -217,6 +218,7 @@ void add_chat_command(CLI::App& app, Action& action) {
   c->add_option("--attach,--from", flags->collections,
                 "A collection to recall from; repeat for several")
       ->type_name("NAME")
+      ->check(name_check("a collection's name"))
       ->take_all()
       ->allow_extra_args(false);
   flags->system_given =

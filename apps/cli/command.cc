@@ -7,6 +7,7 @@
 #include "apps/cli/characters.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
+#include "apps/cli/name_check.h"
 #include "apps/cli/terminal.h"
 
 namespace eidetic::cli {
@@ -210,6 +211,7 @@ void add_collections_flag(CLI::App& command, std::vector<std::string>& collectio
                           const std::string& text) {
   command.add_option("--from,--collection", collections, text)
       ->type_name("NAME")
+      ->check(name_check("a collection's name"))
       ->take_all()
       ->allow_extra_args(false);
 }

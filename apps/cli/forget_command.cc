@@ -12,6 +12,7 @@
 #include "apps/cli/forget_options.h"
 #include "apps/cli/forget_report.h"
 #include "apps/cli/interrupt.h"
+#include "apps/cli/name_check.h"
 #include "apps/cli/terminal.h"
 
 namespace eidetic::cli {
@@ -102,16 +103,18 @@ void add_forget_command(CLI::App& memory, Action& action) {
       "forget", "Remove something for good: from memory, indexes, files and every fork");
   CLI::Option* collection = c->add_option("--collection", flags->collection,
                                           "All of a collection, or, with --source, where it is");
-  collection->type_name("NAME");
+  // Left empty, a variable that is not set would make more go than was meant.
+  collection->type_name("NAME")->check(name_check("a collection's name"));
   CLI::Option* source = c->add_option("--source", flags->source, "One document, all its versions");
-  source->type_name("SOURCE")->needs(collection);
+  source->type_name("SOURCE")->needs(collection)->check(name_check("a document's name"));
   c->add_option("--bytes", flags->bytes,
                 "Only what overlaps these bytes of the file as it was: whole blocks")
       ->type_name("FIRST-END")
+      ->check(name_check("a range"))
       ->needs(source);
   CLI::Option* session = c->add_option("--session", flags->session,
                                        "All that a session says, also where forks share it");
-  session->type_name("NAME")->excludes(collection);
+  session->type_name("NAME")->excludes(collection)->check(name_check("a session's name"));
   CLI::Option* turn =
       c->add_option("--turn", flags->turn, "Only this turn, in every fork that sees it");
   turn->type_name("N")->needs(session)->check(
@@ -119,6 +122,7 @@ void add_forget_command(CLI::App& memory, Action& action) {
   c->add_option("--older-than", flags->older_than,
                 "Documents ingested and turns read longer ago: 30d, 12h, 8w")
       ->type_name("AGE")
+      ->check(name_check("an age"))
       ->excludes(source)
       ->excludes(turn);
   c->add_flag("--dry-run", flags->dry_run, "Tell what would go, and change nothing");

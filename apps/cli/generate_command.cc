@@ -6,6 +6,7 @@
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
+#include "apps/cli/name_check.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
 #include "apps/common/attention_mode.h"
@@ -119,7 +120,8 @@ void add_generate_command(CLI::App& app, Action& action) {
       ->excludes(flags->prompt_given);
   c->add_option("--session", flags->session,
                 "Open this session of the archive, or begin it; this becomes its next turn")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->check(name_check("a session's name"));
   c->add_option("--turn-name", flags->turn_name, "A name for that turn, to go back to")
       ->type_name("NAME")
       ->needs("--session");

@@ -14,6 +14,7 @@
 #include "apps/cli/ingest_report.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/terminal.h"
+#include "apps/ingest/ignore_rules.h"
 
 namespace eidetic::cli {
 namespace {
@@ -181,6 +182,9 @@ int run_dry(const IngestInputs& inputs, const IngestFlags& flags) {
 
 int run_ingest(const IngestFlags& flags) {
   IngestInputs list = list_inputs(flags.files, flags.name, flags.walk);
+  for (const std::string& pattern : list.unused) {
+    print_note("no file fits --include '" + pattern + "'");
+  }
   if (flags.dry_run) return run_dry(list, flags);
   Tally tally;
   // The archive first: a lock or a wrong path shows before the model is loaded.
@@ -255,7 +259,9 @@ void add_ingest_command(CLI::App& app, Action& action) {
         ->allow_extra_args(false)
         ->check(CLI::Validator(
             [](std::string& pattern) {
-              return pattern.empty() ? std::string("a pattern cannot be empty") : std::string();
+              if (pattern.empty()) return std::string("a pattern cannot be empty");
+              const std::string fault = ingest::fault_of(pattern);
+              return fault.empty() ? fault : "'" + pattern + "' can fit nothing: " + fault;
             },
             ""))
         ->group("Directories");

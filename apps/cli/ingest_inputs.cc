@@ -2,6 +2,7 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <new>
 #include <set>
 #include <utility>
@@ -18,6 +19,14 @@ constexpr const char* kStandardInput = "-";
 Error wrong_name(const std::string& name, const std::string& what) {
   return {EID_INVALID_ARGUMENT, "--name '" + name + "' cannot name " + what,
           "a document's name is unique in its collection: ingest the files one by one"};
+}
+
+// What is in both.
+std::vector<std::string> both(std::vector<std::string> one, const std::vector<std::string>& other) {
+  std::erase_if(one, [&](const std::string& pattern) {
+    return std::find(other.begin(), other.end(), pattern) == other.end();
+  });
+  return one;
 }
 
 }  // namespace
@@ -50,6 +59,7 @@ IngestInputs list_inputs(const std::vector<std::string>& paths, const std::strin
     if (!name.empty()) throw wrong_name(name, "the files of the directory '" + path + "'");
     ingest::WalkResult found = ingest::walk_directory(path, options, [] { return interrupted(); });
     const std::string folder = ingest::plain_path(path);
+    list.unused = list.folders.empty() ? std::move(found.unused) : both(list.unused, found.unused);
     list.folders.push_back(folder);
     if (found.files.empty() && found.skipped.empty() && found.left_out == 0) {
       list.empty_folders.push_back(folder);

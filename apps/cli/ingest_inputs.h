@@ -24,6 +24,7 @@ struct IngestInputs {
   std::uint64_t left_out = 0;                 // of directories
   std::vector<std::string> folders;           // that were walked
   std::vector<std::string> empty_folders;     // of these, without any entry
+  std::vector<std::string> unused;            // patterns to include that fit no file of theirs
 };
 
 // Throws Error (EID_INVALID_ARGUMENT): one `name` for several files or for a directory, or none for

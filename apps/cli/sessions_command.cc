@@ -7,6 +7,7 @@
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
+#include "apps/cli/name_check.h"
 #include "apps/cli/terminal.h"
 
 namespace eidetic::cli {
@@ -20,6 +21,7 @@ struct SessionsFlags {
   bool json = false;
 };
 
+constexpr const char* kWaits = "w waits: it is read again when the session is opened next\n";
 constexpr std::size_t kExcerpt = 60;  // characters of a turn's text in a list
 
 // The first line of what a turn holds, its roles left out.
@@ -66,8 +68,13 @@ int run_list(const SessionsFlags& flags) {
               {false, true, true, false, false});
   table.shrink(0);
   const json sessions = told.value("sessions", json::array());
+  bool some_wait = false;
   for (const json& session : sessions) {
-    table.add({session.value("name", ""), with_commas(session.value("turns", std::uint64_t{0})),
+    const auto waiting = session.value("waiting", std::uint64_t{0});
+    some_wait |= waiting > 0;
+    std::string turns = with_commas(session.value("turns", std::uint64_t{0}));
+    if (waiting > 0) turns += " + " + with_commas(waiting) + " w";
+    table.add({session.value("name", ""), turns,
                with_commas(session.value("tokens", std::uint64_t{0})),
                short_time(session.value("changed", "")), session.value("forked_from", "")});
   }
@@ -76,6 +83,7 @@ int run_list(const SessionsFlags& flags) {
   } else {
     std::cout << table.text();
   }
+  if (some_wait) std::cout << kWaits;
   return kExitOk;
 }
 
@@ -112,7 +120,7 @@ int run_show(const SessionsFlags& flags) {
                excerpt(turn)});
   }
   std::cout << table.text() << "* its state is kept: opening there reads nothing again\n";
-  if (some_wait) std::cout << "w waits: it is read again when the session is opened next\n";
+  if (some_wait) std::cout << kWaits;
   return kExitOk;
 }
 
@@ -181,7 +189,9 @@ CLI::App* add_command(CLI::App& parent, Action& action, const char* name, const 
 }
 
 void add_session(CLI::App& c, SessionsFlags& flags) {
-  c.add_option("SESSION", flags.session, "The session's name")->required();
+  c.add_option("SESSION", flags.session, "The session's name")
+      ->required()
+      ->check(name_check("a session's name"));
 }
 
 }  // namespace
@@ -214,6 +224,7 @@ void add_sessions_commands(CLI::App& app, Action& action) {
                     ->type_name("TURN");
                 c.add_option("--to", flags.new_name, "The new session's name")
                     ->required()
+                    ->check(name_check("a session's name"))
                     ->type_name("NAME");
               });
   add_command(*sessions, action, "rewind",

@@ -56,7 +56,11 @@ class Walk {
  public:
   Walk(const std::string& directory, const WalkOptions& options, const std::function<bool()>& stop)
       : root_(plain_path(directory)), options_(options), stop_(stop) {
-    for (const std::string& pattern : options.include) include_.add(pattern);
+    for (const std::string& pattern : options.include) {
+      include_.add(pattern);
+      unused_.emplace_back(pattern, IgnoreRules());
+      unused_.back().second.add(pattern);
+    }
     for (const std::string& pattern : options.exclude) exclude_.add(pattern);
     shown_ = root_ == "." ? "" : root_;
     if (!options.no_ignore) add_rules_above();
@@ -64,6 +68,7 @@ class Walk {
 
   WalkResult run() {
     enter(shown_, "");
+    for (auto& [pattern, rule] : unused_) result_.unused.push_back(std::move(pattern));
     return std::move(result_);
   }
 
@@ -85,8 +90,13 @@ class Walk {
     }
   }
 
-  bool left_out(const std::string& relative, const std::string& name, bool is_folder) const {
+  bool left_out(const std::string& relative, const std::string& name, bool is_folder) {
     if (name == ".git") return true;
+    if (!is_folder) {
+      std::erase_if(unused_, [&](const auto& one) {
+        return one.second.verdict(relative, false).has_value();
+      });
+    }
     if (!options_.hidden && name[0] == '.') return true;
     if (exclude_.verdict(relative, is_folder).value_or(false)) return true;
     if (!is_folder && !include_.empty() && !include_.verdict(relative, false).value_or(false)) {
@@ -168,7 +178,8 @@ class Walk {
   const WalkOptions& options_;
   const std::function<bool()>& stop_;
   IgnoreRules include_, exclude_;
-  std::vector<Rules> rules_;  // the outermost first
+  std::vector<std::pair<std::string, IgnoreRules>> unused_;  // of include_, each by itself
+  std::vector<Rules> rules_;                                 // the outermost first
   std::set<std::pair<dev_t, ino_t>> seen_;
   WalkResult result_;
 };

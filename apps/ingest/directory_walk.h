@@ -28,6 +28,7 @@ struct WalkResult {
   std::vector<std::string> files;     // in the order of their names, folder by folder
   std::vector<SkippedEntry> skipped;  // in the same order
   std::uint64_t left_out = 0;         // entries that patterns or dots leave out
+  std::vector<std::string> unused;    // those of WalkOptions::include that fit no file
 };
 
 // Walks `directory`, which is one. Paths begin with it as it is written here, "." alone is left

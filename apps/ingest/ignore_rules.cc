@@ -91,6 +91,23 @@ std::string_view without_blanks(std::string_view line) {
 
 }  // namespace
 
+std::string fault_of(std::string_view pattern) {
+  for (std::string_view part = pattern;;) {
+    const std::size_t slash = part.find('/');
+    const std::string_view name = part.substr(0, slash);
+    for (std::size_t at = 0; at < name.size();) {
+      const char c = name[at++];
+      if (c == '\\' && at++ == name.size())
+        return "a backslash at its end has nothing to stand for";
+      if (c == '[' && !bracket_fits(name, at, 'a')) {
+        return "a '[' in it has no ']'; a bracket itself is written '\\['";
+      }
+    }
+    if (slash == std::string_view::npos) return "";
+    part.remove_prefix(slash + 1);
+  }
+}
+
 bool name_fits(std::string_view pattern, std::string_view name) {
   std::size_t p = 0, s = 0, star = std::string_view::npos, star_s = 0;
   for (;;) {

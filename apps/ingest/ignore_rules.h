@@ -31,6 +31,10 @@ class IgnoreRules {
   std::vector<Pattern> patterns_;
 };
 
+// Why a pattern can fit nothing: a bracket without an end, or a backslash before nothing. Empty:
+// it can. Ignore files may hold such patterns, as .gitignore may.
+std::string fault_of(std::string_view pattern);
+
 // Whether a name fits a pattern without slashes.
 bool name_fits(std::string_view pattern, std::string_view name);
 

@@ -171,6 +171,16 @@ TEST_F(DirectoryWalk, PathsBeginAsTheDirectoryIsNamed) {
   fs::current_path(before);
 }
 
+TEST(IgnoreRules, WhatCanFitNothingHasAFault) {
+  for (const char* fault : {"[", "[]", "[!", "\\", "a/[", "[a/b]", "[[:alpha:", "[a-", "x\\"}) {
+    EXPECT_NE(fault_of(fault), "") << fault;
+  }
+  for (const char* good :
+       {"*.md", "[ab]", "[]]", "[!a-z]*", "a\\[", "\\\\", "docs/**", "!x", "a]"}) {
+    EXPECT_EQ(fault_of(good), "") << good;
+  }
+}
+
 TEST(IgnoreRules, HostilePatternsEndQuickly) {
   std::string stars, path;
   for (int i = 0; i < 200; ++i) stars += "*a";

@@ -68,6 +68,13 @@ TEST_F(IngestDirectory, ADryRunTellsWhatWouldBeReadAndWritesNothing) {
                       /*model=*/false));
   ASSERT_EQ(Events(fewer, "planned").size(), 1u) << fewer.out << fewer.err;
   EXPECT_EQ(Events(fewer, "planned")[0].at("source"), Path("notes/drafts/draft.txt"));
+  EXPECT_EQ(fewer.err, "");
+  const Outcome none =
+      RunProgram(Into({Path("notes"), "--dry-run", "--include", "*.md", "--include", "*.rst"},
+                      /*model=*/false));
+  EXPECT_EQ(none.code, 0);
+  EXPECT_NE(none.err.find("no file fits --include '*.rst'"), std::string::npos) << none.err;
+  EXPECT_EQ(none.err.find("*.md"), std::string::npos) << none.err;
   const Outcome piped = RunProgram(Into({"-", "--source", "page", "--dry-run"}, /*model=*/false),
                                    {}, "<!doctype html><p>x");
   EXPECT_EQ(Events(piped, "planned").at(0).at("format"), "html") << piped.err;
@@ -195,6 +202,9 @@ TEST_F(IngestDirectory, WhatCannotBeMeantIsRefused) {
   refused({Path("notes"), "--format", "pdf"}, "--format");
   refused({Path("notes/code.c"), "--name", "code", "--prune"}, "--prune");
   refused({Path("notes"), "--include", ""}, "--include");
+  refused({Path("notes"), "--include", "notes/[a"},
+          "'notes/[a' can fit nothing: a '[' in it has no ']'");
+  refused({Path("notes"), "--exclude", "a\\"}, "'a\\' can fit nothing: a backslash at its end");
   refused({Path("notes"), "--jobs", "-1"}, "--jobs");
   EXPECT_FALSE(std::filesystem::exists(Path("archive")));
 }

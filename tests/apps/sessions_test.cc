@@ -129,7 +129,15 @@ TEST_F(Sessions, TurnsAreForgottenInEveryFork) {
   EXPECT_NE(shown.find("(forgotten)"), std::string::npos) << shown;
   EXPECT_NE(shown.find("The sea was calm."), std::string::npos) << shown;
   EXPECT_NE(shown.find("w waits"), std::string::npos) << shown;
+  const json listed = RunSessions({"list"});
+  ExpectDocumented("sessions list", listed);
+  EXPECT_EQ(listed.at("sessions").at(0).at("turns"), 1);
+  EXPECT_EQ(listed.at("sessions").at(0).at("waiting"), 1);
+  const std::string list = Run({"list"}).out;
+  EXPECT_NE(list.find("1 + 1 w"), std::string::npos) << list;
+  EXPECT_NE(list.find("w waits"), std::string::npos) << list;
   Generate("diary", " Good night.");
+  EXPECT_EQ(RunSessions({"list"}).at("sessions").at(0).at("waiting"), 0);
   EXPECT_EQ(RunSessions({"show", "diary"}).at("turns"), 4);
   ExpectClean();
   EXPECT_EQ(forget({"--session", "nobody", "--yes"}).code, 3);
@@ -142,6 +150,9 @@ TEST_F(Sessions, TurnsAreForgottenInEveryFork) {
            {"--collection", "c", "--bytes", "1-2"},
            {"--collection", "c", "--source", "s", "--bytes", "2-1"},
            {"--collection", "c", "--source", "s", "--bytes", "x"},
+           {"--collection", "c", "--source", "s", "--bytes", ""},
+           {"--collection", "c", "--source", ""},
+           {"--session", "diary", "--older-than", ""},
            {"--older-than", "30"},
            {"--older-than", "-3d"},
            {"--older-than", "99999999999999999d"}}) {
@@ -192,11 +203,24 @@ TEST_F(Sessions, BadCommandsSayWhatIsWrong) {
   expect({"fork", "diary", "--turn", "arrival", "--to", "x"}, 3, "arrival");
   expect({"fork", "diary", "--to", "diary"}, 1, "already");
   expect({"fork", "diary"}, 2, "--to");
+  expect({"fork", "diary", "--to", ""}, 2, "--to: a session's name cannot be empty");
+  expect({"show", ""}, 2, "SESSION: a session's name cannot be empty");
   expect({"rewind", "diary"}, 2, "--turn");
   expect({"rewind", "diary", "--turn", "0"}, 3, "no turn 0");
   expect({"rewind", "diary", "--turn", "-1"}, 3, "-1");
   expect({"delete", "nobody"}, 3, "no session nobody");
   expect({"export", "diary", "--format", "pdf"}, 2, "pdf");
+  for (const std::vector<std::string>& empty : std::vector<std::vector<std::string>>{
+           {"memory", "forget", "--session", "diary", "--older-than", "", "--yes"},
+           {"memory", "forget", "--collection", "c", "--source", "", "--yes"},
+           {"generate", "--prompt", "x", "--session", "", "--model", HybridModel()},
+           {"memory", "search", "x", "--from", "", "--words"}}) {
+    std::vector<std::string> arguments = empty;
+    arguments.insert(arguments.end(), {"--archive", archive_});
+    const Outcome outcome = RunProgram(arguments);
+    EXPECT_EQ(outcome.code, 2) << outcome.err;
+    EXPECT_NE(outcome.err.find("cannot be empty"), std::string::npos) << outcome.err;
+  }
   const Outcome without =
       RunProgram({"generate", "--prompt", "x", "--turn-name", "y", "--model", HybridModel()});
   EXPECT_EQ(without.code, 2) << without.err;

@@ -1180,7 +1180,8 @@ EID_API eid_status eid_session_save(eid_session* session, eid_error* error);
  */
 
 /* Kept sessions as JSON, each with `name`, `created`, `changed`, `forked_from`, `turns`, `tokens`.
- * `name` NULL: all of them, in `sessions`. Otherwise one, with its turns in `turn_list`.
+ * `name` NULL: all of them, in `sessions`, each also with `waiting`, the turns behind these that
+ * are read again when it is opened. Otherwise one, with its turns in `turn_list`.
  *
  * Takes    `archive`; `name`, or NULL.
  * Errors   EID_NOT_FOUND when there is no such session.
