@@ -1,7 +1,4 @@
-#define PCRE2_CODE_UNIT_WIDTH 8
 #include "model/adapter_config.h"
-
-#include <pcre2.h>
 
 #include <algorithm>
 #include <cmath>
@@ -10,6 +7,7 @@
 
 #include "model/config.h"
 #include "model/json_file.h"
+#include "model/module_patterns.h"
 #include "model/text.h"
 
 namespace eidetic::model {
@@ -17,7 +15,6 @@ namespace {
 
 using nlohmann::json;
 
-constexpr char kAllLinear[] = "all-linear";
 constexpr char kOutputModule[] = "lm_head";
 constexpr char kRewrite[] = "fetch the adapter again, or have PEFT save it again";
 
@@ -188,66 +185,7 @@ std::string AdapterConfigText(const AdapterConfig& config) {
   return text.dump(2) + "\n";
 }
 
-// The expressions of a configuration, compiled. Those of Python and PCRE2 agree in what such
-// configurations use.
-class AdapterModules::Patterns {
- public:
-  explicit Patterns(const std::string& where) : where_(where) {}
-
-  // What re.fullmatch(before + pattern + after) fits.
-  void Add(const std::string& pattern, const char* before, const char* after) {
-    const std::string whole = "(?:" + std::string(before) + "(?:" + pattern + ")" + after + ")\\z";
-    int error = 0;
-    PCRE2_SIZE offset = 0;
-    Code code(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(whole.data()), whole.size(),
-                            PCRE2_UTF | PCRE2_ANCHORED, &error, &offset, nullptr),
-              &pcre2_code_free);
-    if (code == nullptr) {
-      throw Error(ErrorCode::kCorruption,
-                  where_ + ": " + Quoted(pattern) + " is no regular expression", kRewrite);
-    }
-    codes_.insert_or_assign(Key(pattern, before), std::move(code));
-  }
-
-  bool Fit(const std::string& pattern, const char* before, const std::string& module) const {
-    const pcre2_code* code = codes_.at(Key(pattern, before)).get();
-    const std::unique_ptr<pcre2_match_data, decltype(&pcre2_match_data_free)> match(
-        pcre2_match_data_create_from_pattern(code, nullptr), &pcre2_match_data_free);
-    if (match == nullptr) throw std::bad_alloc();
-    const int found = pcre2_match(code, reinterpret_cast<PCRE2_SPTR>(module.data()), module.size(),
-                                  0, 0, match.get(), context_.get());
-    if (found > 0) return true;
-    if (found == PCRE2_ERROR_NOMATCH || found == PCRE2_ERROR_BADOFFSET) return false;
-    throw Error(ErrorCode::kUnsupported,
-                where_ + ": the expression " + Quoted(pattern) + " cannot be held against " +
-                    Quoted(module),
-                "name the modules without an expression");
-  }
-
- private:
-  using Code = std::unique_ptr<pcre2_code, decltype(&pcre2_code_free)>;
-  static std::string Key(const std::string& pattern, const char* before) {
-    return before + std::string(1, '\0') + pattern;
-  }
-  static pcre2_match_context* LimitedContext() {
-    constexpr uint32_t kMostSteps = 100'000;
-    pcre2_match_context* context = pcre2_match_context_create(nullptr);
-    if (context == nullptr) throw std::bad_alloc();
-    pcre2_set_match_limit(context, kMostSteps);
-    return context;
-  }
-
-  const std::string where_;
-  std::map<std::string, Code> codes_;
-  const std::unique_ptr<pcre2_match_context, decltype(&pcre2_match_context_free)> context_{
-      LimitedContext(), &pcre2_match_context_free};
-};
-
 namespace {
-
-// What stands before an expression: nothing for those that fit a whole path.
-constexpr char kWhole[] = "";
-constexpr char kAtDot[] = "(?:.*\\.)?";
 
 bool IsNamed(const std::vector<std::string>& names, const std::string& module) {
   return std::any_of(names.begin(), names.end(), [&](const std::string& name) {
@@ -270,15 +208,17 @@ std::optional<int> LayerOf(const std::string& module) {
 
 AdapterModules::AdapterModules(const AdapterConfig& config, std::string where)
     : config_(config), where_(std::move(where)) {
-  auto patterns = std::make_unique<Patterns>(where_);
+  auto patterns = std::make_unique<ModulePatterns>(ErrorCode::kCorruption, where_, kRewrite);
   for (const ModuleNames* names : {&config_.targets, &config_.excluded}) {
     const bool is_target = names == &config_.targets;
     if (!names->pattern.empty() && !(is_target && names->pattern == kAllLinear)) {
-      patterns->Add(names->pattern, kWhole, "");
+      patterns->Add(names->pattern, PatternExtent::kWholePath);
     }
   }
-  for (const auto& [pattern, rank] : config_.ranks) patterns->Add(pattern, kAtDot, "");
-  for (const auto& [pattern, alpha] : config_.alphas) patterns->Add(pattern, kAtDot, "");
+  for (const auto& [pattern, rank] : config_.ranks)
+    patterns->Add(pattern, PatternExtent::kEndOfPath);
+  for (const auto& [pattern, alpha] : config_.alphas)
+    patterns->Add(pattern, PatternExtent::kEndOfPath);
   patterns_ = std::move(patterns);
 }
 
@@ -287,7 +227,8 @@ AdapterModules::~AdapterModules() = default;
 bool AdapterModules::IsTarget(const std::string& module, bool linear) const {
   const ModuleNames& targets = config_.targets;
   if (targets.pattern == kAllLinear) return linear && module != kOutputModule;
-  if (!targets.pattern.empty()) return patterns_->Fit(targets.pattern, kWhole, module);
+  if (!targets.pattern.empty())
+    return patterns_->Fits(targets.pattern, PatternExtent::kWholePath, module);
   const auto is_whole = std::find(targets.names.begin(), targets.names.end(), module);
   if (is_whole != targets.names.end()) return true;
   if (!IsNamed(targets.names, module)) return false;
@@ -300,7 +241,7 @@ bool AdapterModules::IsTarget(const std::string& module, bool linear) const {
 bool AdapterModules::HasLora(const std::string& module, bool linear) const {
   if (IsNamed(config_.excluded.names, module)) return false;
   if (!config_.excluded.pattern.empty() &&
-      patterns_->Fit(config_.excluded.pattern, kWhole, module)) {
+      patterns_->Fits(config_.excluded.pattern, PatternExtent::kWholePath, module)) {
     return false;
   }
   // What is trained whole has no LoRA, nor has what is in it.
@@ -317,30 +258,28 @@ bool AdapterModules::IsSaved(const std::string& module) const {
                      [&](const std::string& saved) { return module.ends_with(saved); });
 }
 
-int AdapterModules::Rank(const std::string& module) const {
-  std::optional<int> rank;
-  for (const auto& [pattern, value] : config_.ranks) {
-    if (!patterns_->Fit(pattern, kAtDot, module)) continue;
-    if (rank.value_or(value) != value) {
+template <typename Value>
+Value AdapterModules::ValueFor(const std::map<std::string, Value>& values, Value otherwise,
+                               const char* key, const std::string& module) const {
+  std::optional<Value> found;
+  for (const auto& [pattern, value] : values) {
+    if (!patterns_->Fits(pattern, PatternExtent::kEndOfPath, module)) continue;
+    // PEFT takes the first, and its files have them in another order than whoever trained had.
+    if (found.value_or(value) != value) {
       throw Error(ErrorCode::kUnsupported,
-                  where_ + ": two entries of 'rank_pattern' fit " + Quoted(module), kRewrite);
+                  where_ + ": two entries of '" + key + "' fit " + Quoted(module), kRewrite);
     }
-    rank = value;
+    found = value;
   }
-  return rank.value_or(config_.rank);
+  return found.value_or(otherwise);
+}
+
+int AdapterModules::Rank(const std::string& module) const {
+  return ValueFor(config_.ranks, config_.rank, "rank_pattern", module);
 }
 
 double AdapterModules::Alpha(const std::string& module) const {
-  std::optional<double> alpha;
-  for (const auto& [pattern, value] : config_.alphas) {
-    if (!patterns_->Fit(pattern, kAtDot, module)) continue;
-    if (alpha.value_or(value) != value) {
-      throw Error(ErrorCode::kUnsupported,
-                  where_ + ": two entries of 'alpha_pattern' fit " + Quoted(module), kRewrite);
-    }
-    alpha = value;
-  }
-  return alpha.value_or(config_.alpha);
+  return ValueFor(config_.alphas, config_.alpha, "alpha_pattern", module);
 }
 
 }  // namespace eidetic::model

@@ -12,12 +12,17 @@
 
 namespace eidetic::model {
 
+class ModulePatterns;
+
 // Names of modules, or one regular expression that fits all of a name. A name stands for modules of
 // that path and for all whose path ends in `.name`.
 struct ModuleNames {
   std::vector<std::string> names;
   std::string pattern;  // when not empty, `names` is
 };
+
+// As a pattern of targets: every linear layer but the output matrix.
+inline constexpr char kAllLinear[] = "all-linear";
 
 // Modules are named by their paths in `transformers`: "model.layers.0.self_attn.q_proj".
 struct AdapterConfig {
@@ -29,7 +34,7 @@ struct AdapterConfig {
   bool rslora = false;          // the scale is alpha / sqrt(rank), not alpha / rank
   std::string bias = "none";    // which biases were trained: "none", "all", "lora_only"
   bool fan_in_fan_out = false;  // without consequence: no module that is served is stored that way
-  // With LoRA. The pattern "all-linear": every linear layer but the output matrix.
+  // With LoRA.
   ModuleNames targets, excluded;
   std::vector<std::string> modules_to_save;  // trained whole: paths that end so, dot or not
   std::vector<int> layers;                   // layers_to_transform; empty: all
@@ -65,12 +70,14 @@ class AdapterModules {
   double Alpha(const std::string& module) const;
 
  private:
-  class Patterns;
   bool IsTarget(const std::string& module, bool linear) const;
+  template <typename Value>
+  Value ValueFor(const std::map<std::string, Value>& values, Value otherwise, const char* key,
+                 const std::string& module) const;
 
   const AdapterConfig config_;
   const std::string where_;
-  std::unique_ptr<const Patterns> patterns_;
+  std::unique_ptr<const ModulePatterns> patterns_;
 };
 
 }  // namespace eidetic::model

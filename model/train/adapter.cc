@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cmath>
 #include <random>
+#include <set>
 
 #include "model/error.h"
 
@@ -19,54 +20,17 @@ namespace {
   throw Error(ErrorCode::kInvalidArgument, "adapter: " + what, remedy);
 }
 
-void CheckConfig(const AdapterOptions& config) {
-  if (config.kind == AdapterKind::kMixers) return;
-  if (config.rank < 1 || config.rank > kLargestSize) {
-    Refuse("rank is " + std::to_string(config.rank) + "; it must be 1 or more");
-  }
-  if (!(config.alpha > 0) || !std::isfinite(config.alpha)) {
-    Refuse("alpha is " + std::to_string(config.alpha) + "; it must be a number above 0");
-  }
-  if (!(config.dropout >= 0 && config.dropout < 1)) {
-    Refuse("dropout is " + std::to_string(config.dropout) + "; it must be within 0 to 1, below 1");
-  }
-}
-
-bool Names(const std::string& target, const std::string& module) {
-  return module == target || module.ends_with("." + target);
-}
-
-// The modules that targets name, in the model's order.
-std::vector<std::string> TargetsOf(const AdapterOptions& config, const DifferentiableModel& model) {
-  const std::vector<std::string> modules = model.LinearModules();
-  std::vector<std::string> chosen;
-  std::vector<bool> used(config.targets.size());
-  for (const std::string& module : modules) {
-    bool named = false;
-    for (size_t i = 0; i < config.targets.size(); ++i) {
-      if (!Names(config.targets[i], module)) continue;
-      named = used[i] = true;
-    }
-    if (named) chosen.push_back(module);
-  }
-  for (size_t i = 0; i < used.size(); ++i) {
-    if (used[i]) continue;
-    std::string known;
-    for (const std::string& module : modules) {
-      const std::string name = module.substr(module.rfind('.') + 1);
-      if (known.find(name) == std::string::npos) known += (known.empty() ? "" : ", ") + name;
-    }
-    Refuse("target '" + config.targets[i] + "' names no linear map of the model",
-           "It has " + known + ".");
-  }
-  return chosen;
-}
-
 bool TrainedAsAWhole(AdapterKind kind, const std::string& name) {
   if (kind == AdapterKind::kLora) return false;
   if (kind == AdapterKind::kMixers) return name.find(".mamba.") != std::string::npos;
   if (name == "model.embed_tokens.weight" || name.ends_with("norm.weight")) return true;
   return kind == AdapterKind::kHylora && name.find(".mamba.conv1d.") != std::string::npos;
+}
+
+std::set<std::string> NamesOf(const Parameters& parameters) {
+  std::set<std::string> names;
+  for (const auto& [name, tensor] : parameters) names.insert(name);
+  return names;
 }
 
 // Uniform within +- bound; of the engine's bits alone, as a library's distributions differ.
@@ -84,11 +48,13 @@ at::Tensor Uniform(std::vector<int64_t> sizes, double bound, std::mt19937_64* ra
 
 Adapter::Adapter(const AdapterOptions& config, DifferentiableModel* model)
     : config_(config), model_(model) {
-  CheckConfig(config_);
+  CheckAdapterOptions(config_);
   if (config_.kind == AdapterKind::kMixers) {
     config_.targets.clear();
   } else {
-    AddMatrices(TargetsOf(config_, *model_));
+    const std::vector<std::string> modules = model_->LinearModules();
+    AddMatrices(TargetsOf(config_, modules));
+    target_names_ = TargetNames(config_, modules, NamesOf(model_->parameters()));
   }
   AddWholeParameters();
   if (!trained_.empty()) return;
@@ -103,9 +69,9 @@ Adapter::~Adapter() {
   for (const auto& [name, tensor] : trained_) tensor.set_requires_grad(false);
 }
 
-void Adapter::AddMatrices(const std::vector<std::string>& modules) {
+void Adapter::AddMatrices(const std::vector<AdapterTarget>& targets) {
   std::mt19937_64 random(config_.seed);
-  for (const std::string& module : modules) {
+  for (const auto& [module, rank, scale, dropout] : targets) {
     const at::Tensor& weight = model_->parameters().at(module + ".weight");
     const int64_t inputs = weight.size(1), outputs = weight.size(0);
     // What is trained is never bf16: small steps would be rounded away.
@@ -113,11 +79,10 @@ void Adapter::AddMatrices(const std::vector<std::string>& modules) {
         weight.scalar_type() == at::kBFloat16 ? at::kFloat : weight.scalar_type());
     LowRankTerm low_rank;
     low_rank.a =
-        Uniform({config_.rank, inputs}, 1 / std::sqrt(static_cast<double>(inputs)), &random)
-            .to(options);
-    low_rank.b = at::zeros({outputs, config_.rank}, options);
-    low_rank.scale = config_.alpha / config_.rank;
-    low_rank.dropout = config_.dropout;
+        Uniform({rank, inputs}, 1 / std::sqrt(static_cast<double>(inputs)), &random).to(options);
+    low_rank.b = at::zeros({outputs, rank}, options);
+    low_rank.scale = scale;
+    low_rank.dropout = dropout;
     for (const auto& [suffix, tensor] :
          {std::pair(".lora_A.weight", low_rank.a), std::pair(".lora_B.weight", low_rank.b)}) {
       tensor.set_requires_grad(true);

@@ -11,7 +11,9 @@
 #include <utility>
 #include <vector>
 
+#include "model/adapter_config.h"
 #include "model/train/adapter_options.h"
+#include "model/train/adapter_targets.h"
 #include "model/train/differentiable_model.h"
 #include "model/train/parameters.h"
 
@@ -29,7 +31,7 @@ class Adapter {
  public:
   // A uniform within 1 / sqrt(inputs) of 0 (Kaiming with a = sqrt(5), as PEFT has it), drawn the
   // same on every machine; B zero: at first the model computes what it did. Throws
-  // kInvalidArgument for a configuration out of range or a target that names no linear map.
+  // kInvalidArgument for options that CheckAdapterOptions or TargetsOf refuse.
   Adapter(const AdapterOptions& config, DifferentiableModel* model);
   // Takes A and B off the model, merged or not, which then trains nothing. What was trained as a
   // whole stays as trained.
@@ -38,6 +40,8 @@ class Adapter {
   Adapter& operator=(const Adapter&) = delete;
 
   const AdapterOptions& config() const { return config_; }
+  // Which maps have matrices, as PEFT is to be told. None of mixers.
+  const ModuleNames& target_names() const { return target_names_; }
   // Everything that is trained, in a fixed order: A and B of each map in the model's order, then
   // whole parameters by name. All require their gradient.
   const NamedTensors& trained() const { return trained_; }
@@ -59,10 +63,11 @@ class Adapter {
   void Import(const HostTensors& tensors);
 
  private:
-  void AddMatrices(const std::vector<std::string>& modules);
+  void AddMatrices(const std::vector<AdapterTarget>& targets);
   void AddWholeParameters();
 
   AdapterOptions config_;
+  ModuleNames target_names_;
   DifferentiableModel* model_;
   std::map<std::string, LowRankTerm> low_ranks_;  // by module
   std::map<std::string, at::Tensor> kept_;        // while merged: weights before, by module

@@ -1,11 +1,12 @@
 #include "model/train/adapter_folder.h"
 
 #include <algorithm>
-#include <cmath>
+#include <map>
 #include <set>
 #include <utility>
 
 #include "model/error.h"
+#include "model/module_patterns.h"
 
 namespace eidetic::model {
 namespace {
@@ -36,22 +37,33 @@ AdapterKind KindOf(const AdapterFile& file) {
               "begin with a new adapter, or with one of LoRA, LoRA+, HyLoRA or mixers");
 }
 
-// Rank, scale and targets, which all modules must agree on.
-void TakeMatrices(const AdapterFile& file, AdapterOptions* options) {
-  const LowRank& first = file.low_rank().begin()->second;
-  options->targets.clear();
-  for (const auto& [module, low_rank] : file.low_rank()) {
-    if (low_rank.rank != first.rank || low_rank.scale != first.scale) {
-      throw Error(ErrorCode::kUnsupported,
-                  file.path() + ": '" + module + "' has another rank or scale than '" +
-                      file.low_rank().begin()->first + "'",
-                  "an adapter that is trained further has one of each");
-    }
-    options->targets.push_back(module);
+// Of those that fit a module: PEFT does not mind others.
+template <typename Value>
+std::map<std::string, Value> Fitting(const std::map<std::string, Value>& values,
+                                     const std::vector<std::string>& modules) {
+  ModulePatterns patterns(ErrorCode::kCorruption, "adapter", "");
+  std::map<std::string, Value> fitting;
+  for (const auto& [pattern, value] : values) {
+    patterns.Add(pattern, PatternExtent::kEndOfPath);
+    const auto fits = [&, &name = pattern](const std::string& module) {
+      return patterns.Fits(name, PatternExtent::kEndOfPath, module);
+    };
+    if (std::any_of(modules.begin(), modules.end(), fits)) fitting.emplace(pattern, value);
   }
-  options->rank = static_cast<int>(first.rank);
-  options->alpha = first.scale * static_cast<double>(first.rank);  // whatever PEFT's scale is
-  options->dropout = file.config().dropout;
+  return fitting;
+}
+
+// The maps by their paths, whatever the configuration says them by; ranks and alphas as it does.
+void TakeMatrices(const AdapterFile& file, AdapterOptions* options) {
+  const AdapterConfig& config = file.config();
+  options->targets.clear();
+  for (const auto& [module, low_rank] : file.low_rank()) options->targets.push_back(module);
+  options->rank = config.rank;
+  options->alpha = config.alpha;
+  options->rslora = config.rslora;
+  options->dropout = config.dropout;
+  options->ranks = Fitting(config.ranks, options->targets);
+  options->alphas = Fitting(config.alphas, options->targets);
 }
 
 // Where embedding and head were trained as one, PEFT saves it under both names, or under one of
@@ -121,7 +133,10 @@ void SaveAdapter(const Adapter& adapter, const DifferentiableModel& model,
   config.rank = options.rank;
   config.alpha = options.alpha;
   config.dropout = options.dropout;
-  config.targets.names = options.targets;
+  config.rslora = options.rslora;
+  config.targets = adapter.target_names();
+  config.ranks = options.ranks;
+  config.alphas = options.alphas;
   config.rotary_scaling = model.other_scaling();
   std::set<std::string> whole;
   std::vector<AdapterTensor> tensors;

@@ -28,9 +28,9 @@ HostTensors TensorsOf(const AdapterFile& file);
 HostTensor HostTensorOf(const SafeTensor& tensor);
 
 // The adapter of a file on `model`, ready to be trained further: of the kind that its tensors make
-// it, with its rank, scale, dropout and modules. Throws Error: kUnsupported for modules of
-// different ranks or scales, for files without LoRA, and where a tied embedding was trained apart
-// from the output matrix; kInvalidArgument when it is no whole adapter of this model.
+// it, with its ranks, alphas, dropout and modules. Throws Error: kUnsupported for files without
+// LoRA, and where a tied embedding was trained apart from the output matrix; kInvalidArgument when
+// it is no whole adapter of this model.
 std::unique_ptr<Adapter> LoadAdapter(const AdapterFile& file, DifferentiableModel* model);
 
 }  // namespace eidetic::model

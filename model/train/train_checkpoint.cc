@@ -45,6 +45,11 @@ json AdapterJson(const AdapterOptions& adapter) {
           {"alpha", adapter.alpha},
           {"dropout", adapter.dropout},
           {"targets", adapter.targets},
+          {"target_pattern", adapter.target_pattern},
+          {"rank_pattern", adapter.ranks},
+          {"alpha_pattern", adapter.alphas},
+          {"dropout_pattern", adapter.dropouts},
+          {"rslora", adapter.rslora},
           {"seed", adapter.seed}};
 }
 
@@ -134,6 +139,12 @@ AdapterOptions ReadAdapterOptions(const JsonFile& file) {
   reader.Read("alpha", &adapter.alpha);
   reader.Read("dropout", &adapter.dropout);
   reader.Read("targets", &adapter.targets);
+  // Earlier builds had none of these.
+  if (reader.Has("target_pattern")) reader.Read("target_pattern", &adapter.target_pattern);
+  if (reader.Has("rank_pattern")) reader.Read("rank_pattern", &adapter.ranks);
+  if (reader.Has("alpha_pattern")) reader.Read("alpha_pattern", &adapter.alphas);
+  if (reader.Has("dropout_pattern")) reader.Read("dropout_pattern", &adapter.dropouts);
+  if (reader.Has("rslora")) reader.Read("rslora", &adapter.rslora);
   reader.Read("seed", &adapter.seed);
   return adapter;
 }

@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "model/error.h"
+#include "model/train/adapter_targets.h"
 #include "model/train/train_step.h"
 
 namespace eidetic::model {
@@ -57,6 +58,15 @@ std::string Listed(const Numbers& values) {
     } else {
       text += value;
     }
+  }
+  return text;
+}
+
+template <typename Value>
+std::string Listed(const std::map<std::string, Value>& values) {
+  std::string text;
+  for (const auto& [pattern, value] : values) {
+    text += (text.empty() ? "" : ",") + pattern + "=" + Text(value);
   }
   return text;
 }
@@ -179,6 +189,9 @@ void CheckTuneOptions(const TuneOptions& options) {
   CheckAmount("weight-decay", options.weight_decay);
   CheckAmount("clip", options.largest_norm);
   CheckSequenceOptions(options.attention);
+  if (!options.adapter.empty()) return;
+  CheckAdapterPatterns(options.trained);
+  CheckAdapterOptions(options.trained);
 }
 
 void SettleStages(const TrainSettings* begun, TuneOptions* options) {
@@ -242,6 +255,10 @@ TrainSettings SettingsOf(const TuneOptions& options) {
       settings["alpha"] = Text(options.trained.alpha);
       settings["dropout"] = Text(options.trained.dropout);
       settings["targets"] = Listed(options.trained.targets);
+      settings["target-pattern"] = options.trained.target_pattern;
+      settings["rank-for"] = Listed(options.trained.ranks);
+      settings["alpha-for"] = Listed(options.trained.alphas);
+      settings["dropout-for"] = Listed(options.trained.dropouts);
     }
   }
   if (!options.teacher.empty()) {

@@ -170,6 +170,17 @@ TuneData ReadTuneData(const TuneOptions& options, const Tokenizer& tokenizer,
   return data;
 }
 
+namespace {
+
+std::string RankText(const TuneOptions& options) {
+  if (options.trained.kind == AdapterKind::kMixers) return "";
+  int rank = options.trained.rank;
+  for (const auto& [pattern, value] : options.trained.ranks) rank = std::max(rank, value);
+  return " and rank " + std::to_string(rank);
+}
+
+}  // namespace
+
 void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what) {
   std::string reason;
   try {
@@ -185,10 +196,7 @@ void RethrowWithMemoryAdvice(const TuneOptions& options, const std::string& what
   }
   throw OutOfMemoryError(what + " does not fit into the memory of " + options.device +
                              ", with sequences of " + std::to_string(options.length) + " tokens" +
-                             (options.trained.kind == AdapterKind::kMixers
-                                  ? ""
-                                  : " and rank " + std::to_string(options.trained.rank)) +
-                             ": " + reason,
+                             RankText(options) + ": " + reason,
                          "lower --micro-batch or use --recompute, with which a run that was begun "
                          "goes on; or begin one "
                          "with a smaller --length, --chunk or --rank, --dtype bf16 or --kind lora; "
