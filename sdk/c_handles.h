@@ -67,6 +67,9 @@ template <>
 inline constexpr std::array<size_t, 2> kKnownSizes<eid_migrate_options> = {
     offsetof(eid_migrate_options, fingerprint), sizeof(eid_migrate_options)};
 template <>
+inline constexpr std::array<size_t, 2> kKnownSizes<eid_tune_options> = {
+    offsetof(eid_tune_options, target_pattern), sizeof(eid_tune_options)};
+template <>
 inline constexpr std::array<size_t, 2> kKnownSizes<eid_forget_options> = {
     offsetof(eid_forget_options, sources), sizeof(eid_forget_options)};
 

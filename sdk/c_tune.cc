@@ -1,7 +1,9 @@
 // The C interface's function that trains.
 #include <functional>
 #include <limits>
+#include <map>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -47,6 +49,30 @@ Status TakeTexts(const char* name, const char* const* given, size_t count,
   for (size_t i = 0; i < count; ++i) {
     EID_RETURN_IF_ERROR(sdk::RequireText(given[i], name));
     texts->emplace_back(given[i]);
+  }
+  return Status();
+}
+
+template <typename Value>
+Status TakeModuleNumbers(const char* name, const eid_module_number* given, size_t count,
+                         std::map<std::string, Value>* values) {
+  if (count == 0) return Status();
+  EID_RETURN_IF_ERROR(sdk::RequireHandle(given, name));
+  for (size_t i = 0; i < count; ++i) {
+    EID_RETURN_IF_ERROR(sdk::RequireText(given[i].pattern, name));
+    const std::string pattern = given[i].pattern;
+    const double number = given[i].number;
+    const bool is_held = number >= -1e9 && number <= 1e9 && static_cast<Value>(number) == number;
+    if (!is_held) {
+      return Status(Code::kInvalidArgument,
+                    std::string(name) + " of '" + pattern + "' is " + std::to_string(number),
+                    std::is_integral_v<Value> ? "give a whole number" : "give a finite number");
+    }
+    if (!values->emplace(pattern, static_cast<Value>(number)).second) {
+      return Status(Code::kInvalidArgument,
+                    std::string(name) + " has the pattern '" + pattern + "' twice",
+                    "leave one of them out");
+    }
   }
   return Status();
 }
@@ -139,13 +165,22 @@ Status TakeType(const char* given, bool* bf16) {
   return Status();
 }
 
+// The first option that is set of those which low-rank matrices have; null: none.
+const char* NameOfMatrices(const eid_tune_options& given) {
+  return given.rank != 0                   ? "rank"
+         : given.alpha != 0                ? "alpha"
+         : given.dropout != 0              ? "dropout"
+         : given.target_count != 0         ? "targets"
+         : given.target_pattern != nullptr ? "target_pattern"
+         : given.rank_for_count != 0       ? "rank_for"
+         : given.alpha_for_count != 0      ? "alpha_for"
+         : given.dropout_for_count != 0    ? "dropout_for"
+                                           : nullptr;
+}
+
 // Mixers are trained as a whole: what is of low-rank matrices would do nothing.
 Status RefuseOfMatrices(const eid_tune_options& given) {
-  const char* const set = given.rank != 0           ? "rank"
-                          : given.alpha != 0        ? "alpha"
-                          : given.dropout != 0      ? "dropout"
-                          : given.target_count != 0 ? "targets"
-                                                    : nullptr;
+  const char* const set = NameOfMatrices(given);
   if (set == nullptr) return Status();
   return Status(Code::kInvalidArgument,
                 std::string(set) +
@@ -158,12 +193,10 @@ Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
   if (!options->teacher.empty()) adapter.kind = model::AdapterKind::kMixers;
   if (given.adapter_path != nullptr) {
     options->adapter = given.adapter_path;
-    const bool is_told = given.kind != nullptr || given.target_count > 0 || given.rank != 0 ||
-                         given.alpha != 0 || given.dropout != 0;
-    if (!is_told) return Status();
+    if (given.kind == nullptr && NameOfMatrices(given) == nullptr) return Status();
     return Status(
         Code::kInvalidArgument,
-        "an adapter to go on from has a kind, rank, alpha, dropout and targets of its own",
+        "an adapter to go on from has a kind, ranks, alphas, dropout and targets of its own",
         "leave these out, or leave adapter_path out");
   }
   EID_RETURN_IF_ERROR(TakeName("kind", given.kind, model::FindAdapterKind,
@@ -172,7 +205,23 @@ Status TakeAdapter(const eid_tune_options& given, model::TuneOptions* options) {
   EID_RETURN_IF_ERROR(TakeNumber("rank", given.rank, false, &adapter.rank));
   adapter.alpha = given.alpha != 0 ? given.alpha : 2.0 * adapter.rank;
   adapter.dropout = given.dropout;
-  return TakeTexts("targets", given.targets, given.target_count, &adapter.targets);
+  EID_RETURN_IF_ERROR(
+      TakeModuleNumbers("rank_for", given.rank_for, given.rank_for_count, &adapter.ranks));
+  EID_RETURN_IF_ERROR(
+      TakeModuleNumbers("alpha_for", given.alpha_for, given.alpha_for_count, &adapter.alphas));
+  EID_RETURN_IF_ERROR(TakeModuleNumbers("dropout_for", given.dropout_for, given.dropout_for_count,
+                                        &adapter.dropouts));
+  if (given.target_pattern == nullptr) {
+    return TakeTexts("targets", given.targets, given.target_count, &adapter.targets);
+  }
+  if (given.target_count != 0) {
+    return Status(Code::kInvalidArgument, "targets and target_pattern are both given",
+                  "leave one of them out");
+  }
+  EID_RETURN_IF_ERROR(sdk::RequireText(given.target_pattern, "target_pattern"));
+  adapter.targets.clear();
+  adapter.target_pattern = given.target_pattern;
+  return Status();
 }
 
 Status TakeSteps(const eid_tune_options& given, model::TuneOptions* options) {

@@ -1,6 +1,7 @@
 // eidetic tune FILE|DIRECTORY...
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <iostream>
 #include <memory>
@@ -19,6 +20,7 @@ namespace {
 
 struct TuneFlags {
   TuneOptions options;
+  std::vector<std::string> rank_for, alpha_for, dropout_for;  // PATTERN=NUMBER
   int process = -1;  // of several GPUs; -1: the one that begins them
   bool json = false;
   const CLI::App* command = nullptr;
@@ -50,6 +52,37 @@ CLI::Validator none_of_zero() {
       "");
 }
 
+using ModuleNumbers = std::vector<std::pair<std::string, double>>;
+
+// "q_proj=32": the number stands behind the last =, as a pattern may have some. Empty when it is
+// none, or nothing is before it.
+ModuleNumbers module_number_of(const std::string& text) {
+  const std::size_t at = text.rfind('=');
+  if (at == std::string::npos || at == 0 || at + 1 == text.size()) return {};
+  char* end = nullptr;
+  const double number = std::strtod(text.c_str() + at + 1, &end);
+  if (*end != '\0' || !std::isfinite(number)) return {};
+  return {{text.substr(0, at), number}};
+}
+
+ModuleNumbers module_numbers_of(const std::vector<std::string>& texts) {
+  ModuleNumbers numbers;
+  for (const std::string& text : texts) numbers.push_back(module_number_of(text).at(0));
+  return numbers;
+}
+
+// A number for a pattern. `wanted`: what `is_good` lets through.
+CLI::Validator module_number(bool (*is_good)(double), const char* wanted) {
+  return CLI::Validator(
+      [=](std::string& text) -> std::string {
+        const ModuleNumbers number = module_number_of(text);
+        if (number.empty()) return "'" + text + "' is no PATTERN=NUMBER, such as q_proj=8";
+        if (is_good(number[0].second)) return "";
+        return "'" + text + "': the number must be " + wanted;
+      },
+      "");
+}
+
 // A picture that cannot be written, on a disk that is full, is no reason to end a run.
 bool drew_curves(const TuneOptions& options) {
   try {
@@ -62,6 +95,9 @@ bool drew_curves(const TuneOptions& options) {
 
 int run_tune(const TuneFlags& flags) {
   TuneOptions options = flags.options;
+  options.rank_for = module_numbers_of(flags.rank_for);
+  options.alpha_for = module_numbers_of(flags.alpha_for);
+  options.dropout_for = module_numbers_of(flags.dropout_for);
   if (options.model_path.empty()) {
     throw Error(EID_INVALID_ARGUMENT, "no model was named",
                 "pass --model FILE.gguf, or a folder, or set EIDETIC_MODEL");
@@ -118,11 +154,12 @@ void add_model_options(CLI::App& c, TuneOptions& o) {
       ->group("Model");
 }
 
-void add_adapter_options(CLI::App& c, TuneOptions& o) {
+void add_adapter_options(CLI::App& c, TuneFlags& flags) {
+  TuneOptions& o = flags.options;
   CLI::Option* adapter =
       c.add_option("--adapter", o.adapter_path,
                    "An adapter to go on from, of whatever run or of PEFT; it brings its own kind, "
-                   "rank, alpha, dropout and targets");
+                   "ranks, alphas, dropout and targets");
   adapter->type_name("DIR")->group("Adapter");
   const auto add = [&](const char* name, auto& value, const char* text) {
     return c.add_option(name, value, text)->excludes(adapter)->group("Adapter");
@@ -136,16 +173,41 @@ void add_adapter_options(CLI::App& c, TuneOptions& o) {
   add("--rank", o.rank, "Rank of the matrices; default: 32")
       ->check(CLI::Range(1, 1 << 16))
       ->type_name("N");
-  add("--alpha", o.alpha, "Their products count alpha / rank; default: twice the rank")
+  add("--alpha", o.alpha, "Their products count alpha / rank; default: twice --rank")
       ->check(CLI::PositiveNumber)
       ->type_name("X");
   add("--dropout", o.dropout, "Share of what they do not see in training; default: 0")
       ->check(CLI::Range(0.0, 0.99))
       ->type_name("SHARE");
-  add("--targets", o.targets,
-      "Linear maps by the ends of their paths; default: q_proj,k_proj,v_proj,o_proj")
-      ->delimiter(',')
-      ->type_name("NAME,NAME,...");
+  CLI::Option* targets = add("--targets", o.targets,
+                             "Linear maps by the ends of their paths, or all-linear; default: "
+                             "q_proj,k_proj,v_proj,o_proj");
+  targets->delimiter(',')->type_name("NAME,NAME,...");
+  add("--target-pattern", o.target_pattern,
+      "In place of --targets: a regular expression that fits whole paths, such as "
+      "'.*\\.(q|v)_proj'")
+      ->excludes(targets)
+      ->type_name("PATTERN");
+  const auto add_for = [&](const char* name, std::vector<std::string>& values, const char* text,
+                           bool (*is_good)(double), const char* wanted, const char* type) {
+    add(name, values, text)
+        ->check(module_number(is_good, wanted))
+        ->allow_extra_args(false)
+        ->type_name(type);
+  };
+  add_for(
+      "--rank-for", flags.rank_for,
+      "Another rank of targets whose path, or an end of it, a regular expression fits, such as "
+      "q_proj=64 or 'layers\\.[0-5]\\..*=8'; alpha stays; may be repeated",
+      [](double x) { return x >= 1 && x <= 1 << 16 && x == std::floor(x); },
+      "a whole number from 1 to 65536", "PATTERN=N");
+  add_for(
+      "--alpha-for", flags.alpha_for, "Another alpha, by the same; may be repeated",
+      [](double x) { return x > 0; }, "above 0", "PATTERN=X");
+  add_for(
+      "--dropout-for", flags.dropout_for,
+      "Another dropout, by the same; of this run alone, adapters have one; may be repeated",
+      [](double x) { return x >= 0 && x < 1; }, "0 or more, and below 1", "PATTERN=SHARE");
 }
 
 void add_attention_options(CLI::App& c, TuneOptions& o) {
@@ -308,7 +370,7 @@ void add_tune_command(CLI::App& app, Action& action, std::shared_ptr<const Optio
   // For the processes that --gpus begins: not for people.
   c->add_option("--process", flags->process)->type_name("N")->group("");
   c->add_option("--meeting", o.meeting)->type_name("FILE")->group("");
-  add_adapter_options(*c, o);
+  add_adapter_options(*c, *flags);
   add_attention_options(*c, o);
   add_teacher_options(*c, o);
   add_training_options(*c, o);
@@ -317,6 +379,7 @@ void add_tune_command(CLI::App& app, Action& action, std::shared_ptr<const Optio
       "  eidetic tune books/ -o run --model smol-hybrid-135m.gguf --device cuda\n"
       "  eidetic tune books/*.txt --held-out other.txt -o run --length 16384 --recompute\n"
       "  eidetic tune chats.jsonl -o run --kind lora --rank 8 --attention full --length 2048\n"
+      "  eidetic tune books/ -o run --targets all-linear --rank 16 --rank-for q_proj=64\n"
       "  eidetic tune books/ -o run --dry-run   # what it would take\n"
       "  eidetic tune books/ -o run --model hybrid.gguf --distill-from llama.gguf --rate 0.0008\n"
       "  eidetic ask \"Who?\" --from books --adapter run/best\n"

@@ -111,6 +111,9 @@ std::string Listing(const std::vector<std::string>& names) {
 std::string Nearby(const std::string& name, const std::vector<std::string>& modules) {
   constexpr size_t kMost = 3;
   std::string plain = name;
+  for (const char* anything : {".*", ".+", "\\."}) {
+    if (plain.starts_with(anything)) plain.erase(0, 2);
+  }
   std::erase(plain, '\\');
   const auto dots = std::count(plain.begin(), plain.end(), '.');
   std::vector<std::pair<size_t, std::string>> near;
@@ -169,12 +172,13 @@ std::vector<std::string> FittingTargets(const AdapterOptions& options,
   if (!chosen.empty()) return chosen;
   ModulePatterns ends(ErrorCode::kInvalidArgument, "adapter", "");
   ends.Add(pattern, PatternExtent::kEndOfPath);
-  const bool fits_ends = std::any_of(modules.begin(), modules.end(), [&](const auto& module) {
+  const auto end_of = std::find_if(modules.begin(), modules.end(), [&](const auto& module) {
     return ends.Fits(pattern, PatternExtent::kEndOfPath, module);
   });
   RefuseTargets("target pattern " + Quoted(pattern) + " fits no linear map of the model",
-                (fits_ends ? "it is to fit whole paths: put .* before it; " : "") +
-                    Nearby(pattern, modules) + "; the last names of all are " + LastNames(modules));
+                end_of == modules.end()
+                    ? Nearby(pattern, modules)
+                    : "it is to fit whole paths, such as " + *end_of + ": put .* before it");
 }
 
 // What is said of a module by the one expression that fits it, or by several that agree.

@@ -487,6 +487,16 @@ EID_API eid_status eid_adapter_merge(const char* base_path, const char* adapter_
  * Training: an adapter of a model, from files of text.
  */
 
+/* A number that is said of modules, by their paths ("model.layers.3.mlp.up_proj").
+ *
+ * Owner    the caller's: read during the call only.
+ */
+typedef struct eid_module_number {
+  const char* pattern; /* a regular expression that fits a path, or the end of one behind a dot:
+                        * "up_proj", "layers.[0-5].mlp..+" */
+  double number;       /* what is said of modules that it fits */
+} eid_module_number;
+
 /* What is trained, on what and how. The first defaults are those of the paper on Span-Expanded
  * Attention.
  *
@@ -510,7 +520,8 @@ typedef struct eid_tune_options {
                                * convolutions of mixers as well; "mixers" (NULL with a teacher):
                                * no matrices, but mixers as a whole, and
                                * targets, rank, alpha and dropout are to be left out */
-  const char* const* targets; /* linear maps by the ends of their paths; NULL: q, k, v, o */
+  const char* const* targets; /* linear maps by the ends of their paths; NULL: q, k, v, o;
+                               * "all-linear" alone: all */
   size_t target_count;        /* how many `targets` there are */
   int rank;                   /* 0: 32 */
   double alpha;               /* the products' scale is alpha / rank; 0: twice the rank */
@@ -572,6 +583,17 @@ typedef struct eid_tune_options {
   double text_share;   /* of the loss of saying that, how much is the text's own; 0 to 1 */
   int64_t micro_batch; /* most sequences of a batch that go through the model at once: faster on
                         * a GPU, for as much more memory; 0: 1 */
+  /* Of a new adapter, as PEFT's configuration has them and reads them. Each pattern fits a target,
+   * and of two that fit the same one none says another number than the other. */
+  const char* target_pattern;         /* in place of `targets`: a regular expression that fits whole
+                                       * paths of linear maps, such as ".+(q|v)_proj"; NULL: `targets` */
+  const eid_module_number* rank_for;  /* other ranks; the alphas stay what they are */
+  size_t rank_for_count;              /* how many `rank_for` there are */
+  const eid_module_number* alpha_for; /* other alphas */
+  size_t alpha_for_count;             /* how many `alpha_for` there are */
+  const eid_module_number* dropout_for; /* other dropouts: of this run alone, as adapters that PEFT
+                                         * reads have no place for them */
+  size_t dropout_for_count;             /* how many `dropout_for` there are */
 } eid_tune_options;
 
 /* Where a run of training stands. What is not known yet is NaN, or 0 of counts and bytes.

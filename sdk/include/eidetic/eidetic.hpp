@@ -312,6 +312,8 @@ struct TuneOptions {
   double mixer_rate = 0;         // in these
   double text_share = 0;         // of the loss after them
   std::int64_t micro_batch = 0;  // sequences that go through the model at once
+  std::string target_pattern{};  // in place of targets
+  std::vector<std::pair<std::string, double>> rank_for{}, alpha_for{}, dropout_for{};  // by pattern
 };
 
 // Trains an adapter, or goes on where the run in the folder was stopped; the report as JSON. With
@@ -325,6 +327,14 @@ inline std::string tune(const TuneOptions& options, const TuneCallback& progress
   const std::vector<const char*> inputs = pointers(options.inputs),
                                  held_out = pointers(options.held_out),
                                  targets = pointers(options.targets);
+  const auto numbers = [](const std::vector<std::pair<std::string, double>>& given) {
+    std::vector<eid_module_number> result;
+    for (const auto& [pattern, number] : given) result.push_back({pattern.c_str(), number});
+    return result;
+  };
+  const std::vector<eid_module_number> rank_for = numbers(options.rank_for),
+                                       alpha_for = numbers(options.alpha_for),
+                                       dropout_for = numbers(options.dropout_for);
   auto o = detail::sized<eid_tune_options>();
   o.model_path = detail::text_or_null(options.model_path);
   o.adapter_path = detail::text_or_null(options.adapter_path);
@@ -380,6 +390,13 @@ inline std::string tune(const TuneOptions& options, const TuneCallback& progress
   o.mixer_rate = options.mixer_rate;
   o.text_share = options.text_share;
   o.micro_batch = options.micro_batch;
+  o.target_pattern = detail::text_or_null(options.target_pattern);
+  o.rank_for = rank_for.data();
+  o.rank_for_count = rank_for.size();
+  o.alpha_for = alpha_for.data();
+  o.alpha_for_count = alpha_for.size();
+  o.dropout_for = dropout_for.data();
+  o.dropout_for_count = dropout_for.size();
   detail::Callback<TuneCallback> callback(progress);
   auto error = detail::sized<eid_error>();
   eid_string* json = nullptr;
