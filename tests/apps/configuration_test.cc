@@ -198,7 +198,8 @@ TEST_F(Configuration, WhatIsWrongIsToldWithLineAndRemedy) {
 
 // A value that a flag takes, as TOML has it.
 std::string Sample(const CLI::Option& option) {
-  const std::string allowed = cli::allowed_values(option);
+  const std::string allowed = cli::allowed_values(option), form = cli::placeholder_of(option);
+  if (form.starts_with("PATTERN=")) return form == "PATTERN=N" ? "['a=1', 'b=2']" : "'a=0.5'";
   switch (cli::value_kind(option)) {
     case cli::ValueKind::kNone:
       return "true";

@@ -361,6 +361,33 @@ TEST_F(TuneCommand, ADryRunTellsWhatItWouldTakeAndLeavesNothing) {
   EXPECT_TRUE(Contains(told.out, "Nothing was trained")) << told.out;
 }
 
+TEST_F(TuneCommand, TargetsRanksAlphasAndDropoutsAreSaidByPattern) {
+  const std::string file = Write("config.toml",
+                                 "[tune]\nrank-for = ['q_proj=6', 'layers.1.self_attn.v_proj=2']\n"
+                                 "dropout-for = 'v_proj=0.5'\n");
+  const std::vector<std::string> patterns = {"--target-pattern", R"(.*\.(q|v)_proj)", "--alpha-for",
+                                             "q_proj=3",         "--config",          file};
+  std::vector<std::string> arguments = Arguments("run", patterns);
+  const json report = RunJson(arguments);
+  const json info = RunJson({"adapter", "info", report.at("last"), "--json"});
+  ExpectDocumented("adapter info", info);
+  EXPECT_EQ(info.at("targets"), R"(.*\.(q|v)_proj)");
+  EXPECT_EQ(info.at("rank_pattern"), (json{{"q_proj", 6}, {"layers.1.self_attn.v_proj", 2}}));
+  EXPECT_EQ(info.at("alpha_pattern"), (json{{"q_proj", 3.0}}));
+  EXPECT_TRUE(Contains(RunProgram({"adapter", "info", report.at("last")}).out,
+                       "rank_pattern.layers.1.self_attn.v_proj"));
+  EXPECT_EQ(RunJson(Arguments("other",
+                              {"--dry-run", "--target-pattern", R"(.*\.(q|v)_proj)", "--rank-for",
+                               "q_proj=6", "--rank-for", "layers.1.self_attn.v_proj=2"}))
+                .at("trained_parameters"),
+            report.at("trained_parameters"));
+  arguments[std::find(arguments.begin(), arguments.end(), "q_proj=3") - arguments.begin()] =
+      "q_proj=4";
+  const Outcome other = RunProgram(arguments);
+  EXPECT_EQ(other.code, 2) << other.err;
+  EXPECT_TRUE(Contains(other.err, "alpha-for was q_proj=3, is q_proj=4")) << other.err;
+}
+
 TEST_F(TuneCommand, WhatCannotBeTrainedIsRefusedByName) {
   const auto expect = [](const std::vector<std::string>& arguments, int code,
                          const std::string& words) {
@@ -374,6 +401,10 @@ TEST_F(TuneCommand, WhatCannotBeTrainedIsRefusedByName) {
   expect(Arguments("run", {"--attention", "sideways"}), 2, "attention is 'sideways'");
   expect(Arguments("run", {"--text-share", "0.5"}), 2, "--distill-from");
   expect(Arguments("run", {"--kind", "mixers"}), 2, "rank is given for low-rank matrices");
+  expect(Arguments("run", {"--rank-for", "q_proj"}), 2, "no PATTERN=NUMBER");
+  expect(Arguments("run", {"--rank-for", "q_proj=0"}), 2, "must be a whole number from 1");
+  expect(Arguments("run", {"--rank-for", "qproj=2"}), 2, "model.layers.1.self_attn.q_proj");
+  expect(Arguments("run", {"--target-pattern", "(q_proj"}), 2, "at character 8");
   expect({"tune", text_, "-o", Path("run"), "--model", model_, "--distill-from", model_,
           "--mixer-steps", "0", "--mixer-rate", "0.1"},
          2, "mixer_rate is of the steps in which mixers learn alone");

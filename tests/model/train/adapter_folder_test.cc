@@ -26,12 +26,7 @@ const Trained kTrained[] = {{"hybrid, HyLoRA", TinyHybrid, AdapterKind::kHylora,
                             {"llama, LoRA", TinyLlama, AdapterKind::kLora, "LoRA"},
                             {"hybrid, mixers", TinyHybrid, AdapterKind::kMixers, "mixers"}};
 
-std::unique_ptr<Adapter> DisturbedAdapter(AdapterKind kind, DifferentiableModel* model) {
-  AdapterOptions options;
-  options.kind = kind;
-  options.rank = 3;
-  options.alpha = 6;
-  options.dropout = 0.25;
+std::unique_ptr<Adapter> DisturbedAdapter(AdapterOptions options, DifferentiableModel* model) {
   auto adapter = std::make_unique<Adapter>(options, model);
   const at::NoGradGuard no_gradient;
   uint32_t seed = 60;
@@ -41,6 +36,10 @@ std::unique_ptr<Adapter> DisturbedAdapter(AdapterKind kind, DifferentiableModel*
   return adapter;
 }
 
+std::unique_ptr<Adapter> DisturbedAdapter(AdapterKind kind, DifferentiableModel* model) {
+  return DisturbedAdapter({.kind = kind, .rank = 3, .alpha = 6, .dropout = 0.25}, model);
+}
+
 std::vector<int32_t> Ids() {
   return RandomTokens(40, TinyFolder::kVocabulary, 9);
 }
@@ -48,6 +47,14 @@ std::vector<int32_t> Ids() {
 std::vector<float> LogitsOfTraining(const DifferentiableModel& model) {
   const at::NoGradGuard no_gradient;
   return ToHost(model.Logits(model.Hidden(Ids(), TrainOptions(SequenceMode::kFull)))).values;
+}
+
+std::vector<float> LogitsOfInference(const Checkpoint& adapted) {
+  const auto model = HybridModel::Load(adapted, LoadOptions{TestDevice(), /*threads=*/1});
+  SequenceForwardOptions options;
+  options.attention.mode = SequenceMode::kFull;
+  options.logit_rows = static_cast<int64_t>(Ids().size());
+  return model->ForwardSequence(Ids(), options).logits;
 }
 
 TEST(AdapterFolder, GoesOnWithTheSameBitsAndIsWhatInferenceComputesWith) {
@@ -74,17 +81,46 @@ TEST(AdapterFolder, GoesOnWithTheSameBitsAndIsWhatInferenceComputesWith) {
     }
     ASSERT_EQ(loaded->trained().size(), adapter->trained().size()) << trained.name;
 
-    const auto inference =
-        HybridModel::Load(*WithAdapter(base, file), LoadOptions{TestDevice(), /*threads=*/1});
-    SequenceForwardOptions options;
-    options.attention.mode = SequenceMode::kFull;
-    options.logit_rows = static_cast<int64_t>(Ids().size());
-    const std::vector<float> served = inference->ForwardSequence(Ids(), options).logits;
+    const std::vector<float> served = LogitsOfInference(*WithAdapter(base, file));
     ASSERT_EQ(served.size(), expected.size());
     // Two roundings apart: merged against unmerged, and this forward pass against that one.
     EXPECT_LT(LargestDifference(served, expected), 2 * RoundingOf(expected)) << trained.name;
     EXPECT_GT(LargestDifference(served, untrained), 1e-2) << trained.name;
   }
+}
+
+TEST(AdapterFolder, KeepsRanksAndAlphasByPatternAndDropoutOfAll) {
+  const TemporaryFolder folder;
+  const std::shared_ptr<const Checkpoint> base = TinyHybrid();
+  DifferentiableModel model = OnTestDevice(*base, at::kFloat);
+  AdapterOptions options{.kind = AdapterKind::kHylora, .rank = 3, .alpha = 6, .dropout = 0.25};
+  options.targets = {};
+  options.target_pattern = R"(.*\.([qv]|in)_proj)";
+  options.ranks = {{"q_proj", 5}, {R"(layers\.0\..*in_proj)", 2}};
+  options.alphas = {{"in_proj", 7.5}};
+  options.dropouts = {{"v_proj", 0.5}};
+  const auto adapter = DisturbedAdapter(options, &model);
+  const std::vector<float> expected = LogitsOfTraining(model);
+  SaveAdapter(*adapter, model, "tiny", folder / "adapter");
+
+  const auto file = AdapterFile::Open(folder / "adapter");
+  EXPECT_EQ(file->config().targets.pattern, options.target_pattern);
+  EXPECT_EQ(file->config().ranks, options.ranks);
+  EXPECT_EQ(file->config().alphas, options.alphas);
+  EXPECT_EQ(file->config().dropout, 0.25);
+  EXPECT_EQ(file->low_rank().at("model.layers.0.mamba.in_proj").rank, 2u);
+  const std::vector<float> merged = LogitsOfInference(*WithAdapter(base, file));
+  EXPECT_LT(LargestDifference(merged, expected), 2 * RoundingOf(expected));
+
+  // And goes on from there: with the same ranks, and one dropout.
+  DifferentiableModel again = OnTestDevice(*base, at::kFloat);
+  const auto loaded = LoadAdapter(*file, &again);
+  EXPECT_EQ(LogitsOfTraining(again), expected);
+  EXPECT_EQ(loaded->config().ranks, options.ranks);
+  EXPECT_EQ(again.low_ranks().at("model.layers.1.self_attn.v_proj").dropout, 0.25);
+  SaveAdapter(*loaded, again, "tiny", folder / "again");
+  EXPECT_EQ(ReadFile(folder / "again/adapter_model.safetensors"),
+            ReadFile(folder / "adapter/adapter_model.safetensors"));
 }
 
 TEST(AdapterFolder, OfAnotherModelIsRefused) {

@@ -161,6 +161,30 @@ TEST(Adapter, ThatWasNotTrainedChangesNoLogit) {
   }
 }
 
+TEST(Adapter, HasMatricesOfTheRanksThatPatternsSay) {
+  DifferentiableModel model = OnTestDevice(*TinyGranite(), at::kFloat);
+  AdapterOptions config = Config(AdapterKind::kLora);
+  config.targets = {};
+  config.target_pattern = R"(.*\.(q|k)_proj|.*in_proj)";
+  config.ranks = {{"q_proj", 5}};
+  config.alphas = {{"in_proj", 12}};
+  config.dropouts = {{"k_proj", 0.5}};
+  const Adapter adapter(config, &model);
+  const auto& maps = model.low_ranks();
+  ASSERT_EQ(maps.size(), 3u);
+  const LowRankTerm& q = maps.at("model.layers.1.self_attn.q_proj");
+  EXPECT_EQ(q.a.size(0), 5);
+  EXPECT_EQ(q.b.size(1), 5);
+  EXPECT_EQ(q.scale, 6.0 / 5);
+  EXPECT_EQ(q.dropout, 0);
+  EXPECT_EQ(maps.at("model.layers.1.self_attn.k_proj").a.size(0), 3);
+  EXPECT_EQ(maps.at("model.layers.1.self_attn.k_proj").dropout, 0.5);
+  EXPECT_EQ(maps.at("model.layers.0.mamba.in_proj").scale, 4);
+  int64_t numbers = 0;
+  for (const auto& [module, map] : maps) numbers += map.a.numel() + map.b.numel();
+  EXPECT_EQ(adapter.TrainedNumbers(), numbers);
+}
+
 TEST(Adapter, OfTheSameSeedBeginsTheSame) {
   DifferentiableModel model = OnTestDevice(*TinyLlama(), at::kFloat);
   const auto start = [&](uint64_t seed) {

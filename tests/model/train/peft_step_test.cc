@@ -1,6 +1,9 @@
 // A step of training is the one that PEFT and PyTorch make (tests/golden/make_peft_step.py).
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
 #include "model/error.h"
 #include "model/safetensors.h"
 #include "model/train/adapter_folder.h"
@@ -9,6 +12,8 @@
 
 namespace eidetic::model {
 namespace {
+
+using nlohmann::json;
 
 // Of numbers that were summed up in another order.
 constexpr double kRelative = 1e-5;
@@ -89,6 +94,44 @@ TEST(PeftStep, AnAdapterOfPeftIsWrittenAsPeftWroteIt) {
                 ReadFile(golden + "/adapter_model.safetensors"))
         << step_of.name;
   }
+}
+
+// Not merged: A and B of several ranks and alphas beside the weights, of a scale over the rank's
+// root; a name of the configuration that is no module's is passed over, as PEFT does.
+TEST(PeftStep, AnAdapterOfSeveralRanksGoesOn) {
+  const TemporaryFolder folder;
+  const std::string golden = GoldenAdapter("peft_llama");
+  std::filesystem::copy(golden, folder / "given");
+  json given = json::parse(ReadFile(golden + "/adapter_config.json"));
+  given["rank_pattern"]["z_proj"] = 99;
+  WriteFile(folder / "given/adapter_config.json", given.dump());
+  const auto reference = SafetensorsFile::Open(golden + "/reference.safetensors");
+  const std::vector<float> expected = Floats(reference->tensors().at("logits"));
+  DifferentiableModel model =
+      OnTestDevice(*Checkpoint::Open(ParityFile("llama_folder")), at::kFloat);
+  const auto adapter = LoadAdapter(*AdapterFile::Open(folder / "given"), &model);
+  const auto expect_logits = [&] {
+    const at::NoGradGuard no_gradient;
+    const std::vector<int32_t> tokens = Integers(reference->tensors().at("input_ids"));
+    const std::vector<float> logits =
+        ToHost(model.Logits(model.Hidden(tokens, TrainOptions(SequenceMode::kFull)))).values;
+    const std::vector<float> last(logits.end() - static_cast<int64_t>(expected.size()),
+                                  logits.end());
+    EXPECT_LT(LargestDifference(last, expected), 2e-4);
+  };
+  expect_logits();
+  adapter->Merge();
+  expect_logits();
+  adapter->Unmerge();
+
+  SaveAdapter(*adapter, model, "", folder / "adapter");
+  const json peft = json::parse(ReadFile(golden + "/adapter_config.json"));
+  const json again = json::parse(ReadFile(folder / "adapter/adapter_config.json"));
+  for (const char* key : {"r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern"}) {
+    EXPECT_EQ(again.at(key), peft.at(key)) << key;
+  }
+  EXPECT_TRUE(ReadFile(folder / "adapter/adapter_model.safetensors") ==
+              ReadFile(golden + "/adapter_model.safetensors"));
 }
 
 // PEFT's default: it was trained beside a head that stayed as it was, which is another model.

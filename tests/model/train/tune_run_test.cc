@@ -200,6 +200,45 @@ TEST_F(TuneRunTest, OtherOptionsThanTheCheckpointsAreNamed) {
   EXPECT_EQ(Tune(options, {}).resumed_from, 4);
 }
 
+TEST_F(TuneRunTest, PatternsAreKeptAndOthersNamed) {
+  TuneOptions options = Options("whole");
+  options.schedule = RateSchedule::kConstant;
+  options.steps = 6;
+  options.trained.targets = {};
+  options.trained.target_pattern = R"(.*\.[qv]_proj)";
+  options.trained.ranks = {{"q_proj", 6}};
+  options.trained.alphas = {{"v_proj", 3}};
+  options.trained.dropouts = {{"q_proj", 0.5}};
+  const TuneEstimate estimate = EstimateTune(options, {});
+  const TuneReport report = Tune(options, {});
+  EXPECT_EQ(report.trained_numbers, estimate.trained_numbers);
+  const auto file = AdapterFile::Open(options.folder + "/last");
+  EXPECT_EQ(file->modules().Rank("model.layers.1.self_attn.q_proj"), 6);
+  EXPECT_EQ(file->config().alphas, options.trained.alphas);
+  // Two more columns of A and rows of B than without.
+  const LowRank& q = file->low_rank().at("model.layers.1.self_attn.q_proj");
+  TuneOptions other = options;
+  other.trained.ranks = {};
+  EXPECT_EQ(estimate.trained_numbers - EstimateTune(other, {}).trained_numbers,
+            static_cast<int64_t>(2 * (q.a->shape[1] + q.b->shape[0])));
+
+  TuneOptions pieces = options;
+  pieces.folder = folder_ / "pieces";
+  EXPECT_THROW(Tune(pieces, [](const TuneProgress& progress) { return progress.step < 3; }), Error);
+  other = pieces;
+  other.trained.ranks = {{"q_proj", 8}};
+  other.trained.alphas = {};
+  ExpectInvalid(other, "alpha-for was v_proj=3, is not given; rank-for was q_proj=6, is q_proj=8");
+  other = pieces;
+  other.trained.dropouts = {{"q_proj", 0.25}};
+  ExpectInvalid(other, "dropout-for was q_proj=0.5, is q_proj=0.25");
+  other = pieces;
+  other.trained.target_pattern = R"(.*\.[qvk]_proj)";
+  ExpectInvalid(other, R"(target-pattern was .*\.[qv]_proj, is .*\.[qvk]_proj)");
+  Tune(pieces, {});
+  ExpectEqualRuns(options, pieces);
+}
+
 // Of which training.json does not say how many sequences an evaluation reads.
 TEST_F(TuneRunTest, ARunThatAnEarlierVersionBeganGoesOn) {
   TuneOptions options = Options("run");
@@ -377,6 +416,12 @@ TEST_F(TuneRunTest, WhatCannotBeTrainedOnIsRefused) {
   options = Options("run");
   options.trained.targets = {"z_proj"};
   ExpectInvalid(options, "z_proj");
+  options = Options("run");
+  options.trained.ranks = {{"q_proj", 0}};
+  ExpectInvalid(options, "rank of 'q_proj' is 0");
+  options = Options("run");
+  options.trained.target_pattern = R"(.*\.(q_proj)";
+  ExpectInvalid(options, R"('.*\.(q_proj' for targets is no regular expression)");
   options = Options("run");
   options.attention.stream.span_layers = {9999};
   ExpectInvalid(options, "span layer 9999");
