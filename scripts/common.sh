@@ -8,6 +8,7 @@ set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cache=${EIDETIC_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/eidetic}
 torch_venv=$cache/torch-2.11.0
+peft_venv=$cache/peft-0.21.2
 models=$cache/models
 base_model=$models/SmolLM2-135M-Instruct.Q4_1.gguf
 hybrid_model=$models/smol-hybrid-135m.gguf
