@@ -449,5 +449,8 @@ def run(experiment, makers, names):
 def main(description, *tables):
     """A command that makes tables."""
     experiment = Experiment(flags_of(description))
+    only = experiment.flags.only or ""
+    # A table without such a row is left out, unless none has one.
+    tables = [table for table in tables if any(only in row.label for row in table.rows)] or tables
     run(experiment, [functools.partial(experiment.make, table) for table in tables],
         [table.name for table in tables])

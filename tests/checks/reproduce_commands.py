@@ -166,6 +166,48 @@ def try_devices(repository):
               "rows that share a run that failed: " + result.stderr)
 
 
+BOOK = ((" ".join("".join("abcdefghij"[int(digit)] for digit in str(number))
+                   for number in range(1000, 1400)) + ".\n\n")
+        + ("Nobody of the family of the captain came to the large house that winter night. " * 8
+           + "\n\n") * 800)
+
+
+def try_asking(repository):
+    """Texts that ask: what stands in an answer was hidden in the stretch before it."""
+    with tempfile.TemporaryDirectory() as folder:
+        trial = Trial(repository, folder)
+        (trial.folder / "text.txt").write_text(BOOK)
+        only = ("--only", "HyLoRA, se-stream")
+        for share in ("0", "1", "1"):
+            result = trial.run("adapters", "--asking", share, *only)
+            check(result.returncode == 0, result.stderr)
+        tuned = [call for call in trial.calls() if call[0] == "tune"]
+        made = trial.folder / "out" / "texts" / "asking1-seed0"
+        check([call[1] for call in tuned] == [str(trial.folder / "text.txt"), str(made)],
+              f"texts are made once, for the run that asks: {tuned}")
+        taught = (made / "text.txt").read_text()
+        check(taught.count("Nobody of") > BOOK.count("Nobody of") / 2, "the text is kept")
+        needle = re.compile(r"One of the special magic (?:number|uuid)s for (\S+) is: (\S+)\.")
+        question = re.compile(r"\nWhat (?:is|are all) the special magic (?:number|uuid)s? for .*")
+        listed = re.compile(r"(?:, and |, )")
+        hidden, forms = {}, {"one": 0, "values": 0, "queries": 0}
+        for line in re.findall(question.pattern + "|" + needle.pattern.replace("(\\S+)", "\\S+"), taught):
+            if found := needle.fullmatch(line):
+                hidden.setdefault(found[1], []).append(found[2])
+                continue
+            keys, values = re.fullmatch(
+                r"\n.*\? The special magic \w+ for (.*) mentioned in the provided text (?:is:|are) (.*)\.",
+                line).groups()
+            keys, values = listed.split(keys), listed.split(values)
+            forms["queries" if len(keys) > 1 else "values" if len(values) > 1 else "one"] += 1
+            expected = [value for key in keys for value in hidden[key]]
+            check(sorted(values) == sorted(expected), f"the answer of {line}: {expected}")
+        check(min(forms.values()) > 0, f"every form of question is there: {forms}")
+        check("magic uuid" in taught, "some values are UUIDs")
+        refused = trial.run("adapters", "--asking", "1.5", *only)
+        check(refused.returncode != 0 and "1.5 is not a share" in refused.stderr, refused.stderr)
+
+
 def try_hybrid(repository, flags):
     """The command that makes a hybrid; and the text that it is taught with."""
     with tempfile.TemporaryDirectory() as folder:
@@ -236,6 +278,7 @@ def try_program(repository, program):
 
 if __name__ == "__main__":
     used_flags = try_commands(pathlib.Path(sys.argv[1]))
+    try_asking(pathlib.Path(sys.argv[1]))
     try_hybrid(pathlib.Path(sys.argv[1]), used_flags)
     if len(sys.argv) > 2:
         hold_against(sys.argv[2], used_flags)
