@@ -221,12 +221,13 @@ Status RepresentativeIndex::Search(int layer_index, int kv_head, const float* qu
   return Status();
 }
 
-const IndexedBlock* RepresentativeIndex::Successor(const IndexedBlock& block) const {
-  // Blocks of a lineage are added in order, so it has the next ordinal or is none.
+const IndexedBlock* RepresentativeIndex::Successor(const IndexedBlock& block,
+                                                   bool in_any_lineage) const {
+  // Blocks of a text are added in order, so it has the next ordinal or is none.
   const IndexedBlock* next = &block + 1;
   const bool follows = next != blocks_.data() + blocks_.size() && next->id != 0 &&
-                       next->lineage == block.lineage &&
-                       next->position == block.position + static_cast<uint64_t>(block.tokens);
+                       (in_any_lineage || next->lineage == block.lineage) &&
+                       next->position == block.end();
   return follows ? next : nullptr;
 }
 

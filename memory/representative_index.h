@@ -21,6 +21,7 @@ struct IndexedBlock {
   int tokens = 0;
   uint64_t text_begin = 0;
   uint64_t text_end = 0;
+  uint64_t end() const { return position + static_cast<uint64_t>(tokens); }
 };
 
 // Which blocks of a lineage are searched. A block without text (the sinks that a document was read
@@ -51,9 +52,10 @@ class RepresentativeIndex {
 
   // `ordinal` as Search or live() gave it.
   const IndexedBlock& block(int64_t ordinal) const;
-  // The block of the same lineage that begins where `block` ends; null when it is not here, or was
-  // added apart from it. `block` as block() gave it.
-  const IndexedBlock* Successor(const IndexedBlock& block) const;
+  // The block that was added after `block` and begins where it ends, in its lineage or, for a text
+  // that goes on from one lineage to the next, in any; null: there is none. `block` as block() gave
+  // it.
+  const IndexedBlock* Successor(const IndexedBlock& block, bool in_any_lineage) const;
   // The ordinals of all blocks that are here, ascending.
   const std::vector<int64_t>& live() const { return live_; }
   // The lineages that have blocks here, ascending.

@@ -27,7 +27,7 @@ struct Ranked {
   int source = 0;
   const IndexedBlock* block = nullptr;
   double mass = 0;
-  bool is_successor = false;
+  double bringer_mass = 0;
 };
 
 auto Place(const Ranked& ranked) {
@@ -407,30 +407,45 @@ Status Choice::Rescore(std::vector<Ranked>* blocks) const {
   return Status();
 }
 
-// blocks: heaviest first. The first `successors` of them each with the one after it, then the
-// others, as long as there is room for them.
-void BringSuccessors(const std::vector<RetrievalSource>& sources, const RetrievalOptions& options,
-                     std::vector<Ranked>* blocks) {
-  std::vector<Ranked> kept;
-  const auto keep = [&](const Ranked& one) {
-    const auto is_it = [&](const Ranked& other) { return other.block == one.block; };
-    if (kept.size() < static_cast<size_t>(options.k) &&
-        std::none_of(kept.begin(), kept.end(), is_it)) {
-      kept.push_back(one);
-    }
-  };
-  for (size_t i = 0; i < blocks->size(); ++i) {
-    const Ranked& leader = (*blocks)[i];
-    keep(leader);
-    if (i >= static_cast<size_t>(options.successors)) continue;
-    const auto& index = *sources[static_cast<size_t>(leader.source)].index;
-    const IndexedBlock* next = index.Successor(*leader.block);
-    if (next == nullptr) continue;
-    const auto its_own = std::find_if(blocks->begin(), blocks->end(),
-                                      [&](const Ranked& one) { return one.block == next; });
-    keep({leader.source, next, its_own == blocks->end() ? 0 : its_own->mass, true});
+// The block that comes after one of a source in its text; no block: there is none.
+Ranked AfterIt(const std::vector<RetrievalSource>& sources, const Ranked& ranked) {
+  const auto s = static_cast<size_t>(ranked.source);
+  const bool one_text = sources[s].is_one_text;
+  Ranked next{ranked.source, sources[s].index->Successor(*ranked.block, one_text)};
+  if (next.block == nullptr && one_text && s + 1 < sources.size() && sources[s + 1].is_one_text &&
+      sources[s + 1].index->size() > 0) {
+    const RepresentativeIndex& index = *sources[s + 1].index;
+    const IndexedBlock& first = index.block(index.live().front());
+    if (first.position == ranked.block->end()) next = {ranked.source + 1, &first};
   }
-  *blocks = std::move(kept);
+  return next;
+}
+
+// The k heaviest of `ranked`, of which the first `successors` bring the block after them: each with
+// it, then the others, as long as there is room.
+std::vector<Ranked> WithSuccessors(const std::vector<RetrievalSource>& sources,
+                                   const RetrievalOptions& options, std::vector<Ranked> ranked) {
+  const std::vector<Ranked> all = ranked;
+  const auto room = static_cast<size_t>(options.k);
+  KeepHeaviest(room, &ranked);
+  std::vector<Ranked> span;
+  const auto find = [](const std::vector<Ranked>& blocks, const Ranked& one) {
+    return std::find_if(blocks.begin(), blocks.end(),
+                        [&](const Ranked& other) { return other.block == one.block; });
+  };
+  const auto keep = [&](const Ranked& one) {
+    if (span.size() < room && find(span, one) == span.end()) span.push_back(one);
+  };
+  for (size_t i = 0; i < ranked.size(); ++i) {
+    keep(ranked[i]);
+    if (i >= static_cast<size_t>(options.successors)) continue;
+    Ranked next = AfterIt(sources, ranked[i]);
+    if (next.block == nullptr) continue;
+    if (const auto its = find(all, next); its != all.end()) next.mass = its->mass;
+    next.bringer_mass = ranked[i].mass;
+    keep(next);
+  }
+  return span;
 }
 
 void Report(std::vector<Ranked>* blocks, std::vector<ChosenBlock>* chosen) {
@@ -438,7 +453,7 @@ void Report(std::vector<Ranked>* blocks, std::vector<ChosenBlock>* chosen) {
   chosen->reserve(blocks->size());
   for (const Ranked& ranked : *blocks) {
     chosen->push_back({ranked.source, *ranked.block, ranked.mass});
-    chosen->back().is_successor = ranked.is_successor;
+    chosen->back().bringer_mass = ranked.bringer_mass;
   }
 }
 
@@ -466,19 +481,19 @@ Status ChooseBlocks(const std::vector<RetrievalSource>& sources, const Retrieval
   Choice choice(sources, options, queries);
   EID_RETURN_IF_ERROR(choice.Check());
   if (choice.total() == 0) return Status();
-  const int limit = options.candidates > 0 ? std::max(options.candidates, options.k) : options.k;
+  const int limit = std::max(options.candidates, options.k);
   std::vector<Ranked> blocks;
-  if (options.candidates > 0 && choice.total() <= limit) {
+  if (options.candidates == 0) {
+    EID_RETURN_IF_ERROR(choice.Vote(&blocks));
+  } else if (choice.total() <= limit) {
     blocks = choice.AllBlocks();
+    EID_RETURN_IF_ERROR(choice.Rescore(&blocks));
   } else {
     EID_RETURN_IF_ERROR(choice.Vote(&blocks));
     KeepHeaviest(static_cast<size_t>(limit), &blocks);
-  }
-  if (options.candidates > 0) {
     EID_RETURN_IF_ERROR(choice.Rescore(&blocks));
-    KeepHeaviest(static_cast<size_t>(options.k), &blocks);
   }
-  if (options.successors > 0) BringSuccessors(sources, options, &blocks);
+  blocks = WithSuccessors(sources, options, std::move(blocks));
   Report(&blocks, chosen);
   return Status();
 }

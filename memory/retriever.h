@@ -7,8 +7,9 @@
 // 2. Each (token, head) scores all keys of the candidates; a softmax over these keys, summed per
 //    block, averaged likewise; the best `k` are chosen. One choice for all heads of the layer.
 //
-// 3. Each of the `successors` heaviest brings the block that comes after it in its lineage, in the
-//    place of the lightest: what a block's end begins is asked for by nobody yet.
+// 3. Each of the `successors` heaviest brings the block that comes after it in its text, in the
+// place
+//    of the lightest where the span is full: what a block's end begins is asked for by nobody yet.
 //
 // Blocks without a vote are no candidates, except when all blocks of the sources are no more than
 // `candidates`: then the first stage would choose nothing and is left out. Whatever ties is taken
@@ -31,6 +32,9 @@ namespace eidetic::memory {
 struct RetrievalSource {
   const RepresentativeIndex* index = nullptr;
   const BlockStore* store = nullptr;
+  // Its lineages are one text, which goes on in the next source if that is of one text too: the
+  // past of a session. Otherwise each lineage is a text of its own.
+  bool is_one_text = false;
 };
 
 struct RetrievalOptions {
@@ -45,13 +49,15 @@ struct RetrievalOptions {
 struct ChosenBlock {
   int source = 0;  // index in the sources given
   IndexedBlock block;
-  double mass = 0;  // of the stage that chose; 0..1, sums to at most 1 over the choice
+  // Of the stage that chose; 0..1, sums to at most 1 over the choice. 0 for a block that was
+  // brought and did not come so far itself.
+  double mass = 0;
   // Why it is in the span: one or both (memory/span_choice.h).
   bool by_attention = true;
   bool by_words = false;
   double word_score = 0;  // of the place it was pinned with
-  // It was brought by the block before it, whatever its own mass.
-  bool is_successor = false;
+  // The mass of the block before it, which brought it; 0: it was not brought.
+  double bringer_mass = 0;
 };
 
 // queries [tokens, heads, head_dim] fp32; heads is a multiple of kv_heads, query head h belongs to

@@ -19,11 +19,6 @@ bool Before(const T& a, const T& b) {
   return PlaceOf(a) < PlaceOf(b);
 }
 
-bool Follows(const ChosenBlock& one, const ChosenBlock& next) {
-  return next.source == one.source && next.block.lineage == one.block.lineage &&
-         next.block.position == one.block.position + static_cast<uint64_t>(one.block.tokens);
-}
-
 }  // namespace
 
 const char* RecallPolicyName(RecallPolicy policy) {
@@ -79,19 +74,15 @@ void MergePinned(const std::vector<PinnedBlock>& pinned, const WordShare& share,
     block.word_score = pin.score;
     merged.push_back(block);
   }
-  const ChosenBlock* before = nullptr;  // the last one that attention keeps
   for (const ChosenBlock& block : *chosen) {
     const auto pin = std::lower_bound(merged.begin(), merged.begin() + pinned.size(), block,
                                       Before<ChosenBlock>);
-    const bool stays = block.mass >= share.attention_threshold * most ||
-                       (block.is_successor && before != nullptr && Follows(*before, block));
     if (pin != merged.begin() + pinned.size() && PlaceOf(*pin) == PlaceOf(block)) {
       pin->by_attention = true;
       pin->mass = block.mass;
-    } else if (stays) {
+    } else if (std::max(block.mass, block.bringer_mass) >= share.attention_threshold * most) {
       merged.push_back(block);
     }
-    if (stays) before = &block;
   }
   std::sort(merged.begin(), merged.end(), Before<ChosenBlock>);
   *chosen = std::move(merged);

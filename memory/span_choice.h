@@ -47,8 +47,8 @@ struct PinnedBlock {
 std::vector<PinnedBlock> PinPlaces(std::vector<FoundPlace> places, const WordShare& share);
 
 // Adds pinned blocks to attention's choice (by source, lineage and position, like the result), and
-// takes out of it what is below the threshold, but for the successor of a block that stays. A block
-// that both chose says so.
+// takes out of it what is below the threshold, but for what was brought by a block that is not. A
+// block that both chose says so.
 void MergePinned(const std::vector<PinnedBlock>& pinned, const WordShare& share,
                  std::vector<ChosenBlock>* chosen);
 

@@ -24,6 +24,11 @@ enum class SequenceMode : uint8_t {
   kStream,         // "se-stream": as a stream reads a text in segments, its span on
 };
 
+// Blocks of a span of so many that bring the one after them, where nothing else is said.
+constexpr int DefaultSuccessors(int span_blocks) {
+  return span_blocks / 4;
+}
+
 // kStream. The sequence is read in segments as HybridModel's AttentionMode::kStream reads a text
 // whose evicted blocks are searched; the defaults are those of inference (AttentionOptions,
 // memory/retriever.h). See model/stream_attention.h.
@@ -36,7 +41,7 @@ struct StreamReading {
   int votes = 16;                 // representatives that a query token and head votes for
   int candidates = 128;           // blocks that are rescored on their keys; at least span_blocks
   int span_blocks = 16;           // k; 0: no span
-  int successors = -1;            // blocks that bring the one after them; negative: a quarter of k
+  int successors = -1;            // blocks that bring the one after them; negative: the default
   std::vector<int> span_layers;   // of a whole model: the layers with a span; empty: all
 };
 

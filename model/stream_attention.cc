@@ -170,7 +170,8 @@ class Stream {
                      const at::Tensor& counts) const;
   at::Tensor MassOf(const Run& run, const at::Tensor& queries, const at::Tensor& keys,
                     const Candidates& candidates) const;
-  at::Tensor WithSuccessors(const at::Tensor& heaviest, const at::Tensor& counts) const;
+  at::Tensor HeaviestWithSuccessors(const at::Tensor& blocks, const at::Tensor& mass, int64_t k,
+                                    const at::Tensor& counts) const;
   at::Tensor AttendRun(const Run& run, const at::Tensor& query, const at::Tensor& spans,
                        const at::Tensor& begins) const;
 
@@ -254,32 +255,36 @@ at::Tensor Stream::Choose() const {
     if (span.size(1) > chosen || Votes(segments_[run.first])) {
       const at::Tensor mass = MassOf(run, queries, keys, candidates);
       span = Ascending(
-          WithSuccessors(span.gather(1, Descending(mass, chosen)), counts.narrow(0, at, rows)));
+          HeaviestWithSuccessors(candidates.blocks, mass, chosen, counts.narrow(0, at, rows)));
     }
     spans.narrow(0, at, rows).narrow(1, 0, chosen).copy_(span.add(FirstBlock()));
   }
   return spans;
 }
 
-// heaviest [B, k], blocks in the order of their mass, of counts [B, 1] that there are -> [B, k]:
-// the first of them each with the one after it, then the others, as long as there is room.
-at::Tensor Stream::WithSuccessors(const at::Tensor& heaviest, const at::Tensor& counts) const {
-  const int64_t room = heaviest.size(1);
+// blocks [B, C] of `mass`, of counts [B, 1] that there are -> [B, k]: the k heaviest, of which the
+// first bring the block after them: each with it, then the others, as long as there is room.
+at::Tensor Stream::HeaviestWithSuccessors(const at::Tensor& blocks, const at::Tensor& mass,
+                                          int64_t k, const at::Tensor& counts) const {
+  const int given = options_.stream.successors;
   const int64_t leaders =
-      std::min(room, options_.stream.successors < 0 ? options_.stream.span_blocks / 4
-                                                    : int64_t{options_.stream.successors});
+      std::min<int64_t>(k, given < 0 ? DefaultSuccessors(options_.stream.span_blocks) : given);
+  const at::Tensor places = Descending(mass, k), heaviest = blocks.gather(1, places);
   if (leaders == 0) return heaviest;
   const at::Tensor first = heaviest.narrow(1, 0, leaders);
-  const at::Tensor order = at::cat({at::stack({first, first.add(1)}, 2).flatten(1, 2),
-                                    heaviest.narrow(1, leaders, room - leaders)},
-                                   1);  // [B, k + leaders]
+  // Who got no vote brings nobody.
+  const at::Tensor brought = first.add(1).masked_fill_(
+      mass.gather(1, places.narrow(1, 0, leaders)).lt(0), std::numeric_limits<int>::max());
+  const at::Tensor order = at::cat(
+      {at::stack({first, brought}, 2).flatten(1, 2), heaviest.narrow(1, leaders, k - leaders)},
+      1);  // [B, k + leaders]
   const int64_t wanted = order.size(1);
   const at::Tensor comes_again =
       order.unsqueeze(2).eq(order.unsqueeze(1)).tril(-1).any(2);  // it stood further to the left
   const at::Tensor place = at::arange(wanted, counts.options())
                                .unsqueeze(0)
                                .add(comes_again.logical_or(order.ge(counts)).to(at::kLong), wanted);
-  return order.gather(1, std::get<1>(place.topk(room, 1, /*largest=*/false)));
+  return order.gather(1, std::get<1>(place.topk(k, 1, /*largest=*/false)));
 }
 
 Stream::Candidates Stream::CandidatesOf(const Run& run, const at::Tensor& queries,

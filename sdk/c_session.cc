@@ -32,8 +32,6 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
   options.segment = Size(given.segment, options.segment);
   options.span_blocks = Size(given.span_blocks, profile.span_blocks);
   options.candidate_blocks = Size(given.candidate_blocks, profile.candidate_blocks);
-  options.successor_blocks =
-      Size(given.successor_blocks, profile.SuccessorsOf(options.span_blocks));
   options.query_offset =
       Size(given.query_offset, profile.calibrated ? profile.query_offset : options.window);
   options.layer_group = Size(given.layer_group, profile.layer_group);
@@ -54,6 +52,10 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
   const memory::RecallPolicy usual =
       options.mode == sdk::SessionMode::kStream ? profile.policy : memory::RecallPolicy::kAttention;
   EID_ASSIGN_OR_RETURN(options.policy, sdk::PolicyOption(sdk::NumberOf(given.policy), usual));
+  const bool chooses =
+      options.mode == sdk::SessionMode::kStream && options.policy != memory::RecallPolicy::kWords;
+  options.successor_blocks =
+      Size(given.successor_blocks, chooses ? profile.SuccessorsOf(options.span_blocks) : 0);
   options.words = profile.words;
   options.words.places = Size(given.word_places, profile.words.places);
   options.seed = given.seed;

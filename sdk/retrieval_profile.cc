@@ -133,10 +133,9 @@ std::string RetrievalProfile::Hash() const {
   for (int number : {span_blocks, candidate_blocks, representative_tokens, query_offset}) {
     settings += "/" + std::to_string(number);
   }
-  // Profiles of before there were groups keep their hash.
-  // Those of before blocks brought others keep theirs when they say that none does.
+  // What profiles of before there were groups and successors meant has the hash that it had.
   if (successor_blocks != 0) {
-    settings += "/successors " + (successor_blocks ? std::to_string(*successor_blocks) : "quarter");
+    settings += "/successors " + (successor_blocks ? std::to_string(*successor_blocks) : "default");
   }
   if (layer_group != 1) settings += "/group " + std::to_string(layer_group);
   settings += std::string(" ") + RecallPolicyName(policy) + "/" + std::to_string(words.places) +

@@ -12,6 +12,7 @@
 #include "memory/span_choice.h"
 #include "memory/status.h"
 #include "model/config.h"
+#include "model/sequence_options.h"
 
 namespace eidetic::sdk {
 
@@ -21,8 +22,8 @@ struct RetrievalProfile {
   std::vector<int> span_layers;  // model layers, ascending; not empty
   int span_blocks = 16;          // k
   int candidate_blocks = 128;    // rescored on their real keys; 0: no rescoring
-  // Blocks of a choice that bring the one after them (memory/retriever.h); none named: a quarter of
-  // the span's.
+  // Blocks of a choice that bring the one after them (memory/retriever.h); none named:
+  // model::DefaultSuccessors.
   std::optional<int> successor_blocks;
   int representative_tokens = 8;  // consecutive keys behind one mean
   int query_offset = 1024;        // rotary distance of scoring queries, tokens
@@ -34,7 +35,7 @@ struct RetrievalProfile {
   std::string path;                                                // of that file
 
   int SuccessorsOf(int blocks_in_span) const {
-    return successor_blocks.value_or(blocks_in_span / 4);
+    return successor_blocks.value_or(model::DefaultSuccessors(blocks_in_span));
   }
 
   // Hex SHA-256 over version and settings: equal profiles recall alike.

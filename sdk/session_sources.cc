@@ -59,7 +59,8 @@ Status Session::RefreshSources() {
   }
   if (broken_) log_.MarkNotReplayable();  // in the middle of a pass
   std::vector<memory::RetrievalSource> sources;
-  for (const OwnPast& past : past_) sources.push_back({past.index.get(), past.store});
+  for (const OwnPast& past : past_)
+    sources.push_back({past.index.get(), past.store, /*is_one_text=*/true});
   std::vector<std::shared_ptr<const memory::RepresentativeIndex>> newest;
   EID_RETURN_IF_ERROR(DropForgottenCollections());
   for (const Attachment& attached : attachments_) {

@@ -297,7 +297,9 @@ Status Session::Replay(const memory::TurnHeader& turn, const memory::TurnContent
 Status Session::ReplaySources(const memory::RecallView& view) {
   std::vector<std::string> collections;
   std::vector<memory::RetrievalSource> sources;
-  if (!past_.empty()) sources.push_back({past_.front().index.get(), past_.front().store});
+  if (!past_.empty()) {
+    sources.push_back({past_.front().index.get(), past_.front().store, /*is_one_text=*/true});
+  }
   for (const memory::CollectionView& wanted : view.collections) {
     collections.push_back(wanted.collection);
     const auto known = std::find_if(replay_indexes_.begin(), replay_indexes_.end(),

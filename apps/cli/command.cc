@@ -119,8 +119,7 @@ void SpanFlags::add(CLI::App& command) {
          "Blocks rescored on their real keys; default: the profile's, else 128; -1: none", -1);
   option("--successors", successors,
          "Blocks of a choice that bring the block after them; default: the profile's, else a "
-         "quarter of "
-         "the span's; -1: none",
+         "quarter of the span's; -1: none",
          -1);
   option("--query-offset", query_offset,
          "Rotary distance of scoring queries; default: the profile's, else the window; -1: none",

@@ -276,7 +276,7 @@ TrainSettings SettingsOf(const TuneOptions& options) {
     settings["query-offset"] = std::to_string(stream.query_offset);
     settings["candidates"] = std::to_string(stream.candidates);
     settings["span-blocks"] = std::to_string(stream.span_blocks);
-    settings["successors"] = stream.successors < 0 ? "quarter" : std::to_string(stream.successors);
+    settings["successors"] = stream.successors < 0 ? "default" : std::to_string(stream.successors);
     settings["span-layers"] = Listed(stream.span_layers);
   }
   std::erase_if(settings, [&](const auto& one) { return !ReadsOption(attention.mode, one.first); });

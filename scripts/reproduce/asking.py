@@ -1,4 +1,6 @@
 """Training texts that hide things and ask for them. Novels alone ask for no recall."""
+import hashlib
+import os
 import pathlib
 import random
 import re
@@ -66,42 +68,48 @@ def listed(parts):
     return parts[0] if len(parts) == 1 else ", ".join(parts[:-1]) + ", and " + parts[-1]
 
 
-def asked_for(values, form, draw):
-    """The questions and answers behind a stretch: name -> its values."""
+def of_uuids(template):
+    return template.replace("number", "uuid")
+
+
+def asked_for(values, form, draw, kind):
+    """The questions and answers behind a stretch: name -> its values, in the order of the text.
+    `kind` makes a template one of numbers or of UUIDs."""
     names = draw.sample(list(values), len(values))
     if form == VALUES:
-        return [SEVERAL.format(name, listed(values[name])) for name in names]
+        return [kind(SEVERAL).format(name, listed(values[name])) for name in names]
     if form == QUERIES:
         groups = [names[i:i + MOST_AT_ONCE] for i in range(0, len(names), MOST_AT_ONCE)]
-        return [SEVERAL.format(listed(group), listed([values[name][0] for name in group]))
+        return [kind(SEVERAL).format(listed(group), listed([values[name][0] for name in group]))
                 for group in groups if len(group) > 1]
-    return [QUESTION.format(name, values[name][0]) for name in names]
+    return [kind(QUESTION).format(name, values[name][0]) for name in names]
 
 
 def with_several_questions(stretch, words, draw):
-    """Hides values of several keys in the stretch, or among lines that are all like them, and asks
-    for them one at a time, all of a key, or those of several keys."""
+    """Hides values of several keys between the sentences of the stretch, or puts as many lines of
+    needles as it is long in its place, and asks for them one at a time, all of a key, or those of
+    several keys."""
     ends, form = sentence_ends(stretch), draw.choice(FORMS)
     each = [draw.randint(2, MOST_AT_ONCE) if form == VALUES else 1
             for _ in range(draw.randint(*KEYS))]
     if len(ends) < sum(each):
         return stretch
     is_uuid = draw.random() < UUID_SHARE
+    kind = of_uuids if is_uuid else str
     lines = max(len(stretch) // 70, len(each)) if form == LINES else len(each)
     names = draw_names(words, lines, draw)
 
     def value():
         return str(uuid.UUID(int=draw.getrandbits(128), version=4)) if is_uuid else draw_number(draw)
 
-    values = {name: [value() for _ in range(count)]
-              for name, count in zip(names, each + [1] * (lines - len(each)))}
-    needles = [NEEDLE.format(name, one) for name in names for one in values[name]]
-    draw.shuffle(needles)
+    hidden = [(name, value()) for name, count in zip(names, each + [1] * (lines - len(each)))
+              for _ in range(count)]
+    draw.shuffle(hidden)
+    values = {name: [one for of, one in hidden if of == name] for name in names[:len(each)]}
+    needles = [kind(NEEDLE).format(name, one) for name, one in hidden]
     text = "\n".join(needles) if form == LINES else hidden_between(stretch, ends, needles, draw)
-    asked = {name: values[name] for name in draw.sample(names, len(each))}
-    preface = PREFACE if draw.random() < 0.5 else ""
-    whole = preface + text + "".join(asked_for(asked, form, draw)) + "\n"
-    return whole.replace("magic number", "magic uuid") if is_uuid else whole
+    preface = kind(PREFACE) if draw.random() < 0.5 else ""
+    return preface + text + "".join(asked_for(values, form, draw, kind)) + "\n"
 
 
 def asking_text(text, share, draw):
@@ -114,14 +122,22 @@ def asking_text(text, share, draw):
 
 
 def write_asking_texts(files, share, seed, folder):
-    """The texts as `asking_text` makes them, in a folder that is there as a whole or not at all."""
-    folder = pathlib.Path(folder)
-    if not folder.exists():
-        draw, unfinished = random.Random(seed), folder.with_name(folder.name + ".part")
+    """The texts as `asking_text` makes them, in a folder inside of `folder` that is theirs alone, and
+    is there as a whole or not at all."""
+    texts = [(file.name, file.read_text(encoding="utf-8")) for file in map(pathlib.Path, files)]
+    digest = hashlib.sha256(repr(texts).encode()).hexdigest()[:12]
+    made = pathlib.Path(folder) / f"asking{share:g}-seed{seed}-{digest}"
+    if not made.exists():
+        draw, unfinished = random.Random(seed), made.with_name(f"{made.name}.{os.getpid()}.part")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        for file in map(pathlib.Path, files):
-            text = file.read_text(encoding="utf-8")
-            (unfinished / file.name).write_text(asking_text(text, share, draw), encoding="utf-8")
-        unfinished.rename(folder)
-    return folder
+        for number, (name, text) in enumerate(texts):  # names may be the same in two folders
+            taught = asking_text(text, share, draw)
+            (unfinished / f"{number:03}-{name}").write_text(taught, encoding="utf-8")
+        try:
+            unfinished.rename(made)
+        except OSError:  # another command made the same meanwhile
+            shutil.rmtree(unfinished)
+            if not made.exists():
+                raise
+    return made

@@ -247,8 +247,12 @@ class Experiment:
 
     def texts_to_train_on(self):
         if self.flags.train:
-            return paths_of(self.flags.train, (".txt",) if self.flags.asking else
-                            (".txt", ".md", ".jsonl"))
+            texts = paths_of(self.flags.train, (".txt",) if self.flags.asking else
+                             (".txt", ".md", ".jsonl"))
+            other = [text for text in texts if self.flags.asking and not text.endswith(".txt")]
+            if other:
+                sys.exit("error: --asking needs running text in .txt files, not " + " ".join(other))
+            return texts
         if self.flags.quick:
             return self.flags.text
         sys.exit("error: name the training texts: --train PATH...")
@@ -267,9 +271,8 @@ class Experiment:
             return adapter
         run.parent.mkdir(parents=True, exist_ok=True)
         if flags.asking:
-            folder = flags.out / "texts" / f"asking{flags.asking:g}-seed{flags.seed}"
             with self.writing_texts:
-                texts = [write_asking_texts(texts, flags.asking, flags.seed, folder)]
+                texts = [write_asking_texts(texts, flags.asking, flags.seed, flags.out / "texts")]
         with self.to_train.one() as device:
             self.call("tune",
                       *tune_arguments(tuning, self.chunks_of(tuning), flags, texts, run, device))
@@ -362,6 +365,8 @@ class Experiment:
             "Llama1 7B, tuned at 16K"
         what = "Perplexity per token" if table.measure == "ppl" else "RULER-11, percent"
         title = f"{table.title}. {what}; the paper's: {paper_model} ({PAPER})."
+        if self.flags.asking:
+            title += f" {self.flags.asking:.0%} of the training text asks for what it hides."
         if table.note:
             title += " " + table.note
         write_both(self.flags.out / table.name, title,

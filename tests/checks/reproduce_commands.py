@@ -177,31 +177,50 @@ def try_asking(repository):
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(repository, folder)
         (trial.folder / "text.txt").write_text(BOOK)
+        (trial.folder / "more").mkdir()
+        (trial.folder / "more" / "text.txt").write_text(BOOK[:300_000])
         only = ("--only", "HyLoRA, se-stream")
         for share in ("0", "1", "1"):
             result = trial.run("adapters", "--asking", share, *only)
             check(result.returncode == 0, result.stderr)
+        made, = (trial.folder / "out" / "texts").iterdir()
         tuned = [call for call in trial.calls() if call[0] == "tune"]
-        made = trial.folder / "out" / "texts" / "asking1-seed0"
         check([call[1] for call in tuned] == [str(trial.folder / "text.txt"), str(made)],
               f"texts are made once, for the run that asks: {tuned}")
-        taught = (made / "text.txt").read_text()
+        table = (trial.folder / "out" / "adapters.md").read_text()
+        check("100% of the training text asks" in table, "the table says so")
+        texts = [str(trial.folder / name) for name in ("text.txt", "more/text.txt")]
+        result = trial.run("adapters", "--asking", "1", *only, "--seed", "1", "--train", *texts)
+        check(result.returncode == 0, result.stderr)
+        both, = set((trial.folder / "out" / "texts").iterdir()) - {made}
+        check(len(list(both.iterdir())) == 2, "two files of one name are two texts")
+        refused = trial.run("adapters", "--asking", "1", *only, "--seed", "2", "--train", "README.md",
+                            str(repository / "README.md"))
+        check(refused.returncode != 0 and "README.md" in refused.stderr, refused.stderr)
+        taught = (made / "000-text.txt").read_text()
         check(taught.count("Nobody of") > BOOK.count("Nobody of") / 2, "the text is kept")
         needle = re.compile(r"One of the special magic (?:number|uuid)s for (\S+) is: (\S+)\.")
         question = re.compile(r"\nWhat (?:is|are all) the special magic (?:number|uuid)s? for .*")
         listed = re.compile(r"(?:, and |, )")
-        hidden, forms = {}, {"one": 0, "values": 0, "queries": 0}
+        hidden, asked, forms = {}, False, {"one": 0, "values": 0, "queries": 0}
+        check("numbers" not in "".join(re.findall(r"uuids? .* numbers?|numbers? .* uuids?", taught)),
+              "numbers and UUIDs are not mixed up")
+        check(len(re.findall(r"(?:\n" + needle.pattern + r"){40}", taught)) > 0, "needles alone")
         for line in re.findall(question.pattern + "|" + needle.pattern.replace("(\\S+)", "\\S+"), taught):
             if found := needle.fullmatch(line):
+                if asked:  # another stretch, whose keys are its own
+                    hidden.clear()
+                asked = False
                 hidden.setdefault(found[1], []).append(found[2])
                 continue
+            asked = True
             keys, values = re.fullmatch(
                 r"\n.*\? The special magic \w+ for (.*) mentioned in the provided text (?:is:|are) (.*)\.",
                 line).groups()
             keys, values = listed.split(keys), listed.split(values)
             forms["queries" if len(keys) > 1 else "values" if len(values) > 1 else "one"] += 1
             expected = [value for key in keys for value in hidden[key]]
-            check(sorted(values) == sorted(expected), f"the answer of {line}: {expected}")
+            check(values == expected, f"the answer of {line}, in the order of the text: {expected}")
         check(min(forms.values()) > 0, f"every form of question is there: {forms}")
         check("magic uuid" in taught, "some values are UUIDs")
         refused = trial.run("adapters", "--asking", "1.5", *only)

@@ -105,6 +105,39 @@ TEST_P(RepresentativeIndexOfKind, KnowsWhereEachBlockStands) {
   EXPECT_EQ(156u, second.text_end);
 }
 
+TEST_P(RepresentativeIndexOfKind, ABlocksSuccessorBeginsWhereItEnds) {
+  const LineageId first = memory_.AddLineage({32, 7}, &random_);
+  const LineageId second = memory_.AddLineage({32, 32}, &random_);
+  std::vector<BlockHeader> blocks;
+  for (const KnownBlock& known : memory_.known()) {
+    blocks.push_back(known.header);
+    blocks.back().id = blocks.size();
+  }
+  blocks[2].position = 39, blocks[3].position = 71;  // the second goes on where the first ends
+  for (size_t b = 0; b < blocks.size(); ++b) {
+    ASSERT_TRUE(index_.Add(blocks[b], memory_.known()[b].representatives).ok());
+  }
+  const auto after = [&](int64_t ordinal, bool in_any_lineage) -> int64_t {
+    const IndexedBlock* next = index_.Successor(index_.block(ordinal), in_any_lineage);
+    return next == nullptr ? -1 : static_cast<int64_t>(next->position);
+  };
+  EXPECT_EQ(32, after(0, false));
+  EXPECT_EQ(-1, after(1, false));
+  EXPECT_EQ(39, after(1, true));
+  EXPECT_EQ(71, after(2, false));
+  EXPECT_EQ(-1, after(3, true));
+  ASSERT_TRUE(index_.RemoveLineage(second).ok());
+  EXPECT_EQ(32, after(0, true));
+  EXPECT_EQ(-1, after(1, true));
+  // Back, and as the store has it: from its own beginning.
+  ASSERT_TRUE(index_.AddLineage(memory_.store(), second).ok());
+  const int64_t back = index_.live()[2];
+  EXPECT_EQ(-1, after(1, true));
+  EXPECT_EQ(32, after(back, false));
+  EXPECT_EQ(-1, after(back + 1, true));
+  EXPECT_EQ(first, index_.block(0).lineage);
+}
+
 TEST_P(RepresentativeIndexOfKind, BlocksAddedOneByOneAreFoundLikeALineage) {
   memory_.AddLineage({32, 32, 12, 32}, &random_);
   for (const KnownBlock& block : memory_.known()) {

@@ -200,7 +200,7 @@ TEST(ChooseBlocks, TheHeaviestBringTheBlockAfterThemInThePlaceOfTheLightest) {
     std::string seen;
     for (const ChosenBlock& one : chosen) {
       EXPECT_EQ(lineage, one.block.lineage);
-      seen += std::to_string(one.block.position / 32) + (one.is_successor ? "s " : " ");
+      seen += std::to_string(one.block.position / 32) + (one.bringer_mass > 0 ? "s " : " ");
     }
     return seen;
   };

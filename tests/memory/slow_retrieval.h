@@ -100,12 +100,11 @@ inline std::map<SlowKey, double> WithSuccessors(const std::vector<SlowSource>& s
                                                 const RetrievalOptions& options,
                                                 const std::map<SlowKey, double>& masses) {
   const auto best = Heaviest(masses, static_cast<size_t>(options.k));
-  const std::map<SlowKey, double> own(best.begin(), best.end());
   std::map<SlowKey, double> span;
   const auto take = [&](const SlowKey& key) {
-    const auto found = own.find(key);
+    const auto found = masses.find(key);
     if (span.size() < static_cast<size_t>(options.k)) {
-      span.emplace(key, found == own.end() ? 0 : found->second);
+      span.emplace(key, found == masses.end() ? 0 : found->second);
     }
   };
   for (size_t i = 0; i < best.size(); ++i) {

@@ -102,17 +102,19 @@ TEST(SpanChoice, WhatAttentionHardlyChoseGivesWayToWhatIsPinned) {
 TEST(SpanChoice, ASuccessorStaysWithTheBlockThatBroughtIt) {
   WordShare share;
   share.attention_threshold = 0.4;
-  const auto successor = [](uint64_t position, double mass) {
+  const auto successor = [](uint64_t position, double mass, double bringer_mass) {
     ChosenBlock block{0, At(position), mass};
-    block.is_successor = true;
+    block.bringer_mass = bringer_mass;
     return block;
   };
-  std::vector<ChosenBlock> chosen = {{0, At(0), 0.5},   successor(32, 0),  {0, At(128), 0.1},
-                                     successor(160, 0), {0, At(256), 0.1}, successor(288, 0.3)};
+  std::vector<ChosenBlock> chosen = {
+      {0, At(0), 0.5},        successor(32, 0.1, 0.5), successor(64, 0, 0.1),   {0, At(128), 0.1},
+      successor(160, 0, 0.1), {0, At(256), 0.1},       successor(288, 0.3, 0.1)};
   MergePinned(PinPlaces({Place(6, {128, 512})}, share), share, &chosen);
   std::string seen;
   for (const ChosenBlock& block : chosen) seen += std::to_string(block.block.position) + " ";
-  // 128 stays because words want it; what follows it was brought by attention, which does not. 288
+  // 64 was brought by what was brought itself. 128 stays because words want it; what follows it was
+  // brought by attention, which does not. 288
   // stays for its own mass, without the block that brought it.
   EXPECT_EQ(seen, "0 32 128 288 512 ");
 }

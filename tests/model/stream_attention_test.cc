@@ -28,7 +28,7 @@ struct Shape {
   int tokens, heads, kv_heads, width;
   int rotated;  // numbers of a head; 0: none
   int segment, window, sinks, block, mean, votes, candidates, span;
-  int successors = -1;  // a quarter of the span
+  int successors = -1;  // the default
 };
 
 void PrintTo(const Shape& shape, std::ostream* out) {
@@ -199,7 +199,7 @@ std::vector<int> LiteralSpan(const Inputs& in, const std::vector<int>& blocks, i
       span.push_back(block);
     }
   };
-  int leaders = s.successors < 0 ? s.span / 4 : s.successors;
+  int leaders = s.successors < 0 ? DefaultSuccessors(s.span) : s.successors;
   for (const int c : Heaviest(mass, s.span)) {
     take(candidates[c]);
     if (leaders-- > 0) take(candidates[c] + 1);

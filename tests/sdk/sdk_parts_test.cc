@@ -12,6 +12,7 @@
 #include "sdk/error_wall.h"
 #include "sdk/passages.h"
 #include "sdk/session_record.h"
+#include "sdk/turn_record.h"
 
 namespace eidetic::sdk {
 namespace {
@@ -124,6 +125,31 @@ TEST(SessionRecord, RandomDamageNeverCrashes) {
     if (!DecodeSessionRecord(damaged, "talk").ok()) ++refused;
   }
   EXPECT_GT(refused, 0);  // the rest changed a value; the archive's checksum guards these
+}
+
+TEST(TurnRecord, SettingsHaveTheOldestVersionThatSaysAllOfThem) {
+  const auto version = [](const SessionOptions& options) {
+    const std::string bytes = EncodeSettings({"f1", options});
+    const auto back = DecodeSettings(bytes, "talk");
+    EXPECT_TRUE(back.ok()) << back.status().message();
+    EXPECT_EQ(options.layer_group, back->options.layer_group);
+    EXPECT_EQ(options.successor_blocks, back->options.successor_blocks);
+    return nlohmann::json::from_cbor(bytes).at("version").get<int>();
+  };
+  SessionOptions options;
+  options.span_layers = {1};
+  EXPECT_EQ(1, version(options));
+  options.layer_group = 2;
+  EXPECT_EQ(2, version(options));
+  options.successor_blocks = 3;
+  EXPECT_EQ(3, version(options));
+  options.layer_group = 1;
+  EXPECT_EQ(3, version(options));
+  nlohmann::json newer = nlohmann::json::from_cbor(EncodeSettings({"f1", options}));
+  newer["version"] = 4;
+  std::string bytes;
+  nlohmann::json::to_cbor(newer, bytes);
+  EXPECT_EQ(Code::kUnsupported, DecodeSettings(bytes, "talk").status().code());
 }
 
 TEST(ErrorWall, TellsMemoryThatRanOutFromADefect) {

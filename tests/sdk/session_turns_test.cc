@@ -35,6 +35,7 @@ SessionOptions SmallWindow(const std::string& name) {
   options.query_offset = 64;
   options.segment = 48;
   options.span_blocks = 4;
+  options.successor_blocks = 1;
   options.name = name;
   return options;
 }
@@ -154,13 +155,46 @@ TEST_F(SessionTurnsTest, BranchesNeverChangeEachOthersLogits) {
   ExpectClean(*archive);
 }
 
+TEST_F(SessionTurnsTest, BlocksAreBroughtOnTheOtherSideOfAForkToo) {
+  constexpr int kTurns = 11, kFork = 5;
+  const auto alone = [&](int successors) {
+    SessionOptions options = SmallWindow("");
+    options.successor_blocks = successors;
+    auto session = Must(Session::Create(HybridEngine(), options, nullptr));
+    std::vector<std::string> said;
+    for (int turn = 1; turn <= kTurns; ++turn) said.push_back(Turn(session.get(), turn, "talk"));
+    return said;
+  };
+  const std::vector<std::string> whole = alone(1), none = alone(0);
+  EXPECT_FALSE(whole[kFork - 1] == none[kFork - 1]);  // blocks are brought by then
+  EXPECT_FALSE(whole[kTurns - 1] == none[kTurns - 1]);
+  auto archive = OpenArchive();
+  {
+    auto trunk = Must(Session::Create(HybridEngine(), SmallWindow("trunk"), archive));
+    for (int turn = 1; turn <= kFork + 1; ++turn) CommittedTurn(trunk.get(), turn, "talk");
+  }
+  MustOk(archive->sessions().Fork("trunk", kFork, "branch", 1));
+  for (int turn = kFork + 1; turn <= 8; ++turn) {
+    EXPECT_TRUE(CommittedTurn(Open(archive, "branch").get(), turn, "talk") == whole[turn - 1])
+        << turn;
+  }
+  archive.reset();
+  memory::ArchiveOptions read_only;
+  read_only.path = ArchivePath();
+  read_only.read_only = true;
+  archive = Must(memory::Archive::Open(read_only));
+  auto session = Open(archive, "branch");  // its new blocks stay in RAM
+  for (int turn = 9; turn <= kTurns; ++turn) {
+    EXPECT_TRUE(Turn(session.get(), turn, "talk") == whole[turn - 1]) << turn;
+  }
+}
+
 TEST_F(SessionTurnsTest, ATurnWithoutSnapshotIsReadAgainToTheSameBits) {
   auto archive = OpenArchive();
   std::vector<std::string> left;
   {
     SessionOptions options = SmallWindow("talk");
     options.layer_group = 2;  // which must be the same when turns are read again
-    options.successor_blocks = 2;
     auto session = Must(Session::Create(HybridEngine(), options, archive));
     for (int turn = 1; turn <= 11; ++turn) {
       left.push_back(CommittedTurn(session.get(), turn, "talk", turn == 1 ? "beginning" : ""));

@@ -43,7 +43,7 @@ class SearchedStream {
         [this](memory::Block block) { return Keep(std::move(block)); });
     memory::RetrievalOptions retrieval;
     retrieval.k = options.stream.span_blocks;
-    retrieval.successors = options.stream.span_blocks / 4;
+    retrieval.successors = model::DefaultSuccessors(options.stream.span_blocks);
     retrieval.candidates = options.stream.candidates;
     retrieval.votes = options.stream.votes;
     retrieval.scale = model.config().attention_scale;

@@ -941,7 +941,7 @@ typedef struct eid_session_options {
    * attached; 0: the profile's, else 1: each its own. */
   int layer_group;
   /* The heaviest blocks of a choice that bring the block after them into the span, in the place of
-   * the lightest; 0: the profile's, else a quarter of span_blocks; negative: none. */
+   * the lightest; 0: the profile's, else a quarter of span_blocks, rounded down; negative: none. */
   int successor_blocks;
 } eid_session_options;
 
