@@ -39,7 +39,7 @@ json settings_of_run(const ContinuationFlags& flags, const Engine& engine,
 
 std::vector<eval::Continuation> measure(const ContinuationFlags& flags, const Engine& engine,
                                         const std::vector<eval::NamedText>& texts) {
-  ResultsFile file(flags.report.results, settings_of_run(flags, engine, texts));
+  ResultsFile file(flags.report.results, settings_of_run(flags, engine, texts), content_of(texts));
   std::vector<eval::Continuation> earlier, results;
   for_each_result(file, flags.report.results,
                   [&](const json& line) { earlier.push_back(eval::continuation_from_json(line)); });

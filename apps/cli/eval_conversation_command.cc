@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <iostream>
 
+#include "apps/cli/evaluation.h"
 #include "apps/cli/exit_code.h"
 #include "apps/cli/interrupt.h"
 #include "apps/cli/results_file.h"
@@ -28,7 +29,9 @@ struct ConversationFlags {
 // The conversations that are over.
 class ConversationResults {
  public:
-  ConversationResults(const std::string& path, const json& settings) : file_(path, settings) {
+  ConversationResults(const std::string& path, const json& settings,
+                      const std::vector<std::string>& content)
+      : file_(path, settings, content) {
     for_each_result(file_, path, [&](const json& line) {
       done_.push_back(eval::long_conversation_from_json(line));
     });
@@ -171,7 +174,7 @@ int run_eval_conversation(ConversationFlags& flags) {
   const Engine engine = flags.model.load();
   const eval::Corpus corpus(engine, texts);
   const json settings = settings_of(flags, engine, corpus);
-  ConversationResults results(flags.results, settings);
+  ConversationResults results(flags.results, settings, content_of(texts));
 
   ProgressMeter meter("eval conversation", "turns");
   std::uint64_t done = 0;

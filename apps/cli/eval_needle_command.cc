@@ -80,8 +80,9 @@ void print_tables(const eval::NeedleOptions& options, const eval::NeedleTables& 
 }
 
 std::vector<eval::NeedleSample> run(const NeedleFlags& flags, const Engine& engine,
-                                    const eval::Corpus& corpus) {
-  ResultsFile file(flags.report.results, settings_of_run(flags, engine, corpus));
+                                    const eval::Corpus& corpus,
+                                    const std::vector<std::string>& content) {
+  ResultsFile file(flags.report.results, settings_of_run(flags, engine, corpus), content);
   std::map<std::tuple<std::string, std::uint64_t, std::uint64_t>, eval::NeedleSample> earlier;
   for_each_result(file, flags.report.results, [&](const json& line) {
     const eval::NeedleSample sample = eval::needle_sample_from_json(line);
@@ -121,7 +122,7 @@ int run_needle_command(NeedleFlags& flags) {
   for (const std::string& path : flags.texts) texts.push_back(read_text_file(path));
   const Engine engine = flags.model.load();
   const eval::Corpus corpus(engine, texts);
-  const std::vector<eval::NeedleSample> samples = run(flags, engine, corpus);
+  const std::vector<eval::NeedleSample> samples = run(flags, engine, corpus, content_of(texts));
 
   json report = eval::needle_report(options, samples);
   report["model"] = parse_json(engine.info());

@@ -40,7 +40,7 @@ json settings_of_run(const PplFlags& flags, const Engine& engine,
 
 std::vector<eval::PieceLoss> measure(const PplFlags& flags, const Engine& engine,
                                      const std::vector<eval::NamedText>& texts) {
-  ResultsFile file(flags.report.results, settings_of_run(flags, engine, texts));
+  ResultsFile file(flags.report.results, settings_of_run(flags, engine, texts), content_of(texts));
   std::vector<eval::PieceLoss> earlier;
   for_each_result(file, flags.report.results,
                   [&](const json& line) { earlier.push_back(eval::piece_loss_from_json(line)); });

@@ -62,7 +62,9 @@ json settings_of(const QuestionsFlags& flags, const Engine& engine, const eval::
 // The answers so far.
 class QuestionResults {
  public:
-  QuestionResults(const std::string& path, const json& settings) : file_(path, settings) {
+  QuestionResults(const std::string& path, const json& settings,
+                  const std::vector<std::string>& content)
+      : file_(path, settings, content) {
     for_each_result(file_, path,
                     [&](const json& line) { asked_.push_back(eval::asked_from_json(line)); });
   }
@@ -186,7 +188,9 @@ int run_questions(const QuestionsFlags& flags) {
   const eval::QuestionSet set = load_questions(flags);
   const Engine engine = flags.model.load();
   const json settings = settings_of(flags, engine, set);
-  QuestionResults results(flags.results, settings);
+  std::vector<std::string> content = {content_hash(read_text_file(flags.questions))};
+  for (const eval::Book& book : set.books) content.push_back(content_hash(book.text));
+  QuestionResults results(flags.results, settings, content);
   WorkArchive work(flags.archive);
   Archive& archive = work.archive();
   ingest_books(flags, engine, archive, set);

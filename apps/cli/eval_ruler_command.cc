@@ -59,7 +59,8 @@ eval::RulerQuestions questions_on(const RulerFlags& flags,
   return eval::RulerQuestions(set);
 }
 
-eval::RulerTexts texts_of(const RulerFlags& flags) {
+// `content`: hashes of what they are made of, as a results file has them.
+eval::RulerTexts texts_of(const RulerFlags& flags, std::vector<std::string>& content) {
   if (flags.texts.empty()) {
     throw Error(EID_INVALID_ARGUMENT, "no text was named to hide needles in",
                 "pass --text FILE..., for example the books in bench/data/books.tar.xz");
@@ -68,6 +69,7 @@ eval::RulerTexts texts_of(const RulerFlags& flags) {
   std::map<std::string, std::string> by_file;
   for (const std::string& path : flags.texts) {
     texts.push_back(read_text_file(path));
+    content.push_back(content_hash(texts.back()));
     by_file[std::filesystem::path(path).filename().string()] = texts.back();
   }
   if (!asks_questions(flags.options)) return eval::RulerTexts(texts);
@@ -76,6 +78,7 @@ eval::RulerTexts texts_of(const RulerFlags& flags) {
                 "name them with --questions bench/data/questions.json, or leave these tasks out: "
                 "--tasks ruler-11");
   }
+  content.push_back(content_hash(read_text_file(flags.questions)));
   return eval::RulerTexts(texts, questions_on(flags, by_file));
 }
 
@@ -93,8 +96,9 @@ json settings_of_run(const RulerFlags& flags, const Engine& engine, const eval::
 }
 
 std::vector<eval::RulerSample> run(const RulerFlags& flags, const Engine& engine,
-                                   const eval::RulerTexts& texts) {
-  ResultsFile file(flags.report.results, settings_of_run(flags, engine, texts));
+                                   const eval::RulerTexts& texts,
+                                   const std::vector<std::string>& content) {
+  ResultsFile file(flags.report.results, settings_of_run(flags, engine, texts), content);
   std::map<std::tuple<std::string, std::string, std::uint64_t, std::uint64_t>, eval::RulerSample>
       earlier;
   for_each_result(file, flags.report.results, [&](const json& line) {
@@ -125,9 +129,10 @@ int run_ruler_command(RulerFlags& flags) {
   options.limits = parse_limits(flags.limits);
   options.session = flags.span.session_options(EID_ATTENTION_STREAM);
   options.only_known = flags.report.only;
-  const eval::RulerTexts texts = texts_of(flags);
+  std::vector<std::string> content;
+  const eval::RulerTexts texts = texts_of(flags, content);
   const Engine engine = flags.model.load();
-  const std::vector<eval::RulerSample> samples = run(flags, engine, texts);
+  const std::vector<eval::RulerSample> samples = run(flags, engine, texts, content);
 
   json report = eval::ruler_report(options, samples);
   report["model"] = parse_json(engine.info());

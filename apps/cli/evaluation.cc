@@ -171,6 +171,18 @@ std::vector<eval::NamedText> read_named_texts(const std::vector<std::string>& pa
   return texts;
 }
 
+std::vector<std::string> content_of(const std::vector<eval::NamedText>& texts) {
+  std::vector<std::string> content;
+  for (const eval::NamedText& text : texts) content.push_back(content_hash(text.text));
+  return content;
+}
+
+std::vector<std::string> content_of(const std::vector<std::string>& texts) {
+  std::vector<std::string> content;
+  for (const std::string& text : texts) content.push_back(content_hash(text));
+  return content;
+}
+
 std::string markdown_table(const std::vector<std::vector<std::string>>& rows) {
   std::string text;
   for (std::size_t r = 0; r < rows.size(); ++r) {

@@ -82,6 +82,10 @@ nlohmann::json settings_of(const Engine& engine);
 // The files, by their names without folder and ending; refuses two of one name.
 std::vector<eval::NamedText> read_named_texts(const std::vector<std::string>& paths);
 
+// Their hashes, as a results file has them.
+std::vector<std::string> content_of(const std::vector<eval::NamedText>& texts);
+std::vector<std::string> content_of(const std::vector<std::string>& texts);
+
 // Tables: headings, then rows, as Markdown, and for a terminal with figures aligned to the right.
 std::string markdown_table(const std::vector<std::vector<std::string>>& rows);
 std::string text_table(const std::vector<std::vector<std::string>>& rows);

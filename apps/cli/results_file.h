@@ -5,18 +5,25 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace eidetic::cli {
 
-// One JSON object a line; the first, {"settings": ...}, says what results depend on. A last line
-// that a kill cut short is left out. Files of equal settings may be put behind each other.
+// Of a text that results are of: 16 hexadecimal digits, FNV-1a in 64 bits.
+std::string content_hash(std::string_view text);
+
+// One JSON object a line; the first, {"settings": ...}, says what results depend on: settings, and
+// as "content" the hashes of the texts. A last line that a kill cut short is left out. Files of
+// equal settings may be put behind each other.
 class ResultsFile {
  public:
-  // Reads what is there and opens the file to go on; `path` empty: nothing is kept. Throws
-  // EID_INVALID_ARGUMENT when it was written under other settings or holds something else,
-  // EID_IO_ERROR.
-  ResultsFile(std::string path, const nlohmann::json& settings);
+  // Reads what is there and opens the file to go on; `path` empty: nothing is kept. A file of an
+  // earlier version, which did not write down `content`, is taken to be of these texts, says so
+  // from then on, and a note tells it. Throws EID_INVALID_ARGUMENT when it was written under other
+  // settings, which are named, is of other texts or holds something else; EID_IO_ERROR.
+  ResultsFile(std::string path, const nlohmann::json& settings,
+              const std::vector<std::string>& content);
 
   // What was there at the beginning.
   const std::vector<nlohmann::json>& earlier() const { return earlier_; }
@@ -24,6 +31,8 @@ class ResultsFile {
   void add(const nlohmann::json& result);
 
  private:
+  // A heading that is there, against the one that would be written. True when it says as much.
+  bool says_all(const nlohmann::json& was, const nlohmann::json& is) const;
   void check_written();
 
   std::string path_;

@@ -61,7 +61,23 @@ TEST_F(EvalRuler, TasksAreAskedSideBySideAndAStoppedRunGoesOn) {
   EXPECT_TRUE(Contains(model::ReadFile(page), "<td>niah_single_1</td>"));
   EXPECT_TRUE(Contains(model::ReadFile(markdown), "| fwe | "));
   ExpectRefused(Arguments("fwe", {"--modes", "full", "--seed", "2", "--results", results}),
-                "under other settings");
+                "under other settings: seed was 1, is 2");
+  // A file of an earlier version does not say which texts it is of, and is read on.
+  const std::string kept = model::ReadFile(results);
+  const std::size_t end = kept.find('\n');
+  json heading = json::parse(kept.substr(0, end));
+  ASSERT_EQ(heading.at("settings").erase("content"), 1u);
+  model::WriteFile(results, heading.dump() + kept.substr(end));
+  const std::vector<std::string> again =
+      Arguments("niah_single_1", {"--modes", "full", "--results", results});
+  const Outcome older = RunProgram(again);
+  EXPECT_EQ(older.code, 0);
+  EXPECT_TRUE(Contains(older.err, "does not say which texts its results are of")) << older.err;
+  // Other texts of as many words, of the same vocabulary.
+  const std::string story = model::ReadFile(text_);
+  const std::size_t middle = story.find('\n', story.size() / 2);
+  model::WriteFile(text_, story.substr(middle) + "\n" + story.substr(0, middle));
+  ExpectRefused(again, "are of other texts");
 }
 
 TEST_F(EvalRuler, AChatIsAskedInItsTemplateAndKeptApart) {

@@ -295,8 +295,21 @@ TEST(Perplexity, SumsAreByTextAndOverAll) {
 }
 
 // What a results file holds after it was opened with `settings`.
-std::vector<nlohmann::json> Earlier(const std::string& path, const nlohmann::json& settings) {
-  return cli::ResultsFile(path, settings).earlier();
+std::vector<nlohmann::json> Earlier(const std::string& path, const nlohmann::json& settings,
+                                    const std::vector<std::string>& content = {"a"}) {
+  return cli::ResultsFile(path, settings, content).earlier();
+}
+
+// The error of one that must not be opened so.
+std::string WhyNot(const std::string& path, const nlohmann::json& settings,
+                   const std::vector<std::string>& content = {"a"}) {
+  try {
+    Earlier(path, settings, content);
+  } catch (const Error& error) {
+    EXPECT_FALSE(error.remedy().empty());
+    return error.what();
+  }
+  return "";
 }
 
 TEST(ResultsFile, GoesOnAfterTheLastWholeLineAndRefusesOtherSettings) {
@@ -304,7 +317,7 @@ TEST(ResultsFile, GoesOnAfterTheLastWholeLineAndRefusesOtherSettings) {
   const std::string path = folder.path() + "/results.jsonl";
   const nlohmann::json settings = {{"seed", 1}};
   {
-    cli::ResultsFile file(path, settings);
+    cli::ResultsFile file(path, settings, {"a"});
     file.add({{"n", 1}});
     file.add({{"n", 2}});
   }
@@ -320,7 +333,8 @@ TEST(ResultsFile, GoesOnAfterTheLastWholeLineAndRefusesOtherSettings) {
   cli::write_file(path, whole + whole);
   EXPECT_EQ(Earlier(path, settings).size(), 4u);
   for (const std::string& wrong :
-       {whole + "noise\n" + whole, std::string("{\"n\":1}\n"), std::string("noise\nnoise\n")}) {
+       {whole + "noise\n" + whole, std::string("{\"n\":1}\n"), std::string("noise\nnoise\n"),
+        std::string("{\"settings\":7}\n")}) {
     cli::write_file(path, wrong);
     EXPECT_THROW(Earlier(path, settings), Error) << wrong;
     EXPECT_EQ(model::ReadFile(path), wrong);  // nothing of it is lost
@@ -329,6 +343,57 @@ TEST(ResultsFile, GoesOnAfterTheLastWholeLineAndRefusesOtherSettings) {
   EXPECT_THROW(Earlier(path, {{"seed", 2}}), Error);
   EXPECT_EQ(model::ReadFile(path), whole);
   EXPECT_THROW(Earlier(folder.path() + "/no/such/folder", settings), Error);
+}
+
+TEST(ResultsFile, SaysWhichSettingsDifferAndThatTextsDo) {
+  const model::TemporaryFolder folder;
+  const std::string path = folder.path() + "/results.jsonl",
+                    where = "the results in '" + path + "' ";
+  const nlohmann::json settings = {{"seed", 1}, {"session", {1, 2}}, {"corpus", {7, 8}}};
+  cli::ResultsFile(path, settings, {"a", "b"}).add({{"n", 1}});
+  const auto with = [&](const char* key, const nlohmann::json& value) {
+    nlohmann::json other = settings;
+    other[key] = value;
+    return WhyNot(path, other, {"a", "b"});
+  };
+  EXPECT_EQ(with("seed", 2), where + "were found under other settings: seed was 1, is 2");
+  EXPECT_EQ(with("chat", true),
+            where + "were found under other settings: chat was not given, is true");
+  EXPECT_EQ(with("session", {1, 3}), where + "were found under other settings: session");
+  for (const auto& content : {std::vector<std::string>{"a", "c"}, {"b", "a"}, {"a"}, {}}) {
+    EXPECT_EQ(WhyNot(path, settings, content), where + "are of other texts");
+  }
+  EXPECT_EQ(Earlier(path, settings, {"a", "b"}).size(), 1u);
+}
+
+TEST(ResultsFile, OfAnEarlierVersionIsTakenToBeOfTheTextsAndSaysSoFromThenOn) {
+  const model::TemporaryFolder folder;
+  const std::string path = folder.path() + "/results.jsonl";
+  const nlohmann::json settings = {{"seed", 1}, {"corpus", {7, 8}}};
+  const std::string before = "{\"settings\":{\"seed\":1,\"corpus\":[7,8]}}\n{\"n\":1}\n";
+  cli::write_file(path, before);
+  EXPECT_TRUE(WhyNot(path, {{"seed", 1}, {"corpus", {7, 9}}}).find("the size of the texts") !=
+              std::string::npos);
+  EXPECT_EQ(model::ReadFile(path), before);
+  const auto opened = [&] {
+    ::testing::internal::CaptureStderr();
+    EXPECT_EQ(Earlier(path, settings, {"a"}).size(), 1u);
+    return ::testing::internal::GetCapturedStderr();
+  };
+  EXPECT_NE(opened().find("does not say which texts"), std::string::npos);
+  EXPECT_EQ(opened(), "");
+  EXPECT_NE(WhyNot(path, settings, {"b"}).find("are of other texts"), std::string::npos);
+  // One of each version, one behind the other.
+  cli::write_file(path, model::ReadFile(path) + before);
+  ::testing::internal::CaptureStderr();
+  EXPECT_EQ(Earlier(path, settings, {"a"}).size(), 2u);
+  EXPECT_NE(::testing::internal::GetCapturedStderr(), "");
+}
+
+TEST(ContentHash, IsFnv1aAndTellsTextsOfOneSizeApart) {
+  EXPECT_EQ(cli::content_hash(""), "cbf29ce484222325");  // the published offset basis
+  EXPECT_EQ(cli::content_hash("a"), "af63dc4c8601ec8c");
+  EXPECT_NE(cli::content_hash("one two"), cli::content_hash("two one"));
 }
 
 TEST(Random, SeedsGiveTheSameNumbersEverywhere) {
