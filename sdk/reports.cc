@@ -7,6 +7,7 @@
 #include "model/chat_template.h"
 #include "model/checkpoint.h"
 #include "model/error.h"
+#include "model/train/train_state.h"
 
 namespace eidetic::sdk {
 
@@ -161,6 +162,11 @@ std::string AdapterJson(const std::string& path,
       {"parameters", adapter->Parameters()},
       {"file_bytes", adapter->bytes()},
       {"sha256", sha256_of_file(adapter->weights_path())}};
+  if (const auto state = model::ReadTrainState(path)) {
+    out["trained_steps"] = state->step;
+    if (state->evaluated == state->step) out["held_out_loss"] = state->held_out_loss;
+    if (state->step == 0) out["note"] = "of step 0: it is as it was before the run trained it";
+  }
   return TextOf(out);
 }
 

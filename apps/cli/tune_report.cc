@@ -96,13 +96,20 @@ void print_tuned(const json& report) {
     add("the teacher's", fixed(report.at("teacher_held_out_loss"), 4));
   }
   std::string adapter = report.at("last");
+  bool is_worse = false;  // than before
   if (report.contains("best")) {
-    add("best", fixed(report.at("best_loss"), 4) + " after step " +
-                    with_commas(report.at("best_step").get<std::uint64_t>()));
-    adapter = report.at("best");
+    const auto step = report.at("best_step").get<std::uint64_t>();
+    add("best",
+        fixed(report.at("best_loss"), 4) +
+            (step == 0 ? " at step 0, before training" : " after step " + with_commas(step)));
+    if (step > 0) adapter = report.at("best");
+    is_worse = step == 0;
   }
   std::cout << table.text() << "\nwrote " << printable(report.at("folder").get<std::string>())
             << ": use it with --adapter " << printable(adapter) << "\n";
+  if (!is_worse) return;
+  std::cout << "No step made the loss on what was held out lower than it was before training: "
+            << printable(report.at("best").get<std::string>()) << " is what the run began with.\n";
 }
 
 void print_tune_estimate(const json& estimate) {

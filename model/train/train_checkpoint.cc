@@ -110,6 +110,12 @@ class StateReader {
   const json* object_ = nullptr;
 };
 
+void CheckFormat(const JsonFile& file) {
+  if (file.Size("eidetic_training") == kFormat) return;
+  file.Fail(ErrorCode::kUnsupported, "eidetic_training",
+            "is of another version than this program reads");
+}
+
 TrainState ReadState(const JsonFile& file) {
   const StateReader reader(file, "state");
   TrainState state;
@@ -216,14 +222,20 @@ void SaveTrainCheckpoint(const std::string& folder, const Adapter& adapter,
   output.Commit();
 }
 
+std::optional<TrainState> ReadTrainState(const std::string& folder) {
+  const std::string path = folder + "/" + kStateFile;
+  if (!std::filesystem::exists(path)) return std::nullopt;
+  const JsonFile file(path, kRemedy);
+  if (!file.Has("eidetic_training")) return std::nullopt;  // another program's
+  CheckFormat(file);
+  return ReadState(file);
+}
+
 std::optional<TrainCheckpoint> ReadTrainCheckpoint(const std::string& folder) {
   AtomicFolder::Recover(folder);
   if (!std::filesystem::exists(folder)) return std::nullopt;
   const JsonFile file(folder + "/" + kStateFile, kRemedy);
-  if (file.Size("eidetic_training") != kFormat) {
-    file.Fail(ErrorCode::kUnsupported, "eidetic_training",
-              "is of another version than this program reads");
-  }
+  CheckFormat(file);
   CheckFiles(file, folder);
   TrainCheckpoint checkpoint;
   checkpoint.state = ReadState(file);

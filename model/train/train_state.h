@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <string>
 
 namespace eidetic::model {
 
@@ -22,6 +23,11 @@ struct TrainState {
   double best_loss = 0;
   std::optional<double> teacher_loss;  // on what was held out, of a run that has a teacher
 };
+
+// Where the run stood that wrote the adapter in `folder`; nothing of an adapter that no run wrote.
+// Throws Error: kCorruption when what is there is not what was written, kUnsupported for a newer
+// format, kIo.
+std::optional<TrainState> ReadTrainState(const std::string& folder);
 
 }  // namespace eidetic::model
 

@@ -117,6 +117,44 @@ TEST_F(TuneCommand, LeavesAnAdapterThatOtherCommandsTake) {
   EXPECT_TRUE(Contains(told.out, "use it with --adapter " + Path("other") + "/best")) << told.out;
 }
 
+TEST_F(TuneCommand, ARunThatMadeTheLossNoLowerSaysSo) {
+  const std::vector<std::string> arguments = {
+      "tune",      text_,  "--held-out", held_out_, "-o",        Path("run"),
+      "--model",   model_, "--length",   "16",      "--steps",   "4",
+      "--warm-up", "0",    "--rate",     "1",       "--threads", "1"};
+  const Outcome told = RunProgram(arguments);
+  EXPECT_EQ(told.code, 0) << told.err;
+  EXPECT_TRUE(Contains(told.out, " at step 0, before training")) << told.out;
+  EXPECT_TRUE(Contains(told.out, "use it with --adapter " + Path("run") + "/last")) << told.out;
+  EXPECT_TRUE(Contains(told.out, Path("run") + "/best is what the run began with")) << told.out;
+  std::vector<std::string> again = arguments;
+  again.push_back("--json");
+  const json report = RunJson(again);
+  EXPECT_EQ(report.at("best_step"), 0);
+  const json best = RunJson({"adapter", "info", Path("run") + "/best", "--json"});
+  ExpectDocumented("adapter info", best);
+  EXPECT_EQ(best.at("trained_steps"), 0);
+  EXPECT_EQ(best.at("held_out_loss"), report.at("best_loss"));
+  EXPECT_TRUE(Contains(best.at("note"), "of step 0")) << best;
+  const json last = RunJson({"adapter", "info", Path("run") + "/last", "--json"});
+  ExpectDocumented("adapter info", last);
+  EXPECT_EQ(last.at("trained_steps"), 4);
+  EXPECT_EQ(last.at("held_out_loss"), report.at("held_out_loss"));
+  EXPECT_FALSE(last.contains("note")) << last;
+  // Of a run that a newer version wrote nothing is told.
+  const std::string path = Path("run") + "/best/training.json";
+  json training = json::parse(model::ReadFile(path));
+  training["eidetic_training"] = 2;
+  model::WriteFile(path, training.dump());
+  const Outcome newer = RunProgram({"adapter", "info", Path("run") + "/best"});
+  EXPECT_NE(newer.code, 0);
+  EXPECT_TRUE(Contains(newer.err, "training.json")) << newer.err;
+  // An adapter of another program is told without.
+  std::filesystem::remove(path);
+  EXPECT_FALSE(
+      RunJson({"adapter", "info", Path("run") + "/best", "--json"}).contains("trained_steps"));
+}
+
 TEST_F(TuneCommand, LearnsFromATeacher) {
   model::TinyFolder::Llama().Write(Path("teacher"));
   const json report = RunJson({"tune",
