@@ -75,6 +75,11 @@ std::string ask_stop() {
   return "\n";
 }
 
+void read_preface(const Engine& engine, const SessionOptions& options) {
+  Session session(engine, options);
+  session.append(ask_preface(), {.use_span = false, .keep_beginning = true});
+}
+
 AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& request,
              const OnText& on_text, const Progress& progress) {
   SessionOptions options = request.session;

@@ -42,6 +42,10 @@ std::string ask_prompt(const std::string& question);
 // Text that shows that the model goes on to invent the next question.
 std::string ask_stop();
 
+// Reads what stands before every question, as a program does when it begins: the engine keeps the
+// state (eid_append_options::keep_beginning), so that the first question need not wait for it.
+void read_preface(const Engine& engine, const SessionOptions& options);
+
 // Asks in a fresh session in RAM with only the question in it: all else comes from memory.
 AskReply ask(const Engine& engine, const Archive& archive, const AskRequest& request,
              const OnText& on_text = {}, const Progress& progress = {});

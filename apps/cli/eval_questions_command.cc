@@ -197,6 +197,7 @@ int run_questions(const QuestionsFlags& flags) {
   // Keeps the index that all sessions share.
   Session holder(engine, {.forget_own_past = true});
   holder.attach(archive, kCollection);
+  if (!flags.chat) read_preface(engine, flags.span.session_options(EID_ATTENTION_STREAM));
   ProgressMeter meter("eval questions", "answers");
   const std::uint64_t total = set.questions.size() * flags.policies.size();
   std::uint64_t done = 0;
