@@ -8,8 +8,8 @@
 //    block, averaged likewise; the best `k` are chosen. One choice for all heads of the layer.
 //
 // 3. Each of the `successors` heaviest brings the block that comes after it in its text, in the
-// place
-//    of the lightest where the span is full: what a block's end begins is asked for by nobody yet.
+//    place of the lightest where the span is full: what a block's end begins is asked for by
+//    nobody yet.
 //
 // Blocks without a vote are no candidates, except when all blocks of the sources are no more than
 // `candidates`: then the first stage would choose nothing and is left out. Whatever ties is taken

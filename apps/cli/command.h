@@ -66,8 +66,7 @@ struct ArchiveFlag {
 std::string log_damage(const Archive& archive);
 
 // --window, --sinks, --segment, --span-blocks, --candidates, --successors, --query-offset,
-// --span-layers,
-// --layer-group, --codec, --policy, --word-places
+// --span-layers, --layer-group, --codec, --policy, --word-places
 struct SpanFlags {
   int window = 0, sinks = 0, segment = 0, span_blocks = 0, candidates = 0, successors = 0,
       query_offset = 0;
