@@ -231,6 +231,18 @@ const IndexedBlock* RepresentativeIndex::Successor(const IndexedBlock& block,
   return follows ? next : nullptr;
 }
 
+int64_t RepresentativeIndex::OrdinalOf(const IndexedBlock& block) const {
+  return &block - blocks_.data();
+}
+
+const IndexedBlock* RepresentativeIndex::Find(int64_t ordinal, const IndexedBlock& known) const {
+  if (ordinal < 0 || ordinal >= static_cast<int64_t>(blocks_.size())) return nullptr;
+  const IndexedBlock& its = block(ordinal);
+  const bool same =
+      its.id == known.id && its.lineage == known.lineage && its.position == known.position;
+  return same ? &its : nullptr;
+}
+
 const IndexedBlock& RepresentativeIndex::block(int64_t ordinal) const {
   return blocks_[static_cast<size_t>(ordinal)];
 }

@@ -56,6 +56,11 @@ class RepresentativeIndex {
   // that goes on from one lineage to the next, in any; null: there is none. `block` as block() gave
   // it.
   const IndexedBlock* Successor(const IndexedBlock& block, bool in_any_lineage) const;
+  // The ordinal of `block`, as block() gave it.
+  int64_t OrdinalOf(const IndexedBlock& block) const;
+  // A block that was here under that ordinal, or in an index that this one came after, if it is
+  // still here under it; else null.
+  const IndexedBlock* Find(int64_t ordinal, const IndexedBlock& known) const;
   // The ordinals of all blocks that are here, ascending.
   const std::vector<int64_t>& live() const { return live_; }
   // The lineages that have blocks here, ascending.

@@ -111,6 +111,9 @@ Status Choice::CheckOptions() const {
   if (options_.successors < 0) {
     return Invalid(std::to_string(options_.successors) + " successors; 0 or more");
   }
+  if (!(options_.linger >= 0 && options_.linger <= 1)) {
+    return Invalid("a lingering part of " + std::to_string(options_.linger) + "; 0 to 1");
+  }
   if (options_.votes < 1)
     return Invalid(std::to_string(options_.votes) + " votes a query; 1 or more");
   if (!(options_.scale > 0) || !std::isfinite(options_.scale)) {
@@ -407,6 +410,25 @@ Status Choice::Rescore(std::vector<Ranked>* blocks) const {
   return Status();
 }
 
+// What was chosen last competes with what still counts of its mass.
+void Linger(const std::vector<RetrievalSource>& sources, double part,
+            const std::vector<ChosenBlock>& last, std::vector<Ranked>* ranked) {
+  for (const ChosenBlock& one : last) {
+    const double mass = part * one.mass;
+    if (mass == 0 || one.source < 0 || one.source >= static_cast<int>(sources.size())) continue;
+    const RepresentativeIndex& index = *sources[static_cast<size_t>(one.source)].index;
+    const IndexedBlock* block = index.Find(one.ordinal, one.block);
+    if (block == nullptr) continue;
+    const auto its = std::find_if(ranked->begin(), ranked->end(),
+                                  [&](const Ranked& other) { return other.block == block; });
+    if (its == ranked->end()) {
+      ranked->push_back({one.source, block, mass});
+    } else {
+      its->mass = std::max(its->mass, mass);
+    }
+  }
+}
+
 // The block that comes after one of a source in its text; no block: there is none.
 Ranked AfterIt(const std::vector<RetrievalSource>& sources, const Ranked& ranked) {
   const auto s = static_cast<size_t>(ranked.source);
@@ -448,12 +470,15 @@ std::vector<Ranked> WithSuccessors(const std::vector<RetrievalSource>& sources,
   return span;
 }
 
-void Report(std::vector<Ranked>* blocks, std::vector<ChosenBlock>* chosen) {
+void Report(const std::vector<RetrievalSource>& sources, std::vector<Ranked>* blocks,
+            std::vector<ChosenBlock>* chosen) {
   std::sort(blocks->begin(), blocks->end(), OldestFirst);
   chosen->reserve(blocks->size());
   for (const Ranked& ranked : *blocks) {
     chosen->push_back({ranked.source, *ranked.block, ranked.mass});
     chosen->back().bringer_mass = ranked.bringer_mass;
+    chosen->back().ordinal =
+        sources[static_cast<size_t>(ranked.source)].index->OrdinalOf(*ranked.block);
   }
 }
 
@@ -493,8 +518,9 @@ Status ChooseBlocks(const std::vector<RetrievalSource>& sources, const Retrieval
     KeepHeaviest(static_cast<size_t>(limit), &blocks);
     EID_RETURN_IF_ERROR(choice.Rescore(&blocks));
   }
+  if (queries.last != nullptr) Linger(sources, options.linger, *queries.last, &blocks);
   blocks = WithSuccessors(sources, options, std::move(blocks));
-  Report(&blocks, chosen);
+  Report(sources, &blocks, chosen);
   return Status();
 }
 
@@ -522,7 +548,7 @@ Status ChooseRandomBlocks(const std::vector<RetrievalSource>& sources, int k, ui
     const RepresentativeIndex& index = *sources[s].index;
     blocks.push_back({static_cast<int>(s), &index.block(index.live()[place]), 0});
   }
-  Report(&blocks, chosen);
+  Report(sources, &blocks, chosen);
   return Status();
 }
 

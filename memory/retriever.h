@@ -7,6 +7,8 @@
 // 2. Each (token, head) scores all keys of the candidates; a softmax over these keys, summed per
 //    block, averaged likewise; the best `k` are chosen. One choice for all heads of the layer.
 //
+//    What was chosen for the token before competes with `linger` of its mass, where that is more.
+//
 // 3. Each of the `successors` heaviest brings the block that comes after it in its text, in the
 //    place of the lightest where the span is full: what a block's end begins is asked for by
 //    nobody yet.
@@ -42,6 +44,7 @@ struct RetrievalOptions {
   int candidates = 128;  // at least k are taken; 0: no rescoring, the k best by representatives
   int votes = 16;        // representatives per query token and head
   int successors = 0;    // blocks that bring the one after them; 0: none does
+  double linger = 0;     // of the last choice's masses, what still counts; 0..1, 0: nothing
   float scale = 0;       // of inner products before the softmax: the model's attention scale; > 0
   int threads = 0;       // 0: all cores
 };
@@ -49,8 +52,8 @@ struct RetrievalOptions {
 struct ChosenBlock {
   int source = 0;  // index in the sources given
   IndexedBlock block;
-  // Of the stage that chose; 0..1, sums to at most 1 over the choice. 0 for a block that was
-  // brought and did not come so far itself.
+  // Of the stage that chose; 0..1, sums to at most 1 over the choice where nothing lingers. 0 for a
+  // block that was brought and did not come so far itself.
   double mass = 0;
   // Why it is in the span: one or both (memory/span_choice.h).
   bool by_attention = true;
@@ -58,6 +61,7 @@ struct ChosenBlock {
   double word_score = 0;  // of the place it was pinned with
   // The mass of the block before it, which brought it; 0: it was not brought.
   double bringer_mass = 0;
+  int64_t ordinal = -1;  // in its source's index; -1: not said
 };
 
 // queries [tokens, heads, head_dim] fp32; heads is a multiple of kv_heads, query head h belongs to
@@ -67,6 +71,9 @@ struct LayerQueries {
   const float* data = nullptr;
   int tokens = 0;
   int heads = 0;
+  // The layer's choice for the token before, of the same sources; what is no longer in them does
+  // not linger. Null: there was none.
+  const std::vector<ChosenBlock>* last = nullptr;
 };
 
 // The choice, by source, lineage and position (oldest first). Empty when there is nothing to

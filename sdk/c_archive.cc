@@ -260,6 +260,7 @@ eid_status eid_archive_search(eid_archive* archive, eid_engine* engine,
     fresh.span_blocks = profile.span_blocks;
     fresh.candidate_blocks = profile.candidate_blocks;
     fresh.successor_blocks = profile.SuccessorsOf(profile.span_blocks);
+    fresh.linger = profile.LingerOf(profile.span_blocks);
     fresh.query_offset = profile.query_offset;
     fresh.words = profile.words;
     EID_ASSIGN_OR_RETURN(auto session, sdk::Session::Create(engine->engine, fresh, nullptr));

@@ -56,6 +56,8 @@ Result<sdk::SessionOptions> SessionOptionsOf(const eid_session_options& given,
       options.mode == sdk::SessionMode::kStream && options.policy != memory::RecallPolicy::kWords;
   options.successor_blocks =
       Size(given.successor_blocks, chooses ? profile.SuccessorsOf(options.span_blocks) : 0);
+  const double usual_linger = chooses ? profile.LingerOf(options.span_blocks) : 0;
+  options.linger = given.linger == 0 ? usual_linger : given.linger < 0 ? 0 : given.linger;
   options.words = profile.words;
   options.words.places = Size(given.word_places, profile.words.places);
   options.seed = given.seed;

@@ -69,6 +69,7 @@ void Recall::SetSources(std::vector<memory::RetrievalSource> sources) {
 }
 
 void Recall::DropSource(int source) {
+  last_.clear();
   const auto moved = [source](int one) { return one > source ? one - 1 : one; };
   std::erase_if(pinned_, [source](const auto& pin) { return pin.source == source; });
   for (memory::PinnedBlock& pin : pinned_) pin.source = moved(pin.source);
@@ -150,16 +151,22 @@ Status Recall::Choose(const model::ScoringQueries& queries, bool first,
     return FetchPages(*chosen, queries.layer);
   }
   chosen->clear();
+  std::vector<memory::ChosenBlock> by_attention;
   if (choice_ == RecallChoice::kRandom) {
     EID_RETURN_IF_ERROR(memory::ChooseRandomBlocks(sources_, options_.k, &random_, chosen));
   } else if (policy_ != memory::RecallPolicy::kWords) {
-    const memory::LayerQueries layer{queries.layer, queries.data, queries.tokens, queries.heads};
+    memory::LayerQueries layer{queries.layer, queries.data, queries.tokens, queries.heads};
+    const auto last = last_.find(queries.layer);
+    if (queries.tokens == 1 && last != last_.end()) layer.last = &last->second;
     EID_RETURN_IF_ERROR(memory::ChooseBlocks(sources_, options_, layer, chosen));
+    by_attention = *chosen;
   }
   if (choice_ == RecallChoice::kAttention && policy_ != memory::RecallPolicy::kAttention) {
     memory::MergePinned(pinned_, share_, chosen);
   }
-  return FetchPages(*chosen, queries.layer);
+  EID_RETURN_IF_ERROR(FetchPages(*chosen, queries.layer));
+  last_[queries.layer] = std::move(by_attention);
+  return Status();
 }
 
 // Payloads of one source are read together; pages stand in the order of the choice.

@@ -77,6 +77,10 @@ class Recall : public model::SpanSource {
  public:
   Recall(memory::RetrievalOptions options, RecallChoice choice, uint64_t seed);
 
+  // The next pass's choices are of its queries alone: what the pass before chose does not linger.
+  // For a pass that does not go on where the last one ended, or looks at other things.
+  void ForgetLastChoice() { last_.clear(); }
+
   // The sets to search; they must outlive the next calls. Their order gives BlockUse::source.
   // Begins an epoch (model/seams.h).
   void SetSources(std::vector<memory::RetrievalSource> sources);
@@ -133,6 +137,8 @@ class Recall : public model::SpanSource {
   RecallRecord record_;
   std::map<int, int> leaders_;  // layers that take another's choice, and whose
   std::map<int, std::vector<memory::ChosenBlock>> chosen_;  // by layer: its last choice
+  // By layer: what attention chose in the pass before, of which a token's choice lets some linger.
+  std::map<int, std::vector<memory::ChosenBlock>> last_;
   // The span selected last, and what keeps its bytes alive.
   std::vector<memory::PayloadPtr> payloads_;
   std::vector<kernels::SpanPage> pages_;

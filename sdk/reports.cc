@@ -55,6 +55,7 @@ json ProfileJson(const RetrievalProfile& profile) {
           {"span_blocks", profile.span_blocks},
           {"candidate_blocks", profile.candidate_blocks},
           {"successor_blocks", profile.SuccessorsOf(profile.span_blocks)},
+          {"linger", profile.LingerOf(profile.span_blocks)},
           {"representative_tokens", profile.representative_tokens},
           {"query_offset", profile.query_offset},
           {"layer_group", profile.layer_group},

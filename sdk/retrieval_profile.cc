@@ -97,6 +97,17 @@ Result<int> FocusLayerIn(const json& content, const std::vector<int>& span_layer
   return layer;
 }
 
+// A number from 0 to 1.
+Status ShareIn(const json& content, const char* key, const std::string& path, double* share) {
+  const json& its = content.at(key);
+  const double given = its.is_number() ? its.get<double>() : -1;
+  if (!(given >= 0 && given <= 1)) {
+    return Damaged(path, std::string("has no number from 0 to 1 as '") + key + "'");
+  }
+  *share = given;
+  return Status();
+}
+
 // The optional part on words beside attention; what it leaves out stays as it is.
 Status WordsIn(const json& content, const std::string& path, RetrievalProfile* profile) {
   const auto found = content.find("words");
@@ -114,13 +125,7 @@ Status WordsIn(const json& content, const std::string& path, RetrievalProfile* p
   for (auto& [key, value] :
        {std::pair<const char*, double*>("place_threshold", &profile->words.place_threshold),
         {"attention_threshold", &profile->words.attention_threshold}}) {
-    const auto threshold = found->find(key);
-    if (threshold == found->end()) continue;
-    const double given = threshold->is_number() ? threshold->get<double>() : -1;
-    if (!(given >= 0 && given <= 1)) {
-      return Damaged(path, std::string("has no number from 0 to 1 as '") + key + "'");
-    }
-    *value = given;
+    if (found->contains(key)) EID_RETURN_IF_ERROR(ShareIn(*found, key, path, value));
   }
   return Status();
 }
@@ -133,10 +138,12 @@ std::string RetrievalProfile::Hash() const {
   for (int number : {span_blocks, candidate_blocks, representative_tokens, query_offset}) {
     settings += "/" + std::to_string(number);
   }
-  // What profiles of before there were groups and successors meant has the hash that it had.
+  // What profiles of before there were groups, successors and lingering choices meant has the hash
+  // that it had.
   if (successor_blocks != 0) {
     settings += "/successors " + (successor_blocks ? std::to_string(*successor_blocks) : "default");
   }
+  if (linger != 0) settings += "/linger " + (linger ? std::to_string(*linger) : "default");
   if (layer_group != 1) settings += "/group " + std::to_string(layer_group);
   settings += std::string(" ") + RecallPolicyName(policy) + "/" + std::to_string(words.places) +
               "/" + std::to_string(words.place_threshold) + "/" +
@@ -190,6 +197,11 @@ Result<RetrievalProfile> ReadProfile(const std::string& path, const std::string&
   if (content.contains("successor_blocks")) {
     EID_ASSIGN_OR_RETURN(profile.successor_blocks,
                          IntegerIn(content, "successor_blocks", 0, 4096, path));
+  }
+  if (content.contains("linger")) {
+    double linger = 0;
+    EID_RETURN_IF_ERROR(ShareIn(content, "linger", path, &linger));
+    profile.linger = linger;
   }
   if (content.contains("layer_group")) {
     EID_ASSIGN_OR_RETURN(profile.layer_group,

@@ -25,6 +25,8 @@ struct RetrievalProfile {
   // Blocks of a choice that bring the one after them (memory/retriever.h); none named:
   // model::DefaultSuccessors.
   std::optional<int> successor_blocks;
+  // Part of the last token's choice that still counts (memory/retriever.h); none named: LingerOf.
+  std::optional<double> linger;
   int representative_tokens = 8;  // consecutive keys behind one mean
   int query_offset = 1024;        // rotary distance of scoring queries, tokens
   int layer_group = 1;            // span layers in a row that share a choice of their own past
@@ -36,6 +38,11 @@ struct RetrievalProfile {
 
   int SuccessorsOf(int blocks_in_span) const {
     return successor_blocks.value_or(model::DefaultSuccessors(blocks_in_span));
+  }
+
+  // Half, where the span has room for more than what is asked for now.
+  double LingerOf(int blocks_in_span) const {
+    return linger.value_or(model::DefaultSuccessors(blocks_in_span) > 0 ? 0.5 : 0);
   }
 
   // Hex SHA-256 over version and settings: equal profiles recall alike.

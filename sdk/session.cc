@@ -126,6 +126,7 @@ void Session::Forward(const std::vector<int32_t>& segment, bool use_span, bool a
             });
   model::ForwardOptions forward;
   if (use_span && options_.HasSpan() && anything_to_recall) forward.span = recall_.get();
+  if (forward.span == nullptr || log_.view_changed()) recall_->ForgetLastChoice();
   forward.sink = sink_.get();
   forward.report_attention = true;
   forward.logit_rows = losses != nullptr ? 1 : 0;

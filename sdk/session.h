@@ -54,6 +54,7 @@ struct SessionOptions {
   int span_blocks = 16;
   int candidate_blocks = 128;  // 0: no rescoring
   int successor_blocks = 0;    // of a choice, that bring the block after them
+  double linger = 0;           // part of the last token's choice that still counts
   int query_offset = 1024;
   // Span layers in a row that share one choice of blocks, the first one's, while no collection is
   // attached; 1: each its own.

@@ -22,6 +22,7 @@ std::string Session::InfoJson() const {
         {"span_blocks", options_.span_blocks},
         {"candidate_blocks", options_.candidate_blocks},
         {"successor_blocks", options_.successor_blocks},
+        {"linger", options_.linger},
         {"query_offset", options_.query_offset},
         {"layer_group", options_.layer_group},
         {"codec", kernels::CodecName(options_.codec)},

@@ -22,6 +22,7 @@ json OptionsToJson(const SessionOptions& options) {
                  {"seed", options.seed}};
   if (options.layer_group != 1) fields["layer_group"] = options.layer_group;
   if (options.successor_blocks != 0) fields["successor_blocks"] = options.successor_blocks;
+  if (options.linger != 0) fields["linger"] = options.linger;
   return fields;
 }
 
@@ -50,6 +51,7 @@ SessionOptions OptionsFromJson(const json& from, const std::string& name) {
       from.value("attention_threshold", options.words.attention_threshold);
   options.layer_group = from.value("layer_group", 1);
   options.successor_blocks = from.value("successor_blocks", 0);
+  options.linger = from.value("linger", 0.0);
   options.seed = from.at("seed").get<uint64_t>();
   options.name = name;
   return options;

@@ -120,6 +120,7 @@ Status Session::OpenOwnMemory(const SavedPast& saved) {
   retrieval.k = options_.span_blocks;
   retrieval.candidates = options_.candidate_blocks;
   retrieval.successors = options_.successor_blocks;
+  retrieval.linger = options_.linger;
   retrieval.votes = kVotes;
   retrieval.scale = engine_->model().config().attention_scale;
   retrieval.threads = engine_->threads();

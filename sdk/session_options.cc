@@ -50,6 +50,11 @@ Status SessionOptions::Validate(const model::ModelConfig& config) const {
   EID_RETURN_IF_ERROR(CheckRange("span_blocks", span_blocks, 1, kMostSpanBlocks));
   EID_RETURN_IF_ERROR(CheckRange("candidate_blocks", candidate_blocks, 0, kMostCandidates));
   EID_RETURN_IF_ERROR(CheckRange("successor_blocks", successor_blocks, 0, kMostSpanBlocks));
+  if (!(linger >= 0 && linger <= 1)) {
+    return Status(Code::kInvalidArgument,
+                  "linger is " + std::to_string(linger) + ", must be 0 to 1",
+                  "correct it, or leave it 0 for the default");
+  }
   EID_RETURN_IF_ERROR(CheckRange("query_offset", query_offset, 0, kMostTokens));
   EID_RETURN_IF_ERROR(CheckRange("layer_group", layer_group, 1, kMostLayerGroup));
   if (candidate_blocks != 0 && candidate_blocks < span_blocks) {

@@ -158,6 +158,7 @@ Result<CommittedTurn> Session::CommitLogged(const std::string& name, bool waitin
     told.seconds = SecondsSince(start);
     committed_blocks_bytes_ = lineage_->bytes_appended();
     log_.Clear();
+    recall_->ForgetLastChoice();  // who opens the turn later does not have it either
     dirty_ = false;
     return told;
   });
@@ -280,7 +281,9 @@ Status Session::Replay(const memory::TurnHeader& turn, const memory::TurnContent
   }
   replayed_turn_ = turn.turn;
   auto at = content.tokens.begin();
+  uint16_t view = 0;  // of the last pass
   for (const memory::PassRun& run : content.passes) {
+    if (std::exchange(view, run.view) != run.view) recall_->ForgetLastChoice();
     if (run.use_span) EID_RETURN_IF_ERROR(ReplaySources(content.views[run.view]));
     for (uint32_t i = 0; i < run.times; ++i) {
       const auto end = at + static_cast<std::ptrdiff_t>(run.tokens);
@@ -289,6 +292,7 @@ Status Session::Replay(const memory::TurnHeader& turn, const memory::TurnContent
       at = end;
     }
   }
+  recall_->ForgetLastChoice();  // as when it was committed
   replayed_turn_ = 0;
   return Status();
 }

@@ -23,6 +23,8 @@ class TurnLog {
   void MarkNotReplayable() { replayable_ = false; }
 
   bool replayable() const { return replayable_; }
+  // Whether the next pass of the turn looks at other things than the last one.
+  bool view_changed() const { return !passes_.empty() && passes_.back().view != view_; }
   // Tokens of all passes.
   uint64_t tokens() const { return tokens_; }
   // Those of them that are in no part.

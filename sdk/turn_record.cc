@@ -16,6 +16,7 @@ namespace {
 constexpr int kTurnVersion = 1;
 constexpr int kGroupVersion = 2;      // of settings in which layers share a choice
 constexpr int kSuccessorVersion = 3;  // of those in which blocks bring others
+constexpr int kLingerVersion = 4;     // of those in which choices linger
 
 // Decodes with `read(json)`, whose exceptions become errors that name the session.
 template <typename T, typename Read>
@@ -49,9 +50,10 @@ std::string Encode(const json& fields) {
 
 std::string EncodeSettings(const SessionSettings& settings) {
   // The oldest that says all of it, so that older builds read what they can follow.
-  const int version = settings.options.successor_blocks != 0 ? kSuccessorVersion
-                      : settings.options.layer_group != 1    ? kGroupVersion
-                                                             : kTurnVersion;
+  const int version = settings.options.linger != 0             ? kLingerVersion
+                      : settings.options.successor_blocks != 0 ? kSuccessorVersion
+                      : settings.options.layer_group != 1      ? kGroupVersion
+                                                               : kTurnVersion;
   return Encode({{"version", version},
                  {"fingerprint", settings.fingerprint},
                  {"options", OptionsToJson(settings.options)}});
@@ -66,7 +68,7 @@ Result<SessionSettings> DecodeSettings(const std::string& bytes, const std::stri
         settings.options = OptionsFromJson(encoded.at("options"), name);
         return settings;
       },
-      kSuccessorVersion);
+      kLingerVersion);
 }
 
 std::string EncodePins(const std::vector<SavedPin>& pins) {

@@ -121,6 +121,13 @@ void SpanFlags::add(CLI::App& command) {
          "Blocks of a choice that bring the block after them; default: the profile's, else a "
          "quarter of the span's; -1: none",
          -1);
+  command
+      .add_option("--linger", linger,
+                  "Part of the last token's choice that still counts in an answer, to 1; default: "
+                  "the profile's, else .5; -1: none")
+      ->check(CLI::Range(-1.0, 1.0))
+      ->type_name("X")
+      ->group("Attention");
   option("--query-offset", query_offset,
          "Rotary distance of scoring queries; default: the profile's, else the window; -1: none",
          -1);
@@ -156,6 +163,7 @@ SessionOptions SpanFlags::session_options(eid_attention_mode mode) const {
   options.span_blocks = span_blocks;
   options.candidate_blocks = candidates;
   options.successor_blocks = successors;
+  options.linger = linger;
   options.query_offset = query_offset;
   options.codec = codec;
   options.span_layers = span_layers;

@@ -65,14 +65,15 @@ struct ArchiveFlag {
 // What an archive that was opened to read lost with its log; empty when nothing.
 std::string log_damage(const Archive& archive);
 
-// --window, --sinks, --segment, --span-blocks, --candidates, --successors, --query-offset,
-// --span-layers, --layer-group, --codec, --policy, --word-places
+// --window, --sinks, --segment, --span-blocks, --candidates, --successors, --linger,
+// --query-offset, --span-layers, --layer-group, --codec, --policy, --word-places
 struct SpanFlags {
   int window = 0, sinks = 0, segment = 0, span_blocks = 0, candidates = 0, successors = 0,
       query_offset = 0;
   std::vector<std::int32_t> span_layers;
   std::string codec, policy;
   int word_places = 0, layer_group = 0;
+  double linger = 0;
 
   void add(CLI::App& command);
   SessionOptions session_options(eid_attention_mode mode) const;

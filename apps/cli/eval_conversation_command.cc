@@ -77,6 +77,7 @@ json settings_of(const ConversationFlags& flags, const Engine& engine, const eva
           {"span_blocks", flags.span.span_blocks},
           {"candidates", flags.span.candidates},
           {"successors", flags.span.successors},
+          {"linger", flags.span.linger},
           {"query_offset", flags.span.query_offset},
           {"span_layers", flags.span.span_layers},
           {"codec", flags.span.codec}};

@@ -48,15 +48,15 @@ json settings_of(const QuestionsFlags& flags, const Engine& engine, const eval::
   for (const eval::Book& book : set.books) books.push_back({book.name, book.text.size()});
   const SessionOptions span = flags.span.session_options(EID_ATTENTION_STREAM);
   const json model = parse_json(engine.info());
-  return {
-      {"model", model.value("fingerprint", "")},
-      {"profile", model.value("retrieval_profile", json::object()).value("hash", "")},
-      {"books", books},
-      {"chat", flags.chat},
-      {"answer_tokens", flags.answer_tokens},
-      {"span",
-       {span.window, span.sinks, span.segment, span.span_blocks, span.candidate_blocks,
-        span.successor_blocks, span.query_offset, span.word_places, span.span_layers, span.codec}}};
+  return {{"model", model.value("fingerprint", "")},
+          {"profile", model.value("retrieval_profile", json::object()).value("hash", "")},
+          {"books", books},
+          {"chat", flags.chat},
+          {"answer_tokens", flags.answer_tokens},
+          {"span",
+           {span.window, span.sinks, span.segment, span.span_blocks, span.candidate_blocks,
+            span.successor_blocks, span.linger, span.query_offset, span.word_places,
+            span.span_layers, span.codec}}};
 }
 
 // The answers so far.

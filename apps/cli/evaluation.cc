@@ -147,6 +147,7 @@ json settings_of(const SessionOptions& o) {
   if (o.successor_blocks != 0) {
     settings.push_back("successors " + std::to_string(o.successor_blocks));
   }
+  if (o.linger != 0) settings.push_back("linger " + std::to_string(o.linger));
   return settings;
 }
 

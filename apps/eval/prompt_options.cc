@@ -24,6 +24,7 @@ nlohmann::json PromptOptions::parameters() const {
           {"span_blocks", session.span_blocks},
           {"candidates", session.candidate_blocks},
           {"successors", session.successor_blocks},
+          {"linger", session.linger},
           {"query_offset", session.query_offset},
           {"span_layers", session.span_layers},
           {"codec", session.codec}};

@@ -182,6 +182,7 @@ SessionOptions RecallProbe::session_options(const RecallSettings& settings) cons
   options.candidate_blocks = settings.candidate_blocks;
   // A quarter of the span's, as of a profile that names none, whatever the engine's own says.
   options.successor_blocks = settings.span_blocks >= 4 ? settings.span_blocks / 4 : -1;
+  options.linger = settings.span_blocks >= 4 ? .5 : -1;
   options.query_offset = settings.query_offset > 0 ? settings.query_offset : -1;
   options.layer_group = settings.layer_group;
   return options;

@@ -213,6 +213,60 @@ TEST(ChooseBlocks, TheHeaviestBringTheBlockAfterThemInThePlaceOfTheLightest) {
   EXPECT_EQ("10 11s 20 21s 39 ", chosen_with(5, 3));
 }
 
+TEST(ChooseBlocks, WhatLingersOfTheLastChoiceCompetesByTheFormula) {
+  std::mt19937 random(21);
+  Searchable first, second;
+  first.Add(Blocks(60), &random);
+  second.Add(Blocks(70), &random);
+  for (const int candidates : {0, 24, 1000}) {
+    RetrievalOptions options = TestOptions(5, candidates);
+    options.successors = 2;
+    options.linger = 0.9;
+    std::vector<ChosenBlock> last;
+    int stayed = 0;
+    for (int token = 0; token < 5; ++token) {
+      Queries queries(5, 1, &random);
+      std::vector<ChosenBlock> alone, chosen;
+      ASSERT_TRUE(
+          ChooseBlocks({first.source(), second.source()}, options, queries.view, &alone).ok());
+      queries.view.last = &last;
+      ASSERT_TRUE(
+          ChooseBlocks({first.source(), second.source()}, options, queries.view, &chosen).ok());
+      ExpectChoice(SlowChoice({first.slow(), second.slow()}, options, queries.view), chosen);
+      stayed += Places(alone) != Places(chosen);
+      last = chosen;
+    }
+    EXPECT_GT(stayed, 0) << candidates;
+  }
+}
+
+TEST(ChooseBlocks, WhatIsNoLongerThereDoesNotLinger) {
+  std::mt19937 random(22);
+  Searchable memory;
+  const LineageId goes = memory.Add(Blocks(60), &random);
+  memory.Add(Blocks(60), &random);
+  RetrievalOptions options = TestOptions(16, 48);
+  options.linger = 1;
+  Queries before(5, 1, &random), now(5, 1, &random);
+  std::vector<ChosenBlock> last, chosen, alone;
+  ASSERT_TRUE(ChooseBlocks({memory.source()}, options, before.view, &last).ok());
+  for (ChosenBlock& one : last) one.mass = 1;  // nothing could displace them
+  now.view.last = &last;
+  ASSERT_TRUE(ChooseBlocks({memory.source()}, options, now.view, &chosen).ok());
+  EXPECT_EQ(Places(last), Places(chosen));
+  ASSERT_TRUE(memory.index.RemoveLineage(goes).ok());
+  std::erase_if(last, [&](const ChosenBlock& one) { return one.block.lineage != goes; });
+  ASSERT_FALSE(last.empty());
+  ASSERT_TRUE(ChooseBlocks({memory.source()}, options, now.view, &chosen).ok());
+  for (const ChosenBlock& one : chosen) EXPECT_NE(goes, one.block.lineage);
+  // Nor what is of a source that is none.
+  for (ChosenBlock& one : last) one.source = 7;
+  ASSERT_TRUE(ChooseBlocks({memory.source()}, options, now.view, &chosen).ok());
+  now.view.last = nullptr;
+  ASSERT_TRUE(ChooseBlocks({memory.source()}, options, now.view, &alone).ok());
+  EXPECT_EQ(Places(alone), Places(chosen));
+}
+
 TEST(ChooseBlocks, MassesAreSharesOfOne) {
   std::mt19937 random(8);
   Searchable memory;
@@ -369,6 +423,11 @@ TEST(ChooseBlocks, BadQueriesAndOptionsAreRefused) {
   options = TestOptions(16, 128);
   options.successors = -1;
   EXPECT_EQ(Code::kInvalidArgument, code(options, good.view));
+  for (const double linger : {-0.1, 1.1, std::numeric_limits<double>::quiet_NaN()}) {
+    options = TestOptions(16, 128);
+    options.linger = linger;
+    EXPECT_EQ(Code::kInvalidArgument, code(options, good.view));
+  }
   options = TestOptions(16, 128);
   options.scale = 0;
   EXPECT_EQ(Code::kInvalidArgument, code(options, good.view));

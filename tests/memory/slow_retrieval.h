@@ -126,6 +126,19 @@ inline std::map<SlowKey, double> WithSuccessors(const std::vector<SlowSource>& s
   return span;
 }
 
+// With what lingers of the last choice.
+inline std::map<SlowKey, double> WithLast(const RetrievalOptions& options,
+                                          const LayerQueries& queries,
+                                          std::map<SlowKey, double> masses) {
+  if (queries.last == nullptr) return masses;
+  for (const ChosenBlock& one : *queries.last) {
+    if (options.linger * one.mass == 0) continue;
+    double& mass = masses[{one.source, one.block.lineage, one.block.position}];
+    mass = std::max(mass, options.linger * one.mass);
+  }
+  return masses;
+}
+
 // The whole of retriever.h, literally.
 inline std::map<SlowKey, double> SlowChoice(const std::vector<SlowSource>& sources,
                                             const RetrievalOptions& options,
@@ -152,7 +165,9 @@ inline std::map<SlowKey, double> SlowChoice(const std::vector<SlowSource>& sourc
       AddSoftmax(scores, options.scale, weight, &votes);
     }
   }
-  if (options.candidates == 0) return WithSuccessors(sources, options, votes);
+  if (options.candidates == 0) {
+    return WithSuccessors(sources, options, WithLast(options, queries, votes));
+  }
   const auto candidates =
       Heaviest(votes, static_cast<size_t>(std::max(options.candidates, options.k)));
   std::map<SlowKey, double> among(candidates.begin(), candidates.end());
@@ -163,7 +178,7 @@ inline std::map<SlowKey, double> SlowChoice(const std::vector<SlowSource>& sourc
       AddSoftmax(scores, options.scale, weight, &masses);
     }
   }
-  return WithSuccessors(sources, options, masses);
+  return WithSuccessors(sources, options, WithLast(options, queries, masses));
 }
 
 }  // namespace eidetic::memory

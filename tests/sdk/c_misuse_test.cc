@@ -249,6 +249,8 @@ TEST_F(Misuse, SessionOptionsOutOfRangeNameThemselves) {
   refuse("candidate_blocks", [](auto* o) { o->candidate_blocks = 3; });
   refuse("candidate_blocks", [](auto* o) { o->candidate_blocks = kHuge; });
   refuse("successor_blocks", [](auto* o) { o->successor_blocks = kHuge; });
+  refuse("linger", [](auto* o) { o->linger = 1.5; });
+  refuse("linger", [](auto* o) { o->linger = std::numeric_limits<double>::quiet_NaN(); });
   refuse("query_offset", [](auto* o) { o->query_offset = kHuge; });
   refuse("codec", [](auto* o) { o->codec = "int3"; });
   static const int32_t layers[] = {0, 7, 7};

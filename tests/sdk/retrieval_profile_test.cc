@@ -88,8 +88,27 @@ TEST_F(RetrievalProfileTest, AQuarterOfASpanBringsOtherBlocksUnlessTheProfileSay
   EXPECT_EQ(0, none->SuccessorsOf(16));
   EXPECT_EQ(2, two->SuccessorsOf(16));
   EXPECT_EQ(3u, (std::set{silent->Hash(), none->Hash(), two->Hash()}).size());
-  // What a build gave that knew of no such blocks.
-  EXPECT_EQ(kHashOfBefore, none->Hash());
+}
+
+TEST_F(RetrievalProfileTest, HalfOfAChoiceLingersUnlessTheProfileSaysHowMuch) {
+  const auto silent = Read(Whole().dump());
+  ASSERT_TRUE(silent.ok()) << silent.status().message();
+  EXPECT_EQ(.5, silent->LingerOf(silent->span_blocks));
+  EXPECT_EQ(0, silent->LingerOf(3));
+  const auto none = ReadWith("linger", 0), most = ReadWith("linger", .9);
+  ASSERT_TRUE(none.ok() && most.ok());
+  EXPECT_EQ(0, none->LingerOf(16));
+  EXPECT_EQ(.9, most->LingerOf(16));
+  EXPECT_EQ(3u, (std::set{silent->Hash(), none->Hash(), most->Hash()}).size());
+}
+
+TEST_F(RetrievalProfileTest, WhatRecallsAsBeforeHasTheHashOfBefore) {
+  json content = Whole();
+  content["successor_blocks"] = 0;
+  content["linger"] = 0;
+  const auto profile = Read(content.dump());
+  ASSERT_TRUE(profile.ok()) << profile.status().message();
+  EXPECT_EQ(kHashOfBefore, profile->Hash());
 }
 
 TEST_F(RetrievalProfileTest, TheFocusLayerMayBeLeftOut) {
@@ -122,6 +141,9 @@ TEST_F(RetrievalProfileTest, WhatIsOutOfRangeOrOfAnotherModelIsNamed) {
       {"layer_group", "2", Code::kCorruption, "layer_group"},
       {"successor_blocks", -1, Code::kCorruption, "successor_blocks -1"},
       {"successor_blocks", "2", Code::kCorruption, "successor_blocks"},
+      {"linger", -.1, Code::kCorruption, "linger"},
+      {"linger", 1.1, Code::kCorruption, "linger"},
+      {"linger", ".5", Code::kCorruption, "linger"},
       {"span_blocks", 1.5, Code::kCorruption, "span_blocks"},
       {"candidate_blocks", 7, Code::kCorruption, "fewer candidate_blocks"},
       {"representative_tokens", 4, Code::kCorruption, "representative_tokens 4"},

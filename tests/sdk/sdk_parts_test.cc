@@ -134,6 +134,7 @@ TEST(TurnRecord, SettingsHaveTheOldestVersionThatSaysAllOfThem) {
     EXPECT_TRUE(back.ok()) << back.status().message();
     EXPECT_EQ(options.layer_group, back->options.layer_group);
     EXPECT_EQ(options.successor_blocks, back->options.successor_blocks);
+    EXPECT_EQ(options.linger, back->options.linger);
     return nlohmann::json::from_cbor(bytes).at("version").get<int>();
   };
   SessionOptions options;
@@ -145,8 +146,12 @@ TEST(TurnRecord, SettingsHaveTheOldestVersionThatSaysAllOfThem) {
   EXPECT_EQ(3, version(options));
   options.layer_group = 1;
   EXPECT_EQ(3, version(options));
+  options.linger = 0.5;
+  EXPECT_EQ(4, version(options));
+  options.successor_blocks = 0;
+  EXPECT_EQ(4, version(options));
   nlohmann::json newer = nlohmann::json::from_cbor(EncodeSettings({"f1", options}));
-  newer["version"] = 4;
+  newer["version"] = 5;
   std::string bytes;
   nlohmann::json::to_cbor(newer, bytes);
   EXPECT_EQ(Code::kUnsupported, DecodeSettings(bytes, "talk").status().code());

@@ -36,6 +36,7 @@ SessionOptions SmallWindow(const std::string& name) {
   options.segment = 48;
   options.span_blocks = 4;
   options.successor_blocks = 1;
+  options.linger = 0.5;
   options.name = name;
   return options;
 }

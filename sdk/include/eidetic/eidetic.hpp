@@ -847,6 +847,7 @@ struct SessionOptions {
   int word_places = 0;                            // negative: none
   int layer_group = 0;
   int successor_blocks = 0;  // negative: none
+  double linger = 0;         // negative: none
 };
 
 struct AppendOptions {
@@ -1041,6 +1042,7 @@ class Session {
     o.word_places = options.word_places;
     o.layer_group = options.layer_group;
     o.successor_blocks = options.successor_blocks;
+    o.linger = options.linger;
     o.archive = archive;
     o.name = detail::text_or_null(name);
     handle_.reset(detail::made_by<eid_session>([&](eid_session** out, eid_error* error) {
