@@ -310,6 +310,15 @@ const char* reason_of(const Passage& passage) {
   return by_words ? "both" : "attention";
 }
 
+std::uint64_t turn_of_token(const nlohmann::json& session, std::uint64_t token) {
+  for (const nlohmann::json& turn : session.value("turn_list", nlohmann::json::array())) {
+    if (token < turn.value("token_end", std::uint64_t{0})) {
+      return turn.value("turn", std::uint64_t{0});
+    }
+  }
+  return 0;
+}
+
 nlohmann::json to_json(const Passage& passage) {
   nlohmann::json layers = nlohmann::json::array();
   for (const eid_layer_share& share : passage.layers) {

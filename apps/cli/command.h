@@ -126,6 +126,8 @@ const char* reason_of(const Passage& passage);
 void print_passage(std::size_t number, const Passage& passage, const std::string& name,
                    const std::string& figures);
 nlohmann::json to_json(const Passage& passage);
+// The turn that holds a token of a session, as Archive::sessions tells of it; 0: it is in none.
+std::uint64_t turn_of_token(const nlohmann::json& session, std::uint64_t token);
 // One line, whatever bytes the strings hold.
 std::string compact(const nlohmann::json& json);
 void print_json(const nlohmann::json& json);

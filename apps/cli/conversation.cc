@@ -138,12 +138,7 @@ json Conversation::kept() const {
 }
 
 std::uint64_t Conversation::turn_of_token(std::uint64_t token) const {
-  for (const json& turn : kept().value("turn_list", json::array())) {
-    if (token < turn.value("token_end", std::uint64_t{0})) {
-      return turn.value("turn", std::uint64_t{0});
-    }
-  }
-  return 0;
+  return cli::turn_of_token(kept(), token);
 }
 
 }  // namespace eidetic::cli

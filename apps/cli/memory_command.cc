@@ -9,6 +9,7 @@
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
 #include "apps/cli/exit_code.h"
+#include "apps/cli/name_check.h"
 #include "apps/cli/terminal.h"
 #include "apps/cli/text_file.h"
 
@@ -21,7 +22,7 @@ struct MemoryFlags {
   ArchiveFlag archive;
   ModelFlags model;
   std::vector<std::string> collections;
-  std::string collection, query, policy;
+  std::string collection, session, query, policy;
   int limit = 8;
   bool words = false, json = false;
 };
@@ -136,6 +137,40 @@ std::vector<Passage> search_all(Archive& archive, const std::vector<std::string>
   return passages;
 }
 
+// What a saved session would recall if this were said to it now, from its past and from its
+// collections. The archive was opened to read: nothing of it is kept.
+std::vector<Passage> search_session(const Archive& archive, const MemoryFlags& flags) {
+  const Engine engine = flags.model.load();
+  Session session = Session::open(engine, archive, flags.session);
+  session.append(flags.query, {.use_span = true});
+  return session.sources();
+}
+
+// What was searched, and where each passage is.
+struct Searched {
+  const MemoryFlags& flags;
+  std::vector<std::string> collections;
+  json session;  // as Archive::sessions tells of it
+
+  std::uint64_t turn_of(const Passage& p) const {
+    return p.collection.empty() ? turn_of_token(session, p.token_begin) : 0;
+  }
+  std::string place_of(const Passage& p) const {
+    if (!p.collection.empty()) return p.collection + ": " + p.source;
+    return flags.session + ", turn " + std::to_string(turn_of(p));
+  }
+  json as_json(const std::vector<Passage>& passages) const {
+    json items = json::array();
+    for (const Passage& p : passages) {
+      items.push_back(to_json(p));
+      if (!flags.session.empty()) items.back()["turn"] = turn_of(p);
+    }
+    json told = {{"query", flags.query}, {"collections", collections}, {"passages", items}};
+    if (!flags.session.empty()) told["session"] = flags.session;
+    return told;
+  }
+};
+
 // By what it was found, and how well.
 std::string found_by(const Passage& passage) {
   std::string text = std::string("by ") + reason_of(passage);
@@ -147,22 +182,27 @@ std::string found_by(const Passage& passage) {
 int run_search(const MemoryFlags& flags) {
   check_text(flags.query, "the query");
   Archive archive = flags.archive.open_to_read();
-  const std::vector<std::string> names = collections_to_ask(archive, flags.collections);
-  const eid_recall_policy policy = flags.words ? EID_RECALL_WORDS : policy_of(flags.policy);
-  std::vector<Passage> passages = search_all(archive, names, flags, policy);
+  Searched searched{flags, {}, {}};
+  std::vector<Passage> passages;
+  if (flags.session.empty()) {
+    searched.collections = collections_to_ask(archive, flags.collections);
+    const eid_recall_policy policy = flags.words ? EID_RECALL_WORDS : policy_of(flags.policy);
+    passages = search_all(archive, searched.collections, flags, policy);
+  } else {
+    searched.session = parse_json(archive.sessions(flags.session));
+    passages = search_session(archive, flags);
+  }
   std::stable_sort(passages.begin(), passages.end(), [](const Passage& a, const Passage& b) {
     return std::tie(a.word_score, a.score) > std::tie(b.word_score, b.score);
   });
   if (passages.size() > static_cast<std::size_t>(flags.limit)) passages.resize(flags.limit);
   if (flags.json) {
-    json items = json::array();
-    for (const Passage& p : passages) items.push_back(to_json(p));
-    print_json({{"query", flags.query}, {"collections", names}, {"passages", items}});
+    print_json(searched.as_json(passages));
     return kExitOk;
   }
   for (std::size_t i = 0; i < passages.size(); ++i) {
     const Passage& p = passages[i];
-    print_passage(i + 1, p, p.collection + ": " + p.source, found_by(p));
+    print_passage(i + 1, p, searched.place_of(p), found_by(p));
   }
   if (passages.empty()) std::cout << "nothing was found\n";
   return kExitOk;
@@ -253,6 +293,13 @@ void add_memory_commands(CLI::App& app, Action& action) {
   add_collections_flag(
       *c, search->collections,
       "A collection to search; repeat for several; default: the archive's only one");
+  c->add_option(
+       "--session", search->session,
+       "What this saved session would recall by its own policy if the text were said to it "
+       "now: of what left its window, and of its collections; nothing is kept")
+      ->type_name("NAME")
+      ->check(name_check("a session's name"))
+      ->excludes("--from");
   c->add_option("--limit", search->limit, "Most passages to show")
       ->check(CLI::Range(1, 1000))
       ->capture_default_str()
@@ -262,10 +309,14 @@ void add_memory_commands(CLI::App& app, Action& action) {
                   "Search by words alone; no model is loaded: the same as --policy words");
   add_policy_flag(*c, search->policy, "By what to search; default: attention");
   words->excludes("--policy");
+  for (const char* other : {"--words", "--policy"}) {
+    c->get_option("--session")->excludes(other);
+  }
   search->model.add(*c);
   add_command(c, action, search, run_search,
               "  eidetic memory search \"the red-headed league\" --from books --limit 3\n"
-              "  eidetic memory search \"the red-headed league\" --words");
+              "  eidetic memory search \"the red-headed league\" --words\n"
+              "  eidetic memory search \"what did I say of the boat\" --session diary");
 
   auto verify = std::make_shared<MemoryFlags>();
   add_command(memory->add_subcommand("verify", "Read every record and check it"), action, verify,

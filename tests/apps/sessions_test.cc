@@ -162,6 +162,65 @@ TEST_F(Sessions, TurnsAreForgottenInEveryFork) {
   }
 }
 
+TEST_F(Sessions, ASearchTellsInWhichTurnASessionSaidIt) {
+  const std::string hills =
+      " The road went up and down over bare hills, and nobody met us there all day but a "
+      "dog, two carts of turnips and the rain, which stayed until we slept.";
+  Generate("diary",
+           "We went north by train and then on foot, as the doctor had told us to." + hills,
+           {"--policy", "both"});
+  Generate("diary",
+           " The lighthouse keeper at Skerryvore is called Morag, and paints boats." + hills);
+  Generate("diary", " We slept long." + hills);
+  RunSessions({"fork", "diary", "--to", "what-if"});
+  Generate("what-if", " The gardener at Dunvegan is called Hamish." + hills);
+  Generate("what-if", " We slept again." + hills);
+  const auto search = [&](const std::string& session, const std::string& query,
+                          std::vector<std::string> more = {}) {
+    more.insert(more.begin(), {"memory", "search", query, "--session", session, "--archive",
+                               archive_, "--model", HybridModel()});
+    return RunProgram(more);
+  };
+  // The turn of the passage that names somebody; 0: there is none.
+  const auto turn_that_names = [&](const std::string& session, const std::string& query,
+                                   const std::string& name) {
+    const Outcome found = search(session, query, {"--json", "--limit", "1000"});
+    EXPECT_EQ(found.code, 0) << found.err;
+    const json told = json::parse(found.out);
+    ExpectDocumented("memory search", told);
+    EXPECT_EQ(told.at("session"), session);
+    for (const json& passage : told.at("passages")) {
+      if (passage.at("text").get<std::string>().find(name) != std::string::npos) {
+        return passage.at("turn").get<int>();
+      }
+    }
+    return 0;
+  };
+  const std::string keeper = "Who keeps the lighthouse at Skerryvore?";
+  const std::string gardener = "Who is the gardener at Dunvegan?";
+  const json before = RunSessions({"show", "diary"});
+  EXPECT_EQ(turn_that_names("diary", keeper, "Morag"), 2);
+  EXPECT_EQ(turn_that_names("what-if", keeper, "Morag"), 2);
+  EXPECT_EQ(turn_that_names("what-if", gardener, "Hamish"), 4);
+  EXPECT_EQ(turn_that_names("diary", gardener, "Hamish"), 0);
+  const Outcome shown = search("diary", keeper);
+  EXPECT_NE(shown.out.find("diary, turn 2"), std::string::npos) << shown.out;
+  EXPECT_EQ(RunSessions({"show", "diary"}), before);  // nothing is kept of a search
+  EXPECT_EQ(RunProgram({"memory", "forget", "--session", "diary", "--turn", "2", "--yes",
+                        "--archive", archive_})
+                .code,
+            0);
+  EXPECT_EQ(turn_that_names("what-if", keeper, "Morag"), 0);
+
+  const Outcome unknown = search("dairy", keeper);
+  EXPECT_NE(unknown.code, 0);
+  EXPECT_NE(unknown.err.find("no session dairy"), std::string::npos) << unknown.err;
+  for (const auto& other : std::vector<std::vector<std::string>>{
+           {"--from", "books"}, {"--words"}, {"--policy", "words"}}) {
+    EXPECT_NE(search("diary", keeper, other).code, 0) << other[0];
+  }
+}
+
 TEST_F(Sessions, ForgettingAsksAPersonAndNobodyElse) {
   Generate("diary", "Dear diary,");
   const std::vector<std::string> forget = {"memory", "forget",    "--session",

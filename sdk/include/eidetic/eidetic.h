@@ -1118,11 +1118,12 @@ EID_API eid_status eid_session_generate(eid_session* session, const eid_generate
                                         eid_generate_result* result, eid_string** text,
                                         eid_error* error);
 
-/* The passages that were in the span during the last answer (rule 5): those that words pinned by
- * word_score, then the others by focus. `limit` 0: all of them.
+/* The passages that were in the span during the last answer (rule 5), or, while there is none to
+ * what was appended since with `use_span`, during that: those that words pinned by word_score,
+ * then the others by focus. `limit` 0: all of them.
  *
  * Takes    `session`; `limit`, passages.
- * Errors   none of its own; before an answer, and without memory, there are no passages.
+ * Errors   none of its own; where nothing was recalled there are no passages.
  * Owner    `passages` are the caller's: eid_passages_free.
  * Threads  the one that the session belongs to.
  */
