@@ -5,6 +5,7 @@
 #include <iterator>
 #include <optional>
 #include <tuple>
+#include <utility>
 
 #include "apps/cli/characters.h"
 #include "apps/cli/command.h"
@@ -152,18 +153,24 @@ struct Searched {
   std::vector<std::string> collections;
   json session;  // as Archive::sessions tells of it
 
-  std::uint64_t turn_of(const Passage& p) const {
-    return p.collection.empty() ? turn_of_token(session, p.token_begin) : 0;
+  // The first turn that a passage is of and the last; zeros: of a collection.
+  std::pair<std::uint64_t, std::uint64_t> turns_of(const Passage& p) const {
+    if (!p.collection.empty() || p.token_end == 0) return {0, 0};
+    return {turn_of_token(session, p.token_begin), turn_of_token(session, p.token_end - 1)};
   }
   std::string place_of(const Passage& p) const {
     if (!p.collection.empty()) return p.collection + ": " + p.source;
-    return flags.session + ", turn " + std::to_string(turn_of(p));
+    const auto [first, last] = turns_of(p);
+    return flags.session +
+           (first == last ? ", turn " + std::to_string(first)
+                          : ", turns " + std::to_string(first) + " to " + std::to_string(last));
   }
   json as_json(const std::vector<Passage>& passages) const {
     json items = json::array();
     for (const Passage& p : passages) {
       items.push_back(to_json(p));
-      if (!flags.session.empty()) items.back()["turn"] = turn_of(p);
+      if (flags.session.empty()) continue;
+      std::tie(items.back()["turn"], items.back()["last_turn"]) = turns_of(p);
     }
     json told = {{"query", flags.query}, {"collections", collections}, {"passages", items}};
     if (!flags.session.empty()) told["session"] = flags.session;
