@@ -38,6 +38,20 @@ inline std::vector<int32_t> Tokens(const Engine& engine, const std::string& text
   return engine.tokenizer().Encode(text, /*special=*/false);
 }
 
+// Small, so that a few turns overflow the window and recall what left it.
+inline SessionOptions SmallWindow(const std::string& name) {
+  SessionOptions options;
+  options.window = 64;
+  options.sinks = 32;
+  options.query_offset = 64;
+  options.segment = 48;
+  options.span_blocks = 4;
+  options.successor_blocks = 1;
+  options.linger = 0.5;
+  options.name = name;
+  return options;
+}
+
 // Of a seed, so that an answer is the same again.
 inline GenerateOptions Sampled(int tokens) {
   GenerateOptions options;

@@ -14,17 +14,9 @@ constexpr int kTurns = 12;
 
 class SessionLingerTest : public SdkTest {
  protected:
-  // Small, so that a few turns overflow the window and recall what left it.
   static SessionOptions Lingering(const std::string& name, double linger = 0.9) {
-    SessionOptions options;
-    options.window = 64;
-    options.sinks = 32;
-    options.query_offset = 64;
-    options.segment = 48;
-    options.span_blocks = 4;
-    options.successor_blocks = 1;
+    SessionOptions options = SmallWindow(name);
     options.linger = linger;
-    options.name = name;
     return options;
   }
 

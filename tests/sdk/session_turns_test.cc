@@ -27,20 +27,6 @@ namespace {
 using memory::Code;
 using nlohmann::json;
 
-// Small, so that a few turns overflow the window and recall what left it.
-SessionOptions SmallWindow(const std::string& name) {
-  SessionOptions options;
-  options.window = 64;
-  options.sinks = 32;
-  options.query_offset = 64;
-  options.segment = 48;
-  options.span_blocks = 4;
-  options.successor_blocks = 1;
-  options.linger = 0.5;
-  options.name = name;
-  return options;
-}
-
 std::string Bits(const std::vector<float>& numbers) {
   return std::string(reinterpret_cast<const char*>(numbers.data()), numbers.size() * sizeof(float));
 }
