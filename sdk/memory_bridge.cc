@@ -69,7 +69,6 @@ void Recall::SetSources(std::vector<memory::RetrievalSource> sources) {
 }
 
 void Recall::DropSource(int source) {
-  last_.clear();
   const auto moved = [source](int one) { return one > source ? one - 1 : one; };
   std::erase_if(pinned_, [source](const auto& pin) { return pin.source == source; });
   for (memory::PinnedBlock& pin : pinned_) pin.source = moved(pin.source);
@@ -80,6 +79,10 @@ void Recall::DropSource(int source) {
     uses.emplace(std::tuple(use.source, std::get<1>(key), std::get<2>(key)), std::move(use));
   }
   record_.uses = std::move(uses);
+  for (auto& [layer, last] : last_) {
+    std::erase_if(last, [source](const auto& one) { return one.source == source; });
+    for (memory::ChosenBlock& one : last) one.source = moved(one.source);
+  }
   // Attention to these may still be reported, by their place among the others.
   for (auto& [layer, chosen] : chosen_) {
     for (memory::ChosenBlock& one : chosen) {
@@ -147,8 +150,12 @@ void Recall::ShareChoices(const std::vector<int>& layers, int group) {
 Status Recall::Choose(const model::ScoringQueries& queries, bool first,
                       std::vector<memory::ChosenBlock>* chosen) {
   if (const auto leader = leaders_.find(queries.layer); first && leader != leaders_.end()) {
-    *chosen = chosen_.at(leader->second);
-    return FetchPages(*chosen, queries.layer);
+    const std::vector<memory::ChosenBlock>& its = chosen_.at(leader->second);
+    // In the middle of a pass its source may have gone.
+    if (std::none_of(its.begin(), its.end(), [](const auto& one) { return one.source == kGone; })) {
+      *chosen = its;
+      return FetchPages(*chosen, queries.layer);
+    }
   }
   chosen->clear();
   std::vector<memory::ChosenBlock> by_attention;

@@ -137,7 +137,7 @@ class Recall : public model::SpanSource {
   RecallRecord record_;
   std::map<int, int> leaders_;  // layers that take another's choice, and whose
   std::map<int, std::vector<memory::ChosenBlock>> chosen_;  // by layer: its last choice
-  // By layer: what attention chose in the pass before, of which a token's choice lets some linger.
+  // By layer: what attention chose last for it, of which a single token's choice lets some linger.
   std::map<int, std::vector<memory::ChosenBlock>> last_;
   // The span selected last, and what keeps its bytes alive.
   std::vector<memory::PayloadPtr> payloads_;

@@ -96,7 +96,10 @@ Status Session::ReadWaitingTurns() {
       if (read.code() == Code::kCancelled && opening_) return OpeningStopped();
       EID_RETURN_IF_ERROR(read);
     }
-    if (archive_->read_only()) continue;
+    if (archive_->read_only()) {
+      recall_->ForgetLastChoice();  // as where it is committed
+      continue;
+    }
     EID_RETURN_IF_ERROR(CommitLogged("", /*waiting=*/true).status());
   }
   if (waiting.empty()) return Status();

@@ -123,8 +123,8 @@ void SpanFlags::add(CLI::App& command) {
          -1);
   command
       .add_option("--linger", linger,
-                  "Part of the last token's choice that still counts in an answer, to 1; default: "
-                  "the profile's, else .5; -1: none")
+                  "Part of the last token's choice that still counts in an answer, to 1; 0, the "
+                  "default: the profile's, else .5; -1: none")
       ->check(CLI::Range(-1.0, 1.0))
       ->type_name("X")
       ->group("Attention");

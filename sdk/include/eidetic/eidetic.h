@@ -943,8 +943,9 @@ typedef struct eid_session_options {
   /* The heaviest blocks of a choice that bring the block after them into the span, in the place of
    * the lightest; 0: the profile's, else a quarter of span_blocks, rounded down; negative: none. */
   int successor_blocks;
-  /* Where a token is read alone, as in an answer: the part of the last token's choice that still
-   * counts, 0 to 1; 0: the profile's, else .5 from 4 span_blocks on; negative: none. */
+  /* Where a token is read alone, as in an answer: the part of the choice before it that still
+   * counts, 0 to 1; 0: the profile's, else .5 from 4 span_blocks on; negative: none. A turn begins
+   * with nothing: what was chosen before eid_session_commit does not count after it. */
   double linger;
 } eid_session_options;
 
