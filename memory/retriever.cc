@@ -27,7 +27,9 @@ struct Ranked {
   int source = 0;
   const IndexedBlock* block = nullptr;
   double mass = 0;
-  double bringer_mass = 0;
+  double lingering = 0;
+  double bringer_weight = 0;
+  double weight() const { return std::max(mass, lingering); }
 };
 
 auto Place(const Ranked& ranked) {
@@ -35,7 +37,7 @@ auto Place(const Ranked& ranked) {
 }
 
 bool HeavierFirst(const Ranked& a, const Ranked& b) {
-  return a.mass != b.mass ? a.mass > b.mass : Place(a) < Place(b);
+  return a.weight() != b.weight() ? a.weight() > b.weight() : Place(a) < Place(b);
 }
 
 bool OldestFirst(const Ranked& a, const Ranked& b) {
@@ -410,21 +412,22 @@ Status Choice::Rescore(std::vector<Ranked>* blocks) const {
   return Status();
 }
 
-// What was chosen last competes with what still counts of its mass.
+// What was chosen last competes with what still counts of its weight.
 void Linger(const std::vector<RetrievalSource>& sources, double part,
             const std::vector<ChosenBlock>& last, std::vector<Ranked>* ranked) {
   for (const ChosenBlock& one : last) {
-    const double mass = part * one.mass;
-    if (mass == 0 || one.source < 0 || one.source >= static_cast<int>(sources.size())) continue;
+    const double lingering = part * one.weight();
+    if (lingering == 0 || one.source < 0 || one.source >= static_cast<int>(sources.size()))
+      continue;
     const RepresentativeIndex& index = *sources[static_cast<size_t>(one.source)].index;
     const IndexedBlock* block = index.Find(one.ordinal, one.block);
     if (block == nullptr) continue;
     const auto its = std::find_if(ranked->begin(), ranked->end(),
                                   [&](const Ranked& other) { return other.block == block; });
     if (its == ranked->end()) {
-      ranked->push_back({one.source, block, mass});
+      ranked->push_back({one.source, block, 0, lingering});
     } else {
-      its->mass = std::max(its->mass, mass);
+      its->lingering = lingering;
     }
   }
 }
@@ -463,8 +466,8 @@ std::vector<Ranked> WithSuccessors(const std::vector<RetrievalSource>& sources,
     if (i >= static_cast<size_t>(options.successors)) continue;
     Ranked next = AfterIt(sources, ranked[i]);
     if (next.block == nullptr) continue;
-    if (const auto its = find(all, next); its != all.end()) next.mass = its->mass;
-    next.bringer_mass = ranked[i].mass;
+    if (const auto its = find(all, next); its != all.end()) next = *its;
+    next.bringer_weight = ranked[i].weight();
     keep(next);
   }
   return span;
@@ -476,7 +479,8 @@ void Report(const std::vector<RetrievalSource>& sources, std::vector<Ranked>* bl
   chosen->reserve(blocks->size());
   for (const Ranked& ranked : *blocks) {
     chosen->push_back({ranked.source, *ranked.block, ranked.mass});
-    chosen->back().bringer_mass = ranked.bringer_mass;
+    chosen->back().bringer_weight = ranked.bringer_weight;
+    chosen->back().lingering = ranked.lingering;
     chosen->back().ordinal =
         sources[static_cast<size_t>(ranked.source)].index->OrdinalOf(*ranked.block);
   }

@@ -7,7 +7,8 @@
 // 2. Each (token, head) scores all keys of the candidates; a softmax over these keys, summed per
 //    block, averaged likewise; the best `k` are chosen. One choice for all heads of the layer.
 //
-//    What was chosen for the token before competes with `linger` of its mass, where that is more.
+//    What was chosen for the token before competes with `linger` of its weight then, where that is
+//    more than its mass now: the larger of the two is its weight.
 //
 // 3. Each of the `successors` heaviest brings the block that comes after it in its text, in the
 //    place of the lightest where the span is full: what a block's end begins is asked for by
@@ -22,6 +23,7 @@
 #ifndef EIDETIC_MEMORY_RETRIEVER_H_
 #define EIDETIC_MEMORY_RETRIEVER_H_
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -44,7 +46,7 @@ struct RetrievalOptions {
   int candidates = 128;  // at least k are taken; 0: no rescoring, the k best by representatives
   int votes = 16;        // representatives per query token and head
   int successors = 0;    // blocks that bring the one after them; 0: none does
-  double linger = 0;     // of the last choice's masses, what still counts; 0..1, 0: nothing
+  double linger = 0;     // of the last choice's weights, what still counts; 0..1, 0: nothing
   float scale = 0;       // of inner products before the softmax: the model's attention scale; > 0
   int threads = 0;       // 0: all cores
 };
@@ -52,16 +54,18 @@ struct RetrievalOptions {
 struct ChosenBlock {
   int source = 0;  // index in the sources given
   IndexedBlock block;
-  // Of the stage that chose; 0..1, sums to at most 1 over the choice where nothing lingers. 0 for a
-  // block that was brought and did not come so far itself.
+  // Of the stage that chose; 0..1, sums to at most 1 over the choice. 0 for a block that lingers or
+  // was brought and did not come so far itself.
   double mass = 0;
   // Why it is in the span: one or both (memory/span_choice.h).
   bool by_attention = true;
   bool by_words = false;
   double word_score = 0;  // of the place it was pinned with
-  // The mass of the block before it, which brought it; 0: it was not brought.
-  double bringer_mass = 0;
+  // The weight of the block before it, which brought it; 0: it was not brought.
+  double bringer_weight = 0;
+  double lingering = 0;  // what still counts of its weight in the last choice
   int64_t ordinal = -1;  // in its source's index; -1: not said
+  double weight() const { return std::max(mass, lingering); }
 };
 
 // queries [tokens, heads, head_dim] fp32; heads is a multiple of kv_heads, query head h belongs to

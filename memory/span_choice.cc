@@ -80,7 +80,7 @@ void MergePinned(const std::vector<PinnedBlock>& pinned, const WordShare& share,
     if (pin != merged.begin() + pinned.size() && PlaceOf(*pin) == PlaceOf(block)) {
       pin->by_attention = true;
       pin->mass = block.mass;
-    } else if (std::max(block.mass, block.bringer_mass) >= share.attention_threshold * most) {
+    } else if (std::max(block.weight(), block.bringer_weight) >= share.attention_threshold * most) {
       merged.push_back(block);
     }
   }

@@ -21,9 +21,9 @@ bool ParseRecallPolicy(std::string_view name, RecallPolicy* policy);
 struct WordShare {
   int places = 3;              // the most places that are pinned; one has up to 5 blocks
   double place_threshold = 0;  // a place's score over the best place's, at least; 0..1
-  // Policy `both`: a block's retrieval mass over that of attention's best block, at least, when
-  // anything is pinned; 0..1. The default lets needles through and little else: what attention
-  // likes half as well drowns what was pinned (docs/decisions/061).
+  // Policy `both`: a block's weight (retriever.h) over the mass of attention's best block, at
+  // least, when anything is pinned; 0..1. The default lets needles through and little else: what
+  // attention likes half as well drowns what was pinned (docs/decisions/061).
   double attention_threshold = 0.7;
 };
 

@@ -57,30 +57,33 @@ class ConversationResults {
 json settings_of(const ConversationFlags& flags, const Engine& engine, const eval::Corpus& corpus) {
   const eval::LongConversationOptions& o = flags.options;
   const json info = parse_json(engine.info());
-  return {{"fingerprint", info.value("fingerprint", "")},
-          {"profile", info.value("retrieval_profile", json()).value("hash", "")},
-          {"text_tokens", corpus.tokens()},
-          {"turns", o.turns},
-          {"fact_turn", o.fact_turn},
-          {"restarts", o.restarts},
-          {"message_tokens", o.message_tokens},
-          {"reply_tokens", o.reply_tokens},
-          {"answer_tokens", o.answer_tokens},
-          {"seed", o.seed},
-          {"question_form", o.form.name},
-          {"question", o.form.text},
-          {"policy", flags.span.policy},
-          {"word_places", flags.span.word_places},
-          {"window", flags.span.window},
-          {"sinks", flags.span.sinks},
-          {"segment", flags.span.segment},
-          {"span_blocks", flags.span.span_blocks},
-          {"candidates", flags.span.candidates},
-          {"successors", flags.span.successors},
-          {"linger", flags.span.linger},
-          {"query_offset", flags.span.query_offset},
-          {"span_layers", flags.span.span_layers},
-          {"codec", flags.span.codec}};
+  json settings = {{"fingerprint", info.value("fingerprint", "")},
+                   {"profile", info.value("retrieval_profile", json()).value("hash", "")},
+                   {"text_tokens", corpus.tokens()},
+                   {"turns", o.turns},
+                   {"fact_turn", o.fact_turn},
+                   {"restarts", o.restarts},
+                   {"message_tokens", o.message_tokens},
+                   {"reply_tokens", o.reply_tokens},
+                   {"answer_tokens", o.answer_tokens},
+                   {"seed", o.seed},
+                   {"question_form", o.form.name},
+                   {"question", o.form.text},
+                   {"policy", flags.span.policy},
+                   {"word_places", flags.span.word_places},
+                   {"window", flags.span.window},
+                   {"sinks", flags.span.sinks},
+                   {"segment", flags.span.segment},
+                   {"span_blocks", flags.span.span_blocks},
+                   {"candidates", flags.span.candidates},
+                   {"successors", flags.span.successors},
+                   {"query_offset", flags.span.query_offset},
+                   {"span_layers", flags.span.span_layers},
+                   {"codec", flags.span.codec}};
+  // So that runs of before these were options go on.
+  if (flags.span.layer_group != 0) settings["layer_group"] = flags.span.layer_group;
+  if (flags.span.linger != 0) settings["linger"] = flags.span.linger;
+  return settings;
 }
 
 struct Score {

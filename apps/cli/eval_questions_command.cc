@@ -48,15 +48,20 @@ json settings_of(const QuestionsFlags& flags, const Engine& engine, const eval::
   for (const eval::Book& book : set.books) books.push_back({book.name, book.text.size()});
   const SessionOptions span = flags.span.session_options(EID_ATTENTION_STREAM);
   const json model = parse_json(engine.info());
+  json settings = {span.window,           span.sinks,
+                   span.segment,          span.span_blocks,
+                   span.candidate_blocks, span.successor_blocks,
+                   span.query_offset,     span.word_places,
+                   span.span_layers,      span.codec};
+  // So that runs of before these were options go on.
+  if (span.layer_group != 0) settings.push_back("group " + std::to_string(span.layer_group));
+  if (span.linger != 0) settings.push_back("linger " + std::to_string(span.linger));
   return {{"model", model.value("fingerprint", "")},
           {"profile", model.value("retrieval_profile", json::object()).value("hash", "")},
           {"books", books},
           {"chat", flags.chat},
           {"answer_tokens", flags.answer_tokens},
-          {"span",
-           {span.window, span.sinks, span.segment, span.span_blocks, span.candidate_blocks,
-            span.successor_blocks, span.linger, span.query_offset, span.word_places,
-            span.span_layers, span.codec}}};
+          {"span", std::move(settings)}};
 }
 
 // The answers so far.

@@ -143,7 +143,17 @@ std::vector<Passage> search_all(Archive& archive, const std::vector<std::string>
 std::vector<Passage> search_session(const Archive& archive, const MemoryFlags& flags) {
   const Engine engine = flags.model.load();
   Session session = Session::open(engine, archive, flags.session);
+  const std::uint64_t before = number_of(parse_json(session.info()), "position");
   session.append(flags.query, {.use_span = true});
+  const json info = parse_json(session.info());
+  const std::uint64_t tokens = number_of(info, "position") - before;
+  const std::uint64_t window = number_of(info.at("options"), "window");
+  if (tokens > window) {  // it would find itself
+    throw Error(EID_INVALID_ARGUMENT,
+                "the text has " + std::to_string(tokens) + " tokens, the window of session " +
+                    flags.session + " " + std::to_string(window),
+                "search with a shorter text");
+  }
   return session.sources();
 }
 

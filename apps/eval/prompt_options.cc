@@ -26,6 +26,7 @@ nlohmann::json PromptOptions::parameters() const {
           {"successors", session.successor_blocks},
           {"linger", session.linger},
           {"query_offset", session.query_offset},
+          {"layer_group", session.layer_group},
           {"span_layers", session.span_layers},
           {"codec", session.codec}};
 }

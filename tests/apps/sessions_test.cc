@@ -217,6 +217,9 @@ TEST_F(Sessions, ASearchTellsInWhichTurnASessionSaidIt) {
   const Outcome unknown = search("dairy", keeper);
   EXPECT_NE(unknown.code, 0);
   EXPECT_NE(unknown.err.find("no session dairy"), std::string::npos) << unknown.err;
+  const Outcome too_long = search("diary", Prose(2000));
+  EXPECT_NE(too_long.err.find("tokens, the window of session diary 64"), std::string::npos)
+      << too_long.err;
   for (const auto& other : std::vector<std::vector<std::string>>{
            {"--from", "books"}, {"--words"}, {"--policy", "words"}}) {
     EXPECT_NE(search("diary", keeper, other).code, 0) << other[0];

@@ -54,7 +54,7 @@ void ExpectChoice(const std::map<SlowKey, double>& wanted, const std::vector<Cho
   auto next = wanted.begin();  // by source, lineage, position: the order of the choice
   for (const ChosenBlock& one : chosen) {
     EXPECT_EQ(next->first, SlowKey(one.source, one.block.lineage, one.block.position));
-    EXPECT_NEAR(next->second, one.mass, 1e-4);
+    EXPECT_NEAR(next->second, one.weight(), 1e-4);
     ++next;
   }
 }
@@ -202,7 +202,7 @@ TEST(ChooseBlocks, TheHeaviestBringTheBlockAfterThemInThePlaceOfTheLightest) {
     std::string seen;
     for (const ChosenBlock& one : chosen) {
       EXPECT_EQ(lineage, one.block.lineage);
-      seen += std::to_string(one.block.position / 32) + (one.bringer_mass > 0 ? "s " : " ");
+      seen += std::to_string(one.block.position / 32) + (one.bringer_weight > 0 ? "s " : " ");
     }
     return seen;
   };
@@ -234,6 +234,9 @@ TEST(ChooseBlocks, WhatLingersOfTheLastChoiceCompetesByTheFormula) {
           ChooseBlocks({first.source(), second.source()}, options, queries.view, &chosen).ok());
       ExpectChoice(SlowChoice({first.slow(), second.slow()}, options, queries.view), chosen);
       stayed += Places(alone) != Places(chosen);
+      double sum = 0;  // of masses: those are of this token's queries alone
+      for (const ChosenBlock& one : chosen) sum += one.mass;
+      EXPECT_LE(sum, 1 + 1e-6);
       last = chosen;
     }
     EXPECT_GT(stayed, 0) << candidates;

@@ -132,9 +132,9 @@ inline std::map<SlowKey, double> WithLast(const RetrievalOptions& options,
                                           std::map<SlowKey, double> masses) {
   if (queries.last == nullptr) return masses;
   for (const ChosenBlock& one : *queries.last) {
-    if (options.linger * one.mass == 0) continue;
+    if (options.linger * one.weight() == 0) continue;
     double& mass = masses[{one.source, one.block.lineage, one.block.position}];
-    mass = std::max(mass, options.linger * one.mass);
+    mass = std::max(mass, options.linger * one.weight());
   }
   return masses;
 }

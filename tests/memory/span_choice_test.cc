@@ -82,6 +82,17 @@ TEST(SpanChoice, PinnedBlocksJoinAttentionsChoiceAndEachSaysWhy) {
   EXPECT_EQ(chosen[1].mass, 0);
 }
 
+TEST(SpanChoice, WhatLingersIsNoBarForWhatIsAskedForNow) {
+  WordShare share;
+  share.attention_threshold = 0.7;
+  std::vector<ChosenBlock> chosen = {{0, At(0), 0.3}, {0, At(64), 0}, {0, At(128), 0.2}};
+  chosen[1].lingering = 0.45;
+  MergePinned(PinPlaces({Place(6, {160})}, share), share, &chosen);
+  ASSERT_EQ(chosen.size(), 3u);
+  EXPECT_EQ(chosen[0].block.position, 0u);   // the best of this token
+  EXPECT_EQ(chosen[1].block.position, 64u);  // what lingers, and has more than that
+}
+
 TEST(SpanChoice, WhatAttentionHardlyChoseGivesWayToWhatIsPinned) {
   WordShare share;
   share.attention_threshold = 0.4;
@@ -102,9 +113,9 @@ TEST(SpanChoice, WhatAttentionHardlyChoseGivesWayToWhatIsPinned) {
 TEST(SpanChoice, ASuccessorStaysWithTheBlockThatBroughtIt) {
   WordShare share;
   share.attention_threshold = 0.4;
-  const auto successor = [](uint64_t position, double mass, double bringer_mass) {
+  const auto successor = [](uint64_t position, double mass, double bringer_weight) {
     ChosenBlock block{0, At(position), mass};
-    block.bringer_mass = bringer_mass;
+    block.bringer_weight = bringer_weight;
     return block;
   };
   std::vector<ChosenBlock> chosen = {

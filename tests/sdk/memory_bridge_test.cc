@@ -85,6 +85,55 @@ TEST_F(RecallTest, LayersOfAGroupGetTheBlocksOfItsFirst) {
   EXPECT_EQ(own, PagesOf(alone.Select({second, queries_.data(), 1, kHeads, 16})));
 }
 
+TEST_F(RecallTest, AGroupThatBeginsWhereAChoiceIsGoneChoosesAnew) {
+  Recall recall(Options(), RecallChoice::kAttention, 0);
+  const std::vector<int> layers = memories_[0].layout().layers;
+  recall.SetSources({sources_[1]});
+  ASSERT_EQ(Select(&recall, layers[0]).page_count, 4);
+  // In the middle of a pass the only collection goes, and the own past alone is left.
+  recall.DropSource(0);
+  recall.SetSources({sources_[0]});
+  recall.ShareChoices(layers, 2);
+  const auto pages = PagesOf(Select(&recall, layers[1]));
+  recall.ShareChoices(layers, 1);
+  EXPECT_EQ(pages, PagesOf(recall.Select({layers[1], queries_.data(), 1, kHeads, 16})));
+}
+
+TEST_F(RecallTest, WhatLingersStaysWhereAnotherSourceGoes) {
+  memory::RetrievalOptions options = Options();
+  options.linger = 0.9;
+  options.threads = 1;
+  const int layer = memories_[0].layout().layers[0];
+  int differed = 0;
+  for (int round = 0; round < 8; ++round) {
+    Recall recall(options, RecallChoice::kAttention, 0);
+    recall.SetSources(sources_);
+    queries_ = memory::RandomNumbers(static_cast<size_t>(kHeads) * 16, &random_);
+    for (float& number : queries_) number *= 8;  // much for few blocks
+    recall.Select({layer, queries_.data(), 1, kHeads, 16});
+    std::vector<memory::ChosenBlock> last, wanted, alone;
+    memory::LayerQueries asked{layer, queries_.data(), 1, kHeads};
+    ASSERT_TRUE(memory::ChooseBlocks(sources_, options, asked, &last).ok());
+    std::erase_if(last, [](const auto& one) { return one.source == 0; });
+    for (memory::ChosenBlock& one : last) one.source = 0;
+    recall.DropSource(0);
+    recall.SetSources({sources_[1]});
+    const auto pages = PagesOf(Select(&recall, layer));
+    asked.data = queries_.data();
+    ASSERT_TRUE(memory::ChooseBlocks({sources_[1]}, options, asked, &alone).ok());
+    asked.last = &last;
+    ASSERT_TRUE(memory::ChooseBlocks({sources_[1]}, options, asked, &wanted).ok());
+    const auto ids = [](const std::vector<memory::ChosenBlock>& chosen) {
+      std::vector<std::pair<int, uint64_t>> named;
+      for (const memory::ChosenBlock& one : chosen) named.emplace_back(one.source, one.block.id);
+      return named;
+    };
+    EXPECT_EQ(pages, ids(wanted));
+    differed += ids(wanted) != ids(alone);
+  }
+  EXPECT_GT(differed, 0);
+}
+
 TEST_F(RecallTest, AttentionReportedAfterAllLayersGoesToTheBlocksOfItsOwnLayer) {
   Recall recall(Options(), RecallChoice::kAttention, 0);
   recall.SetSources(sources_);

@@ -89,5 +89,22 @@ TEST_F(SessionLingerTest, ReadAgainATurnThatBeganToSeeMoreIsTheSame) {
   EXPECT_TRUE(Turn(again.get(), 4) == left[3]);
 }
 
+TEST_F(SessionLingerTest, TurnsThatWaitLeaveTheSameToWhoMayWriteAndToWhoMayNot) {
+  const auto engine = HybridEngine();
+  auto archive = OpenArchive();
+  Talk(Must(Session::Create(engine, Lingering("talk"), archive)).get(), 3);
+  memory::ForgetRequest request;
+  request.session = "talk";
+  request.turn = 1;
+  Must(archive->Forget(request));
+  ASSERT_EQ(Must(archive->sessions().Waiting("talk")).size(), 3u);
+  archive.reset();
+  archive = OpenArchive(/*read_only=*/true);
+  const std::string read = Turn(Must(Session::Open(engine, archive, "talk")).get(), 4, false);
+  archive.reset();
+  archive = OpenArchive();
+  EXPECT_TRUE(Turn(Must(Session::Open(engine, archive, "talk")).get(), 4) == read);
+}
+
 }  // namespace
 }  // namespace eidetic::sdk
