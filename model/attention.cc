@@ -16,6 +16,7 @@
 #include <string>
 
 #include "model/error.h"
+#include "model/flash_attention.h"
 #include "model/span_pages.h"
 
 namespace eidetic::model {
@@ -179,6 +180,9 @@ at::Tensor AttentionPass::AttendFused(const at::Tensor& query, int index, int64_
       window_.Slots(index, Plane::kRotatedKey, -prefix, columns).unsqueeze(1).expand(grouped);
   const at::Tensor values =
       window_.Slots(index, Plane::kValue, -prefix, columns).unsqueeze(1).expand(grouped);
+  if (HasEfficientAttention(query)) {
+    return EfficientAttention(query, keys, values, config_.attention_scale);
+  }
   if (before == 0) {
     return at::scaled_dot_product_attention(query, keys, values, {}, 0.0, /*is_causal=*/true,
                                             config_.attention_scale);

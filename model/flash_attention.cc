@@ -1,5 +1,6 @@
 #include "model/flash_attention.h"
 
+#include <ATen/ops/_efficient_attention_forward.h>
 #include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/empty.h>
 
@@ -24,6 +25,9 @@ at::Tensor Borders(const std::vector<int64_t>& query_lengths,
   }
   return borders.to(device, /*non_blocking=*/true);
 }
+
+// The kernel's number for "the last query sees the last key".
+constexpr int64_t kCausalFromBottomRight = 2;
 
 }  // namespace
 
@@ -56,6 +60,20 @@ at::Tensor FlashAttentionOfPieces(const at::Tensor& query, const at::Tensor& key
       *std::max_element(query_lengths.begin(), query_lengths.end()),
       *std::max_element(key_lengths.begin(), key_lengths.end()), /*dropout_p=*/0.0,
       /*is_causal=*/true, /*return_debug_mask=*/false, scale, {}, {}));
+}
+
+bool HasEfficientAttention(const at::Tensor& query) {
+  return query.is_cuda() && query.scalar_type() == at::kFloat && query.size(-1) % 8 == 0;
+}
+
+at::Tensor EfficientAttention(const at::Tensor& query, const at::Tensor& key,
+                              const at::Tensor& value, double scale) {
+  // The kernel wants tokens before heads.
+  return std::get<0>(at::_efficient_attention_forward(
+                         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2),
+                         /*bias=*/{}, {}, {}, {}, {}, /*dropout_p=*/0.0, kCausalFromBottomRight,
+                         /*compute_log_sumexp=*/false, scale))
+      .transpose(1, 2);
 }
 
 }  // namespace eidetic::model

@@ -1,6 +1,7 @@
-// The fused causal attention of CUDA in sixteen bits: heads that share a key head share it without
-// a copy, and queries may be fewer than keys, without a mask. Dao, "FlashAttention-2", 2023, as
-// LibTorch carries it.
+// The fused causal attentions of CUDA in which queries may be fewer than keys, without a mask: in
+// sixteen bits, where heads that share a key head share it without a copy (Dao, "FlashAttention-2",
+// 2023), and in float (Rabe and Staats, "Self-attention does not need O(n^2) memory", 2021), as
+// LibTorch carries them.
 #ifndef EIDETIC_MODEL_FLASH_ATTENTION_H_
 #define EIDETIC_MODEL_FLASH_ATTENTION_H_
 
@@ -28,6 +29,15 @@ at::Tensor FlashAttentionOfPieces(const at::Tensor& query, const at::Tensor& key
                                   const at::Tensor& value,
                                   const std::vector<int64_t>& query_lengths,
                                   const std::vector<int64_t>& key_lengths, double scale);
+
+// The same question for the kernel in float.
+bool HasEfficientAttention(const at::Tensor& query);
+
+// In float: query [B, H, n, d], key and value [B, H, T, d] with T >= n, contiguous in d ->
+// [B, H, n, d]. The queries are the last n of T tokens; each sees the keys up to its own place. Has
+// no derivative.
+at::Tensor EfficientAttention(const at::Tensor& query, const at::Tensor& key,
+                              const at::Tensor& value, double scale);
 
 }  // namespace eidetic::model
 

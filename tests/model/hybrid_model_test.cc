@@ -144,7 +144,7 @@ TEST_F(SmolHybrid, GivesTheSameLogitsAndStateHoweverTheTextIsCutIntoSegments) {
 }
 
 // -ln softmax(logits)[token] in double precision, and how far fp32 may be from it: a handful of
-// roundings of numbers as large as the logits.
+// roundings of numbers as large as the logits and the logarithm of their sum.
 struct ExpectedLoss {
   ExpectedLoss(const std::vector<float>& logits, int32_t token) {
     double sum = 0, largest = 1;
@@ -153,7 +153,7 @@ struct ExpectedLoss {
       largest = std::max(largest, std::fabs(static_cast<double>(logit)));
     }
     value = std::log(sum) - logits[token];
-    tolerance = 8 * 0x1p-24 * largest;
+    tolerance = 8 * 0x1p-24 * std::max(largest, std::fabs(std::log(sum)));
   }
   double value, tolerance;
 };
